@@ -1,0 +1,181 @@
+//! Counts, warnings and failures of a run, shown on stderr or written as a summary.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::DONE;
+use crate::wording::io_failure;
+
+/// Warnings kept or shown; more are only counted.
+const MAX_WARNINGS: usize = 100;
+
+/// The summary of a run, as JSON: `{"exit_code": 0, "counts": {...}, "warnings": [...],
+/// "warnings_dropped": 0, "error": null}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// What the run exited with.
+    pub exit_code: u8,
+    /// What was counted, by name.
+    pub counts: BTreeMap<String, u64>,
+    /// Remarks on a result that is complete all the same.
+    pub warnings: Vec<String>,
+    /// Warnings that there was no room for.
+    pub warnings_dropped: u64,
+    /// What went wrong first, if anything did.
+    pub error: Option<String>,
+}
+
+impl Summary {
+    /// The summary as one line of JSON of at most `limit` bytes (at least 200): warnings are
+    /// dropped from the end, and then the error is cut, until it fits.
+    pub fn to_json_within(&self, limit: usize) -> String {
+        let mut fitted = self.clone();
+        loop {
+            let json = serde_json::json!(fitted).to_string();
+            let excess = json.len().saturating_sub(limit);
+            if excess == 0 {
+                return json;
+            }
+            if fitted.warnings.pop().is_some() {
+                fitted.warnings_dropped += 1;
+            } else if let Some(error) = fitted.error.as_mut().filter(|error| error.len() > 8) {
+                let room = error.len().saturating_sub(excess + 4);
+                error.truncate(error.floor_char_boundary(room));
+                error.push('…');
+            } else {
+                fitted.counts.pop_last();
+            }
+        }
+    }
+}
+
+/// Collects what a run has to say.
+///
+/// Without a place for a summary, warnings go to stderr as they come. With one, they are kept
+/// for it and stderr stays empty unless something fails.
+pub struct Report {
+    summary: Summary,
+    errors: u64,
+    show_warnings: bool,
+}
+
+impl Report {
+    /// A report that shows warnings on stderr, or keeps them for a summary.
+    pub fn new(show_warnings: bool) -> Self {
+        Self { summary: Summary::default(), errors: 0, show_warnings }
+    }
+
+    /// Notes something that the reader of a complete result should know.
+    pub fn warn(&mut self, warning: String) {
+        if self.summary.warnings.len() == MAX_WARNINGS {
+            self.summary.warnings_dropped += 1;
+            return;
+        }
+        if self.show_warnings {
+            eprintln!("Warning: {warning}");
+        }
+        self.summary.warnings.push(warning);
+    }
+
+    /// Notes a failure after which the run goes on, to end as done only in part.
+    pub fn partial_failure(&mut self, program: &str, error: &anyhow::Error) {
+        eprintln!("{program}: {error:#}");
+        self.errors += 1;
+        self.summary.error.get_or_insert_with(|| format!("{error:#}"));
+    }
+
+    /// How many failures the run survived.
+    pub fn partial_failures(&self) -> u64 {
+        self.errors
+    }
+
+    /// Sets a count of the summary.
+    pub fn count(&mut self, name: &str, value: u64) {
+        self.summary.counts.insert(name.to_owned(), value);
+    }
+
+    /// Ends the report with the run's outcome and writes the summary to `file`, if there is one.
+    ///
+    /// # Errors
+    /// The summary cannot be written, after a run that succeeded.
+    pub fn finish(mut self, outcome: Result<u8>, file: Option<&Path>) -> Result<u8> {
+        let more = self.summary.warnings_dropped;
+        if more > 0 && self.show_warnings {
+            eprintln!("Warning: {more} more warnings are not shown");
+        }
+        self.summary.exit_code = match &outcome {
+            Ok(code) => *code,
+            Err(error) => crate::exit::code_of(error),
+        };
+        if let Err(error) = &outcome {
+            self.summary.error = Some(format!("{error:#}"));
+        } else if self.errors > 1
+            && let Some(first) = &mut self.summary.error
+        {
+            first.push_str(&format!(" (and {} more)", self.errors - 1));
+        }
+        let Some(file) = file else { return outcome };
+        let written = fs::write(file, serde_json::json!(self.summary).to_string() + "\n");
+        match written {
+            Err(error) if matches!(outcome, Ok(DONE)) => {
+                Err(io_failure("write the summary to", file, &error))
+            }
+            _ => outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(warnings: usize, error: Option<String>) -> Summary {
+        Summary {
+            exit_code: 1,
+            counts: BTreeMap::from([("paths".to_owned(), 3)]),
+            warnings: (0..warnings).map(|n| format!("warning {n} 🦀")).collect(),
+            warnings_dropped: 0,
+            error,
+        }
+    }
+
+    #[test]
+    fn a_summary_that_fits_is_whole() {
+        let whole = summary(2, Some("lost".to_owned()));
+        let json = whole.to_json_within(4096);
+        assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_long_summary_loses_warnings_first_then_the_end_of_its_error() {
+        let json = summary(1000, Some("é\"\n".repeat(5000))).to_json_within(4096);
+        assert!(json.len() <= 4096);
+        let fitted: Summary = serde_json::from_str(&json).unwrap();
+        assert_eq!(fitted.warnings_dropped, 1000);
+        assert!(fitted.error.unwrap().ends_with('…'));
+
+        let fitted: Summary =
+            serde_json::from_str(&summary(1000, None).to_json_within(4096)).unwrap();
+        assert_eq!(fitted.warnings.len() as u64 + fitted.warnings_dropped, 1000);
+        assert_eq!(fitted.warnings[0], "warning 0 🦀");
+    }
+
+    #[test]
+    fn the_first_of_several_failures_is_told_with_their_number() {
+        let file = std::env::temp_dir().join(format!("report-{}", std::process::id()));
+        let mut report = Report::new(false);
+        report.warn("odd".to_owned());
+        report.count("paths", 7);
+        report.partial_failure("test", &anyhow::anyhow!("first"));
+        report.partial_failure("test", &anyhow::anyhow!("second"));
+        assert_eq!(report.finish(Ok(1), Some(&file)).unwrap(), 1);
+        let read: Summary = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        fs::remove_file(&file).unwrap();
+        assert_eq!(read.error.as_deref(), Some("first (and 1 more)"));
+        assert_eq!((read.exit_code, read.counts["paths"], &read.warnings[0][..]), (1, 7, "odd"));
+    }
+}

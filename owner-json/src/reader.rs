@@ -1,0 +1,337 @@
+//! Reads `{"path": uid, ...}` as a stream, with the keys left exactly as they were spelt.
+//!
+//! A general JSON reader would decode keys (and refuse the lone surrogates that stand for bytes
+//! outside UTF-8) or hold the whole document. This one knows a single shape, copies key tokens
+//! raw, keeps duplicates and order, and reports what is wrong with its byte offset. Grammar:
+//! RFC 8259, with one array level allowed in a value.
+
+use std::fmt;
+use std::io::{ErrorKind, Read};
+
+use anyhow::{Result, bail};
+use diagnostics::wording::io_error;
+
+/// First size of the buffer, in bytes; it grows only for a pair that does not fit.
+const CHUNK: usize = 256 * 1024;
+/// Longest pair accepted, in bytes: 10,000 levels of 255 escaped bytes fit.
+const MAX_PAIR: usize = 32 * 1024 * 1024;
+/// Most UIDs accepted for one path.
+const MAX_OWNERS: usize = 1 << 20;
+
+/// Called before every read of the input, so that a caller can write out what is waiting
+/// before it blocks.
+type BeforeRead<'h> = &'h mut dyn FnMut() -> Result<()>;
+
+/// The input is not the ownership JSON.
+#[derive(Debug)]
+pub struct InputError {
+    /// Where, counted in bytes from the start of the input.
+    pub offset: u64,
+    what: String,
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bad input at byte {}: {}", self.offset, self.what)
+    }
+}
+
+impl std::error::Error for InputError {}
+
+/// The owners of one path, each a UID of 32 bits.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Owners<'a> {
+    /// `"path": uid`
+    One(u32),
+    /// `"path": [uid, ...]`, in input order
+    Many(&'a [u32]),
+}
+
+/// One member of the input object.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pair<'a> {
+    /// The key as a JSON string token, quotes included, byte for byte as it was read.
+    pub key: &'a [u8],
+    /// The UIDs that own it.
+    pub owners: Owners<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Start,
+    FirstMember,
+    NextMember,
+    Done,
+}
+
+/// A streaming reader of ownership JSON.
+pub struct PairReader<R> {
+    input: R,
+    buffer: Vec<u8>,
+    /// Start of the pair being read: what stands before it may be forgotten.
+    mark: usize,
+    /// Next byte to look at.
+    at: usize,
+    /// End of the bytes read so far.
+    end: usize,
+    /// Offset in the input of `buffer[0]`.
+    base: u64,
+    state: State,
+    many: Vec<u32>,
+}
+
+impl<R: Read> PairReader<R> {
+    /// A reader of `input`, which need not be buffered.
+    pub fn new(input: R) -> Self {
+        Self {
+            input,
+            buffer: vec![0; CHUNK],
+            mark: 0,
+            at: 0,
+            end: 0,
+            base: 0,
+            state: State::Start,
+            many: Vec::new(),
+        }
+    }
+
+    /// The next pair, or `None` after a complete object and nothing but white space.
+    ///
+    /// `before_read` is called before every read of the input, which may block.
+    ///
+    /// # Errors
+    /// [`InputError`] where the input is not as the contract says or ends early; the I/O error
+    /// of the input; whatever `before_read` returned.
+    pub fn next_pair(&mut self, before_read: BeforeRead<'_>) -> Result<Option<Pair<'_>>> {
+        self.mark = self.at;
+        if self.state == State::Start {
+            self.open(before_read)?;
+        }
+        if self.state == State::Done || !self.member(before_read)? {
+            return Ok(None);
+        }
+        self.mark = self.at;
+        self.string(before_read)?;
+        let key_len = self.at - self.mark;
+        self.colon(before_read)?;
+        let one = self.owners(before_read)?;
+        let key = &self.buffer[self.mark..self.mark + key_len];
+        let owners = one.map_or(Owners::Many(&self.many), Owners::One);
+        Ok(Some(Pair { key, owners }))
+    }
+
+    fn open(&mut self, before_read: BeforeRead<'_>) -> Result<()> {
+        match self.token(before_read)? {
+            Some(b'{') => self.at += 1,
+            Some(_) => return self.fail("expected `{`"),
+            None => return self.fail("the input is empty, expected `{`"),
+        }
+        self.state = State::FirstMember;
+        Ok(())
+    }
+
+    /// Moves to the next key; false when the object is closed and nothing follows.
+    fn member(&mut self, before_read: BeforeRead<'_>) -> Result<bool> {
+        let mut next = self.token(before_read)?;
+        if self.state == State::NextMember && next == Some(b',') {
+            self.at += 1;
+            next = self.token(before_read)?;
+        } else if next == Some(b'}') {
+            self.at += 1;
+            return self.close(before_read);
+        } else if self.state == State::NextMember && next.is_some() {
+            return self.fail("expected `,` or `}`");
+        }
+        self.state = State::NextMember;
+        match next {
+            Some(b'"') => Ok(true),
+            Some(_) => self.fail("expected a key in quotes"),
+            None => self.fail("the input ends before the closing `}`"),
+        }
+    }
+
+    fn close(&mut self, before_read: BeforeRead<'_>) -> Result<bool> {
+        self.state = State::Done;
+        match self.token(before_read)? {
+            None => Ok(false),
+            Some(_) => self.fail("something follows the closing `}`"),
+        }
+    }
+
+    fn colon(&mut self, before_read: BeforeRead<'_>) -> Result<()> {
+        match self.inner_token(before_read)? {
+            Some(b':') => self.at += 1,
+            Some(_) => return self.fail("expected `:` after the key"),
+            None => return self.fail("the input ends after a key"),
+        }
+        Ok(())
+    }
+
+    /// The value of a pair: its only UID, or `None` when `self.many` holds several.
+    fn owners(&mut self, before_read: BeforeRead<'_>) -> Result<Option<u32>> {
+        if self.inner_token(before_read)? != Some(b'[') {
+            return self.uid(before_read).map(Some);
+        }
+        self.at += 1;
+        self.many.clear();
+        if self.inner_token(before_read)? == Some(b']') {
+            self.at += 1;
+            return Ok(None);
+        }
+        loop {
+            self.inner_token(before_read)?;
+            if self.many.len() == MAX_OWNERS {
+                return self.fail(&format!("more than {MAX_OWNERS} UIDs for one path"));
+            }
+            let uid = self.uid(before_read)?;
+            self.many.push(uid);
+            match self.inner_token(before_read)? {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(None);
+                }
+                Some(_) => return self.fail("expected `,` or `]`"),
+                None => return self.fail("the input ends inside an array of UIDs"),
+            }
+        }
+    }
+
+    /// A UID: digits alone, at most 4294967295. Errors carry the offset of its first byte.
+    fn uid(&mut self, before_read: BeforeRead<'_>) -> Result<u32> {
+        let offset = self.offset();
+        let (mut value, mut digits) = (0u64, 0u32);
+        let stop = loop {
+            match self.peek(before_read)? {
+                Some(digit @ b'0'..=b'9') => {
+                    value = value.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+                    digits += 1;
+                    if digits == 2 && value < 10 {
+                        return fail_at(offset, "a UID has no leading zero");
+                    }
+                    self.at += 1;
+                }
+                other => break other,
+            }
+        };
+        match (digits, stop) {
+            (0, Some(b'-')) => fail_at(offset, "a UID cannot be negative"),
+            (0, Some(b'"')) => fail_at(offset, "a UID is a number, not a string"),
+            (0, None) => fail_at(offset, "the input ends where a UID should stand"),
+            (0, _) => fail_at(offset, "expected a UID"),
+            (_, Some(b'.')) => fail_at(offset, "a UID cannot be fractional"),
+            (_, Some(b'e' | b'E')) => fail_at(offset, "a UID cannot have an exponent"),
+            _ => u32::try_from(value)
+                .or_else(|_| fail_at(offset, "the UID does not fit 32 bits (at most 4294967295)")),
+        }
+    }
+
+    /// Passes a string token, of which the opening quote is next.
+    fn string(&mut self, before_read: BeforeRead<'_>) -> Result<()> {
+        self.at += 1;
+        loop {
+            let rest = &self.buffer[self.at..self.end];
+            let plain = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\');
+            self.at += plain.unwrap_or(rest.len());
+            match self.peek(before_read)? {
+                Some(b'"') => break,
+                Some(b'\\') => self.escape(before_read)?,
+                Some(byte) if byte < 0x20 => return self.fail("a control character in a string"),
+                Some(_) => {}
+                None => return self.fail("the input ends inside a string"),
+            }
+        }
+        self.at += 1;
+        match std::str::from_utf8(&self.buffer[self.mark..self.at]) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.at = self.mark + error.valid_up_to();
+                self.fail("a string that is not UTF-8")
+            }
+        }
+    }
+
+    fn escape(&mut self, before_read: BeforeRead<'_>) -> Result<()> {
+        self.at += 1;
+        match self.peek(before_read)? {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                self.at += 1;
+                for _ in 0..4 {
+                    match self.peek(before_read)? {
+                        Some(digit) if digit.is_ascii_hexdigit() => self.at += 1,
+                        _ => return self.fail("`\\u` needs four hexadecimal digits"),
+                    }
+                }
+            }
+            _ => return self.fail("an unknown escape in a string"),
+        }
+        Ok(())
+    }
+
+    /// The next byte that is not white space, outside a pair.
+    fn token(&mut self, before_read: BeforeRead<'_>) -> Result<Option<u8>> {
+        loop {
+            self.mark = self.at;
+            match self.peek(before_read)? {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// The next byte that is not white space, inside a pair, whose start is kept.
+    fn inner_token(&mut self, before_read: BeforeRead<'_>) -> Result<Option<u8>> {
+        loop {
+            match self.peek(before_read)? {
+                Some(b' ' | b'\t' | b'\n' | b'\r') => self.at += 1,
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn peek(&mut self, before_read: BeforeRead<'_>) -> Result<Option<u8>> {
+        if self.at == self.end && !self.fill(before_read)? {
+            return Ok(None);
+        }
+        Ok(Some(self.buffer[self.at]))
+    }
+
+    /// Reads more, keeping the bytes from `mark` on; false at the end of the input.
+    fn fill(&mut self, before_read: BeforeRead<'_>) -> Result<bool> {
+        self.buffer.copy_within(self.mark..self.end, 0);
+        self.base += self.mark as u64;
+        self.at -= self.mark;
+        self.end -= self.mark;
+        self.mark = 0;
+        if self.end == self.buffer.len() {
+            if self.end >= MAX_PAIR {
+                return self.fail(&format!("a pair longer than {MAX_PAIR} bytes"));
+            }
+            self.buffer.resize(self.end * 2, 0);
+        }
+        before_read()?;
+        loop {
+            match self.input.read(&mut self.buffer[self.end..]) {
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(count > 0);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => bail!("failed to read the input: {}", io_error(&error)),
+            }
+        }
+    }
+
+    fn offset(&self) -> u64 {
+        self.base + self.at as u64
+    }
+
+    fn fail<T>(&self, what: &str) -> Result<T> {
+        fail_at(self.offset(), what)
+    }
+}
+
+fn fail_at<T>(offset: u64, what: &str) -> Result<T> {
+    Err(InputError { offset, what: what.to_owned() }.into())
+}

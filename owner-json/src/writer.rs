@@ -1,0 +1,140 @@
+//! Writes one JSON object, a member a line, so that a cut-off result is never valid JSON.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+
+use anyhow::anyhow;
+use diagnostics::wording::io_error;
+
+/// Output collected before it is written, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// The reader of our output went away (`EPIPE`): the run should end without a complaint.
+#[derive(Debug)]
+pub struct OutputClosed;
+
+impl fmt::Display for OutputClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reader of the output is gone")
+    }
+}
+
+impl std::error::Error for OutputClosed {}
+
+/// A JSON object being written: two spaces of indent, one member a line, closed by
+/// [`finish`](Self::finish) alone.
+///
+/// Nothing is written before the first member, so that a run that fails early leaves its
+/// output empty.
+pub struct ObjectWriter<W> {
+    out: W,
+    buffer: Vec<u8>,
+    members: u64,
+}
+
+impl<W: Write> ObjectWriter<W> {
+    /// Starts an object on `out`, which should not buffer by itself.
+    pub fn new(out: W) -> Self {
+        Self { out, buffer: Vec::with_capacity(2 * CHUNK), members: 0 }
+    }
+
+    /// Starts the next member and returns the buffer to which the caller appends exactly
+    /// `"key": value`.
+    ///
+    /// # Errors
+    /// Writing the members before it failed: [`OutputClosed`] or the I/O error.
+    pub fn member(&mut self) -> anyhow::Result<&mut Vec<u8>> {
+        if self.buffer.len() >= CHUNK {
+            self.flush()?;
+        }
+        self.buffer.extend_from_slice(if self.members == 0 { b"{\n  " } else { b",\n  " });
+        self.members += 1;
+        Ok(&mut self.buffer)
+    }
+
+    /// Writes what is buffered, so that readers see every member begun so far.
+    ///
+    /// # Errors
+    /// [`OutputClosed`] or the I/O error.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let written = self.out.write_all(&self.buffer).and_then(|()| self.out.flush());
+        self.buffer.clear();
+        written.map_err(|error| write_error(&error))
+    }
+
+    /// Closes the object: only now is the output valid JSON.
+    ///
+    /// # Errors
+    /// [`OutputClosed`] or the I/O error.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        self.buffer.extend_from_slice(if self.members == 0 { b"{}\n" } else { b"\n}\n" });
+        self.flush()
+    }
+}
+
+fn write_error(error: &io::Error) -> anyhow::Error {
+    if error.kind() == ErrorKind::BrokenPipe {
+        return OutputClosed.into();
+    }
+    anyhow!("failed to write the output: {}", io_error(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(members: &[&str]) -> String {
+        let mut out = Vec::new();
+        let mut object = ObjectWriter::new(&mut out);
+        for member in members {
+            object.member().unwrap().extend_from_slice(member.as_bytes());
+        }
+        object.finish().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn members_stand_one_a_line_with_two_spaces() {
+        assert_eq!(written(&["\"a\": 1", "\"b\": 2"]), "{\n  \"a\": 1,\n  \"b\": 2\n}\n");
+        assert_eq!(written(&[]), "{}\n");
+    }
+
+    #[test]
+    fn an_unfinished_object_is_not_valid_json() {
+        let mut out = Vec::new();
+        let mut object = ObjectWriter::new(&mut out);
+        object.member().unwrap().extend_from_slice(b"\"a\": 1");
+        object.flush().unwrap();
+        drop(object);
+        assert_eq!(out, b"{\n  \"a\": 1");
+        assert!(serde_json::from_slice::<serde_json::Value>(&out).is_err());
+    }
+
+    #[test]
+    fn nothing_is_written_before_the_first_member() {
+        let mut out = Vec::new();
+        let mut object = ObjectWriter::new(&mut out);
+        object.flush().unwrap();
+        drop(object);
+        assert!(out.is_empty());
+    }
+
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_told_apart() {
+        let error = ObjectWriter::new(Closed).finish().unwrap_err();
+        assert!(error.is::<OutputClosed>());
+    }
+}

@@ -1,0 +1,185 @@
+//! Who owns a UID, when a directory may know several entries, or several addresses, for it.
+//!
+//! The rule, the same for every source: entries with an address come before those without, then
+//! the lowest normalised DN wins; among an entry's addresses the first attribute that has one
+//! wins, and in it the bytewise smallest value.
+
+use crate::dn::Dn;
+
+/// The attributes that tie a UID to an address.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    /// Holds the UID.
+    pub uid: String,
+    /// Hold addresses; the earlier, the better.
+    pub mail: Vec<String>,
+}
+
+/// Whether an attribute description names `attribute`, in any case and with any options
+/// (`mail;lang-de`).
+pub fn names(description: &str, attribute: &str) -> bool {
+    let base = description.split(';').next().unwrap_or_default();
+    base.eq_ignore_ascii_case(attribute)
+}
+
+/// What an entry says about UIDs and addresses, gathered value by value.
+#[derive(Debug, Default)]
+pub struct Claim {
+    /// The UIDs that the entry carries.
+    pub uids: Vec<u32>,
+    /// The best address so far, with the rank of its attribute.
+    mail: Option<(usize, Vec<u8>)>,
+}
+
+impl Claim {
+    /// Notes a value of the entry, if it is of use.
+    pub fn note(&mut self, attributes: &Attributes, description: &str, value: &[u8]) {
+        if names(description, &attributes.uid) {
+            self.uids.extend(uid(value));
+        }
+        let rank = attributes.mail.iter().position(|mail| names(description, mail));
+        if let Some(rank) = rank.filter(|_| !value.is_empty()) {
+            let better = |(best, mail): &(usize, Vec<u8>)| (rank, value) < (*best, mail);
+            if self.mail.as_ref().is_none_or(better) {
+                self.mail = Some((rank, value.to_vec()));
+            }
+        }
+    }
+
+    /// The entry's address, if it has one.
+    pub fn mail(&self) -> Option<&[u8]> {
+        self.mail.as_ref().map(|(_, mail)| &mail[..])
+    }
+}
+
+/// A `uidNumber`: decimal digits of at most 32 bits. Anything else owns nothing.
+fn uid(value: &[u8]) -> Option<u32> {
+    let digits = value.trim_ascii();
+    let all_digits = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    all_digits.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+}
+
+/// The answer for one UID: the best of the entries offered, in bounded memory.
+#[derive(Debug, Default)]
+pub struct Owner {
+    best: Option<Candidate>,
+    second: Option<Candidate>,
+    entries: u64,
+}
+
+/// Ordered as the rule says: lower is better.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    without_mail: bool,
+    name: Dn,
+    dn: Vec<u8>,
+    mail: Vec<u8>,
+}
+
+impl Owner {
+    /// Offers an entry that carries the UID.
+    pub fn offer(&mut self, dn: &[u8], mail: Option<&[u8]>) {
+        self.entries += 1;
+        let mut loser = Candidate {
+            without_mail: mail.is_none(),
+            name: Dn::lenient(dn),
+            dn: dn.to_vec(),
+            mail: mail.unwrap_or_default().to_vec(),
+        };
+        for place in [&mut self.best, &mut self.second] {
+            match place {
+                None => {
+                    *place = Some(loser);
+                    return;
+                }
+                Some(holder) if loser < *holder => std::mem::swap(holder, &mut loser),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Whether any entry carries the UID.
+    pub fn is_known(&self) -> bool {
+        self.best.is_some()
+    }
+
+    /// The owner's address; empty when there is none.
+    pub fn email(&self) -> &[u8] {
+        self.best.as_ref().map_or(&[], |best| &best.mail)
+    }
+
+    /// The entry that was chosen, the next in line, and how many there were, if several.
+    pub fn rivals(&self) -> Option<(&[u8], &[u8], u64)> {
+        match (&self.best, &self.second) {
+            (Some(best), Some(second)) => Some((&best.dn, &second.dn, self.entries)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes() -> Attributes {
+        let mail = ["mail", "rfc822Alias"].map(str::to_owned).to_vec();
+        Attributes { uid: "uidNumber".to_owned(), mail }
+    }
+
+    fn claim(values: &[(&str, &str)]) -> Claim {
+        let mut claim = Claim::default();
+        for (description, value) in values {
+            claim.note(&attributes(), description, value.as_bytes());
+        }
+        claim
+    }
+
+    #[test]
+    fn the_first_attribute_with_a_value_wins_then_the_smallest_value() {
+        let both = claim(&[("rfc822alias", "a@x"), ("MAIL", "c@x"), ("mail;lang-de", "b@x")]);
+        assert_eq!(both.mail(), Some(&b"b@x"[..]));
+        let second = claim(&[("mail", ""), ("rfc822Alias", "a@x")]);
+        assert_eq!(second.mail(), Some(&b"a@x"[..]));
+        assert_eq!(claim(&[("mailbox", "a@x")]).mail(), None);
+        assert_eq!(claim(&[("mail", "b@x"), ("mail", "B@x")]).mail(), Some(&b"B@x"[..]));
+    }
+
+    #[test]
+    fn only_numbers_of_32_bits_are_uids() {
+        let uids = claim(&[
+            ("uidnumber", "30001"),
+            ("uidNumber", "4294967296"),
+            ("uidNumber", "-1"),
+            ("uidNumber", "+1"),
+            ("uidNumber", "x"),
+        ])
+        .uids;
+        assert_eq!(uids, [30001]);
+    }
+
+    #[test]
+    fn entries_with_mail_win_then_the_lowest_name_whatever_the_order() {
+        let entries: [(&str, Option<&str>); 3] = [
+            ("UID=c,o=x", Some("c@x")),
+            ("uid=B,o=x", Some("b@x")),
+            ("uid=a,o=x", None),
+        ];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut owner = Owner::default();
+            for at in order {
+                let (dn, mail) = entries[at];
+                owner.offer(dn.as_bytes(), mail.map(str::as_bytes));
+            }
+            assert_eq!(owner.email(), b"b@x");
+            assert_eq!(owner.rivals(), Some((&b"uid=B,o=x"[..], &b"UID=c,o=x"[..], 3)));
+        }
+    }
+
+    #[test]
+    fn a_single_entry_has_no_rivals() {
+        let mut owner = Owner::default();
+        assert!(!owner.is_known());
+        owner.offer(b"uid=a,o=x", None);
+        assert!(owner.is_known() && owner.rivals().is_none() && owner.email().is_empty());
+    }
+}

@@ -1,0 +1,54 @@
+//! The command line of `scan-uids`.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser};
+
+/// List which UID owns each directory, as JSON: {"path": uid}.
+///
+/// Directories come in the order given, spelt as given. What is not a directory is skipped with
+/// a warning. Exit codes: 0 done; 1 something could not be read, the rest is printed; 2 usage.
+#[derive(Debug, Parser)]
+#[command(name = "scan-uids", version)]
+pub struct Cli {
+    /// Write counts and warnings there as JSON, instead of warnings on stderr.
+    #[arg(long, value_name = "FILE", env = "SCAN_UIDS_SUMMARY")]
+    pub summary: Option<PathBuf>,
+
+    /// Directories to list; a symbolic link to a directory means that directory.
+    #[arg(required = true, value_name = "DIR")]
+    pub dirs: Vec<PathBuf>,
+
+    /// What to list, and how.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// The scan's own options, which `resolve-in-pod` takes as well.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Scan options")]
+pub struct Options {
+    /// Also list every directory below, without following symbolic links.
+    #[arg(short, long, env = "SCAN_UIDS_RECURSIVE", value_parser = BoolishValueParser::new())]
+    pub recursive: bool,
+
+    /// Go down at most N levels below each DIR (0: DIR itself) [default: no limit].
+    #[arg(long, value_name = "N", env = "SCAN_UIDS_MAX_DEPTH")]
+    pub max_depth: Option<usize>,
+
+    /// Stay on the file system of each DIR: mount points are listed, not entered.
+    #[arg(
+        short = 'x',
+        long,
+        env = "SCAN_UIDS_ONE_FILE_SYSTEM",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub one_file_system: bool,
+
+    /// Leave out directories below that match, and all below them; repeatable. A glob without
+    /// `/` is matched against the last part of the name, one with `/` against the whole path as
+    /// it would be printed.
+    #[arg(long, value_name = "GLOB", env = "SCAN_UIDS_EXCLUDE")]
+    pub exclude: Vec<String>,
+}
