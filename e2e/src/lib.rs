@@ -1,1 +1,46 @@
+//! Test support, shared by the tests of every crate: real servers on loopback, in temporary
+//! directories, ended by their own process id; programs of this workspace; deadlines.
+//!
+//! Nothing here is part of the product. Failures panic, since that is how tests fail.
 
+pub mod certificates;
+pub mod programs;
+pub mod slapd;
+
+use std::time::{Duration, Instant};
+
+/// The five users of the examples: UIDs 30001 to 30005.
+pub const USERS_LDIF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/users.ldif");
+
+/// Their e-mail addresses.
+pub const USERS: [(u32, &str); 5] = [
+    (30001, "alice.johnson@example.com"),
+    (30002, "bob.smith@example.com"),
+    (30003, "charlie.brown@example.com"),
+    (30004, "diana.prince@example.com"),
+    (30005, "teamlead@example.com"),
+];
+
+/// Polls until `done` says yes.
+///
+/// # Panics
+/// When it has not after 30 seconds.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether the tests run as root, and so can give files to other users. CI must: there nothing
+/// may be left out.
+///
+/// # Panics
+/// Under `CI=true` as another user.
+pub fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(root || !in_ci, "under CI=true the tests run as root, or they would leave cases out");
+    root
+}

@@ -160,8 +160,7 @@ mod tests {
 
     #[test]
     fn a_base_contains_itself_and_what_is_below() {
-        let within =
-            |dn: &str, base| Dn::parse(dn).unwrap().is_within(&Dn::parse(base).unwrap());
+        let within = |dn: &str, base| Dn::parse(dn).unwrap().is_within(&Dn::parse(base).unwrap());
         assert!(within("uid=a,dc=example,dc=com", "DC=Example, dc=com"));
         assert!(within("dc=com", "dc=com"));
         assert!(within("dc=com", ""));

@@ -159,11 +159,8 @@ mod tests {
 
     #[test]
     fn entries_with_mail_win_then_the_lowest_name_whatever_the_order() {
-        let entries: [(&str, Option<&str>); 3] = [
-            ("UID=c,o=x", Some("c@x")),
-            ("uid=B,o=x", Some("b@x")),
-            ("uid=a,o=x", None),
-        ];
+        let entries: [(&str, Option<&str>); 3] =
+            [("UID=c,o=x", Some("c@x")), ("uid=B,o=x", Some("b@x")), ("uid=a,o=x", None)];
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             let mut owner = Owner::default();
             for at in order {

@@ -1,0 +1,44 @@
+//! Throw-away certificate authorities.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+/// A private authority whose files lie in a directory of the caller's.
+pub struct Authority {
+    dir: PathBuf,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Makes an authority and writes its certificate to `dir`/`name`.pem.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn new(dir: &Path, name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        fs::write(dir.join(format!("{name}.pem")), certificate.pem()).expect("written");
+        Self { dir: dir.to_owned(), issuer: Issuer::new(params, key) }
+    }
+
+    /// Issues a server certificate for these DNS names and IP addresses; returns the files of
+    /// the certificate and of its key.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn issue(&self, name: &str, subjects: &[&str]) -> (PathBuf, PathBuf) {
+        let subjects: Vec<_> = subjects.iter().map(|&subject| subject.to_owned()).collect();
+        let params = CertificateParams::new(subjects).expect("valid subjects");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let files = (self.dir.join(format!("{name}.crt")), self.dir.join(format!("{name}.key")));
+        fs::write(&files.0, certificate.pem()).expect("written");
+        fs::write(&files.1, key.serialize_pem()).expect("written");
+        files
+    }
+}

@@ -1,0 +1,197 @@
+//! A real slapd on free loopback ports.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::certificates::Authority;
+use crate::{USERS_LDIF, wait_for};
+
+/// The suffix of the directory.
+pub const BASE_DN: &str = "dc=example,dc=com";
+/// A user that may read everything, and its password.
+pub const READER: (&str, &str) = ("cn=reader,dc=example,dc=com", "r3ader-s3cret");
+
+/// The entries that the users stand below.
+const ROOT_LDIF: &str = "dn: dc=example,dc=com\nobjectClass: dcObject\nobjectClass: organization\n\
+    dc: example\no: Example\n\ndn: cn=reader,dc=example,dc=com\nobjectClass: organizationalRole\n\
+    objectClass: simpleSecurityObject\ncn: reader\nuserPassword: r3ader-s3cret\n\n";
+
+/// How a server is to be set up; [`Setup::default`] lets everybody read and does TLS.
+#[derive(Default)]
+pub struct Setup {
+    /// More entries, as LDIF.
+    pub entries: String,
+    /// More lines of slapd.conf for the whole server (`require authc`, say).
+    pub global: String,
+    /// Access rules in place of "everybody reads".
+    pub access: Option<String>,
+    /// Leave TLS out.
+    pub without_tls: bool,
+}
+
+/// A running server, ended when dropped.
+pub struct Slapd {
+    child: Child,
+    dir: TempDir,
+    port: u16,
+    tls_port: u16,
+}
+
+impl Slapd {
+    /// Starts a server with the five users, and waits until it answers.
+    ///
+    /// # Panics
+    /// When slapd is not installed or does not come up.
+    pub fn start(setup: &Setup) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        configure(dir.path(), setup);
+        for _ in 0..5 {
+            // Another process may take a port between the choice and slapd's own listen.
+            let [port, tls_port] = free_ports();
+            if let Some(child) = launch(dir.path(), port, tls_port) {
+                return Self { child, dir, port, tls_port };
+            }
+        }
+        let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+        panic!("slapd does not start:\n{log}");
+    }
+
+    /// `ldap://` on loopback.
+    pub fn url(&self) -> String {
+        format!("ldap://127.0.0.1:{}", self.port)
+    }
+
+    /// `ldaps://` by the host name that the certificate is for.
+    pub fn tls_url(&self) -> String {
+        format!("ldaps://localhost:{}", self.tls_port)
+    }
+
+    /// `ldapi://` of its socket.
+    pub fn socket_url(&self) -> String {
+        socket_url(self.dir.path())
+    }
+
+    /// The port of `ldap://`.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port of `ldaps://`.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
+    }
+
+    /// The certificate of the authority that the server's own is signed by.
+    pub fn ca_file(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    /// Its directory, free for other files of the test.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// How many searches it was asked, by its own log.
+    ///
+    /// # Panics
+    /// When the log cannot be read.
+    pub fn searches(&self) -> usize {
+        let log = fs::read_to_string(self.dir.path().join("log")).expect("slapd's log");
+        log.matches(" SRCH base=").count()
+    }
+
+    /// Sends it a signal: `SIGKILL` for a crash, `SIGSTOP` for a server that hangs.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("a running slapd");
+    }
+}
+
+impl Drop for Slapd {
+    fn drop(&mut self) {
+        // It may have been killed by the test itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn socket_url(dir: &Path) -> String {
+    format!("ldapi://{}", dir.join("socket").to_str().expect("UTF-8").replace('/', "%2F"))
+}
+
+fn free_ports() -> [u16; 2] {
+    let listeners = [0; 2].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
+}
+
+fn configure(dir: &Path, setup: &Setup) {
+    fs::create_dir(dir.join("db")).expect("a database directory");
+    let authority = Authority::new(dir, "ca");
+    let (certificate, key) = authority.issue("server", &["localhost"]);
+    let users = fs::read_to_string(USERS_LDIF).expect("users.ldif");
+    let users = users.replacen("version: 1\n", "", 1);
+    let data = format!("{ROOT_LDIF}{users}\n\n{}", setup.entries);
+    fs::write(dir.join("data.ldif"), data).expect("written");
+    let tls = format!(
+        "TLSCertificateFile {}\nTLSCertificateKeyFile {}\n",
+        certificate.display(),
+        key.display()
+    );
+    let config = format!(
+        "include /etc/ldap/schema/core.schema\ninclude /etc/ldap/schema/cosine.schema\n\
+         include /etc/ldap/schema/nis.schema\ninclude /etc/ldap/schema/inetorgperson.schema\n\
+         modulepath /usr/lib/ldap\nmoduleload back_mdb\nidletimeout 0\n{tls}{global}\n\
+         database mdb\nsuffix {BASE_DN}\ndirectory {db}\nmaxsize 104857600\n\
+         rootdn cn=admin,{BASE_DN}\nrootpw adm1n\nindex uidNumber eq\n{access}\n",
+        tls = if setup.without_tls { "" } else { &tls },
+        global = setup.global,
+        db = dir.join("db").display(),
+        access = setup.access.as_deref().unwrap_or("access to * by * read"),
+    );
+    fs::write(dir.join("slapd.conf"), config).expect("written");
+    let added = Command::new("slapadd")
+        .env("PATH", server_path())
+        .args(["-q", "-f"])
+        .arg(dir.join("slapd.conf"))
+        .arg("-l")
+        .arg(dir.join("data.ldif"))
+        .output()
+        .expect("slapadd is installed (Debian package slapd)");
+    assert!(added.status.success(), "slapadd: {}", String::from_utf8_lossy(&added.stderr));
+}
+
+/// Debian keeps servers where users do not look.
+fn server_path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
+fn launch(dir: &Path, port: u16, tls_port: u16) -> Option<Child> {
+    let urls = format!("ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls_port} {}", socket_url(dir));
+    let mut child = Command::new("slapd")
+        .env("PATH", server_path())
+        .args(["-d", "stats", "-h", &urls, "-f"])
+        .arg(dir.join("slapd.conf"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(dir.join("log")).expect("a log"))
+        .spawn()
+        .expect("slapd is installed (Debian package slapd)");
+    let mut exited = false;
+    wait_for("slapd to listen", || {
+        exited = child.try_wait().expect("slapd's state").is_some();
+        let address = (Ipv4Addr::LOCALHOST, port).into();
+        let listens = TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok();
+        exited || listens && UnixStream::connect(dir.join("socket")).is_ok()
+    });
+    (!exited).then_some(child)
+}

@@ -1,0 +1,286 @@
+//! Flags and environment, checked as a whole before anything is opened.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use diagnostics::exit::misconfigured;
+use diagnostics::report::Report;
+use diagnostics::wording::{io_error, one_line};
+
+use crate::cli::Options;
+use crate::dn::Dn;
+use crate::filter::Filter;
+use crate::ldap::address::Address;
+use crate::owner::Attributes;
+
+/// What to look up, and where.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the answers come from.
+    pub source: Source,
+    /// What ties a UID to an address.
+    pub attributes: Attributes,
+    /// Below which name; always present for a server.
+    pub base: Option<String>,
+    /// Which entries count, as text in parentheses and parsed.
+    pub filter: Option<(String, Filter)>,
+}
+
+/// Where the answers come from.
+#[derive(Debug)]
+pub enum Source {
+    /// An LDIF export.
+    Ldif(PathBuf),
+    /// Directory servers.
+    Ldap(Access),
+}
+
+/// How to reach directory servers.
+#[derive(Debug)]
+pub struct Access {
+    /// In the order to try them; never empty.
+    pub addresses: Vec<Address>,
+    /// Who asks; `None` for anonymous.
+    pub credentials: Option<Credentials>,
+    /// Whether `ldap://` is secured by StartTLS.
+    pub starttls: bool,
+    /// Whether any certificate is accepted.
+    pub skip_tls_verify: bool,
+    /// The certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long to wait for each answer.
+    pub timeout: Duration,
+}
+
+/// A name and its password for a simple bind.
+#[derive(Debug)]
+pub struct Credentials {
+    /// The bind DN (some servers take other names too).
+    pub dn: String,
+    /// Its password, never empty.
+    pub password: Secret,
+}
+
+/// Text that must not be shown; its debug form hides it.
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one place that sends it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Config {
+    /// Checks the options; `password` is what `LDAP_BIND_PASS` holds.
+    ///
+    /// # Errors
+    /// Whatever is missing, malformed or contradictory, all of them errors of configuration.
+    pub fn new(options: &Options, password: Option<OsString>, report: &mut Report) -> Result<Self> {
+        let attributes = Attributes {
+            uid: attribute(&options.uid_attr)?,
+            mail: options.mail_attr.split(',').map(attribute).collect::<Result<_>>()?,
+        };
+        let filter = options.filter.as_deref().map(filter).transpose()?;
+        let base = options.base_dn.clone();
+        if let Some(base) = &base
+            && Dn::parse(base).is_none()
+        {
+            let base = one_line(base.as_bytes());
+            return Err(misconfigured(format_args!("the base DN `{base}` is not a DN")));
+        }
+        let source = match (&options.ldif, &options.url) {
+            (Some(file), _) => Source::Ldif(file.clone()),
+            (None, Some(_)) if base.is_none() => {
+                return Err(misconfigured("the base DN is missing: set LDAP_BASE_DN"));
+            }
+            (None, Some(urls)) => Source::Ldap(access(urls, options, password, report)?),
+            (None, None) => {
+                return Err(misconfigured("nobody to ask: set LDAP_URL, or --ldif for a file"));
+            }
+        };
+        Ok(Self { source, attributes, base, filter })
+    }
+}
+
+fn access(
+    urls: &str,
+    options: &Options,
+    password: Option<OsString>,
+    report: &mut Report,
+) -> Result<Access> {
+    let addresses: Vec<_> = urls.split_whitespace().map(Address::parse).collect::<Result<_>>()?;
+    if addresses.is_empty() {
+        return Err(misconfigured("nobody to ask: LDAP_URL holds no URL"));
+    }
+    let in_the_clear = addresses.iter().find(|address| address.is_clear(options.starttls));
+    if let Some(address) = in_the_clear.filter(|_| options.require_tls) {
+        return Err(misconfigured(format_args!(
+            "`{address}` is neither ldaps:// nor secured by StartTLS (LDAP_STARTTLS), and TLS is \
+             required (LDAP_REQUIRE_TLS)"
+        )));
+    }
+    let uses_tls = addresses.iter().any(|address| address.uses_tls(options.starttls));
+    if options.skip_tls_verify && uses_tls {
+        report.warn(
+            "certificates are not verified (LDAP_SKIP_TLS_VERIFY): anyone on the way can read \
+             the password and answer"
+                .to_owned(),
+        );
+    }
+    Ok(Access {
+        addresses,
+        credentials: credentials(options, password, report)?,
+        starttls: options.starttls,
+        skip_tls_verify: options.skip_tls_verify,
+        ca_file: options.ca_file.clone(),
+        timeout: Duration::from_secs(options.timeout),
+    })
+}
+
+/// Who asks. A DN with an empty password would be an unauthenticated bind (RFC 4513, 5.1.2),
+/// which servers take for success: it is refused here.
+fn credentials(
+    options: &Options,
+    password: Option<OsString>,
+    report: &mut Report,
+) -> Result<Option<Credentials>> {
+    let password = password.filter(|password| !password.is_empty());
+    let password = match (password, &options.bind_pass_file) {
+        (Some(_), Some(_)) => {
+            return Err(misconfigured("both LDAP_BIND_PASS and LDAP_BIND_PASS_FILE are set"));
+        }
+        (Some(password), None) => {
+            Some(password.into_string().map_err(|_| misconfigured("LDAP_BIND_PASS is not UTF-8"))?)
+        }
+        (None, Some(file)) => Some(password_in(file)?),
+        (None, None) => None,
+    };
+    match (&options.bind_dn, password.filter(|password| !password.is_empty())) {
+        (Some(dn), Some(password)) => {
+            Ok(Some(Credentials { dn: dn.clone(), password: Secret(password) }))
+        }
+        (Some(dn), None) => Err(misconfigured(format_args!(
+            "no password for the bind DN `{}`: set LDAP_BIND_PASS or LDAP_BIND_PASS_FILE",
+            one_line(dn.as_bytes())
+        ))),
+        (None, Some(_)) => {
+            let warning = "a password is set, but no bind DN (LDAP_BIND_DN): asking anonymously";
+            report.warn(warning.to_owned());
+            Ok(None)
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn password_in(file: &PathBuf) -> Result<String> {
+    let name = one_line(file.as_os_str().as_encoded_bytes());
+    let fail = |why: String| misconfigured(format_args!("failed to read `{name}`: {why}"));
+    let bytes = fs::read(file).map_err(|error| fail(io_error(&error)))?;
+    let text = String::from_utf8(bytes).map_err(|_| fail("not UTF-8".to_owned()))?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
+fn attribute(name: &str) -> Result<String> {
+    let name = name.trim();
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    let starts_well = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if starts_well && name.bytes().all(is_part) {
+        return Ok(name.to_owned());
+    }
+    let name = one_line(name.as_bytes());
+    Err(misconfigured(format_args!("`{name}` is not the name of an attribute")))
+}
+
+fn filter(text: &str) -> Result<(String, Filter)> {
+    let text = text.trim();
+    let whole = if text.starts_with('(') { text.to_owned() } else { format!("({text})") };
+    let fail = |why: &dyn fmt::Display| {
+        misconfigured(format_args!("bad filter `{}`: {why}", one_line(whole.as_bytes())))
+    };
+    let filter = Filter::parse(&whole).map_err(|error| fail(&error))?;
+    if ldap3::parse_filter(&whole).is_err() {
+        return Err(fail(&"not a filter that can be sent"));
+    }
+    Ok((whole, filter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    fn config(args: &[&str], password: Option<&str>) -> Result<Config> {
+        let args = ["resolver"].iter().chain(args);
+        let cli = crate::cli::Cli::try_parse_from(args).unwrap();
+        Config::new(&cli.options, password.map(OsString::from), &mut Report::new(false))
+    }
+
+    fn refusal(args: &[&str], password: Option<&str>) -> String {
+        let error = config(args, password).expect_err("refused");
+        assert_eq!(diagnostics::exit::code_of(&error), 2);
+        format!("{error:#}")
+    }
+
+    const SERVER: [&str; 4] = ["--url", "ldap://h", "--base-dn", "dc=x"];
+
+    fn server(more: &[&'static str]) -> Vec<&'static str> {
+        [&SERVER, more].concat()
+    }
+
+    #[test]
+    fn what_is_missing_or_malformed_is_named() {
+        assert!(refusal(&[], None).contains("LDAP_URL"));
+        assert!(refusal(&["--url", " "], None).contains("LDAP_BASE_DN"));
+        assert!(refusal(&["--url", " ", "--base-dn", "dc=x"], None).contains("no URL"));
+        assert!(refusal(&["--ldif", "f", "--base-dn", "x"], None).contains("not a DN"));
+        assert!(refusal(&server(&["--uid-attr", "a b"]), None).contains("`a b`"));
+        assert!(refusal(&server(&["--mail-attr", "mail,"]), None).contains("``"));
+        let unbalanced = refusal(&server(&["--filter", "(a=b))(x=*"]), None);
+        assert!(unbalanced.contains("at byte 5"), "{unbalanced}");
+    }
+
+    #[test]
+    fn a_filter_may_leave_its_parentheses_out() {
+        let (text, _) = config(&server(&["--filter", "a=b"]), None).unwrap().filter.unwrap();
+        assert_eq!(text, "(a=b)");
+    }
+
+    #[test]
+    fn a_bind_without_password_is_refused() {
+        let bind = server(&["--bind-dn", "cn=reader"]);
+        assert!(refusal(&bind, None).contains("no password for the bind DN `cn=reader`"));
+        assert!(refusal(&bind, Some("")).contains("no password"));
+    }
+
+    #[test]
+    fn the_password_is_hidden_and_comes_from_one_place() {
+        let bind = server(&["--bind-dn", "cn=reader"]);
+        let config = config(&bind, Some("s3cret")).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+        let both = server(&["--bind-dn", "cn=reader", "--bind-pass-file", "/dev/null"]);
+        assert!(refusal(&both, Some("s3cret")).contains("both"));
+    }
+
+    #[test]
+    fn required_tls_refuses_clear_connections_alone() {
+        assert!(refusal(&server(&["--require-tls"]), None).contains("`ldap://h`"));
+        assert!(config(&server(&["--require-tls", "--starttls"]), None).is_ok());
+        for url in ["ldaps://h", "ldapi://%2Frun%2Fldapi"] {
+            assert!(config(&["--url", url, "--base-dn", "dc=x", "--require-tls"], None).is_ok());
+        }
+        let mixed = ["--url", "ldaps://h ldap://i", "--base-dn", "dc=x", "--require-tls"];
+        assert!(refusal(&mixed, None).contains("`ldap://i`"));
+    }
+}

@@ -1,0 +1,170 @@
+//! Where owners are looked up: what a source must offer, and the source that is a file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use diagnostics::exit::misconfigured;
+use diagnostics::wording::{io_error, one_line};
+
+use crate::dn::Dn;
+use crate::filter::Filter;
+use crate::ldif::{Ldif, Record};
+use crate::owner::{Attributes, Claim, Owner, names};
+
+/// A source of owners.
+pub trait Directory {
+    /// Who owns `uid`; each UID is asked for once.
+    ///
+    /// # Errors
+    /// The question could not be answered, which is not the same as "nobody".
+    fn owner(&mut self, uid: u32) -> Result<Owner>;
+
+    /// What was noticed while answering.
+    fn remarks(&self) -> Remarks;
+}
+
+/// What a source noticed while answering.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remarks {
+    /// Pointers to other servers, which are not followed.
+    pub referrals: u64,
+    /// Entries that matched but did not show the UID they were found by.
+    pub hidden: u64,
+}
+
+/// An LDIF export, held in memory as one answer for each UID in it.
+pub struct Export {
+    owners: HashMap<u32, Owner>,
+    remarks: Remarks,
+}
+
+impl Export {
+    /// Reads `file`, with the entries within `base`, if given, that match `filter`.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not an LDIF export, has nothing within `base`, or `filter`
+    /// needs a server. All of them are errors of configuration.
+    pub fn open(
+        file: &Path,
+        attributes: &Attributes,
+        base: Option<&str>,
+        filter: Option<&Filter>,
+    ) -> Result<Self> {
+        let name = one_line(file.as_os_str().as_encoded_bytes());
+        let opened = File::open(file).map_err(|error| {
+            misconfigured(format_args!("failed to open `{name}`: {}", io_error(&error)))
+        })?;
+        let export = Self::read(Ldif::new(BufReader::new(opened)), attributes, base, filter);
+        export.map_err(|error| misconfigured(format_args!("`{name}`: {error:#}")))
+    }
+
+    fn read<R: std::io::BufRead>(
+        mut ldif: Ldif<R>,
+        attributes: &Attributes,
+        base: Option<&str>,
+        filter: Option<&Filter>,
+    ) -> Result<Self> {
+        if let Some(attribute) = filter.and_then(Filter::extensible) {
+            anyhow::bail!(
+                "only a server can answer the filter's extensible match on `{attribute}`"
+            );
+        }
+        let base_name = base.map(|base| Dn::parse(base).context("the base DN is not a DN"));
+        let base_name = base_name.transpose()?;
+        let mut export = Self { owners: HashMap::new(), remarks: Remarks::default() };
+        let mut within_base = base.is_none();
+        let wanted = |name: &str| {
+            names(name, &attributes.uid)
+                || names(name, "objectClass")
+                || attributes.mail.iter().any(|mail| names(name, mail))
+                || filter.is_some_and(|filter| filter.asks_for(name))
+        };
+        while let Some(record) = ldif.next_record(&wanted)? {
+            let Record::Entry(dn, values) = record else {
+                export.remarks.referrals += 1;
+                continue;
+            };
+            if base_name.as_ref().is_some_and(|base| !Dn::lenient(&dn).is_within(base)) {
+                continue;
+            }
+            within_base = true;
+            if is_referral(&values) {
+                export.remarks.referrals += 1;
+            } else if filter.is_none_or(|filter| filter.matches(&values)) {
+                export.add(&dn, &values, attributes);
+            }
+        }
+        anyhow::ensure!(within_base, "no entry within the base DN `{}`", base.unwrap_or_default());
+        Ok(export)
+    }
+
+    fn add(&mut self, dn: &[u8], values: &[(String, Vec<u8>)], attributes: &Attributes) {
+        let mut claim = Claim::default();
+        for (description, value) in values {
+            claim.note(attributes, description, value);
+        }
+        for &uid in &claim.uids {
+            self.owners.entry(uid).or_default().offer(dn, claim.mail());
+        }
+    }
+}
+
+/// Whether a server would return the entry as a pointer to another server.
+fn is_referral(values: &[(String, Vec<u8>)]) -> bool {
+    let is = |value: &[u8]| value.eq_ignore_ascii_case(b"referral");
+    values.iter().any(|(name, value)| names(name, "objectClass") && is(value))
+}
+
+impl Directory for Export {
+    fn owner(&mut self, uid: u32) -> Result<Owner> {
+        Ok(self.owners.remove(&uid).unwrap_or_default())
+    }
+
+    fn remarks(&self) -> Remarks {
+        self.remarks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USERS: &str = "dn: uid=a,ou=people,dc=x\nuidNumber: 1\nmail: a@x\nemployeeType: guest\n\
+        \ndn: uid=b,ou=people,dc=x\nuidNumber: 2\nmail: b@x\n\
+        \ndn: ou=other,dc=x\nobjectClass: Referral\nuidNumber: 3\n";
+
+    fn export(base: Option<&str>, filter: Option<&str>) -> Result<Export> {
+        let attributes = Attributes { uid: "uidNumber".to_owned(), mail: vec!["mail".to_owned()] };
+        let filter = filter.map(|filter| Filter::parse(filter).unwrap());
+        Export::read(Ldif::new(USERS.as_bytes()), &attributes, base, filter.as_ref())
+    }
+
+    fn emails(mut export: Export) -> Vec<String> {
+        let email = |uid| String::from_utf8(export.owner(uid).unwrap().email().to_vec()).unwrap();
+        [1, 2, 3].map(email).to_vec()
+    }
+
+    #[test]
+    fn entries_are_found_by_uid_and_referrals_are_counted() {
+        let export = export(None, None).unwrap();
+        assert_eq!(export.remarks(), Remarks { referrals: 1, hidden: 0 });
+        assert_eq!(emails(export), ["a@x", "b@x", ""]);
+    }
+
+    #[test]
+    fn base_and_filter_restrict_the_entries() {
+        let users = export(Some("OU=People, dc=x"), Some("(!(employeeType=guest))")).unwrap();
+        assert_eq!(emails(users), ["", "b@x", ""]);
+        let error = export(Some("dc=y"), None).err().unwrap();
+        assert!(error.to_string().contains("no entry within"), "{error}");
+    }
+
+    #[test]
+    fn what_only_a_server_can_answer_is_refused() {
+        let error = export(None, Some("(cn:caseExactMatch:=a)")).err().unwrap();
+        assert!(error.to_string().contains("extensible match on `cn`"), "{error}");
+    }
+}

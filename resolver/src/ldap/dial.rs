@@ -1,0 +1,130 @@
+//! Dialling: from an address to a secured stream. ldap3 could dial too, but it sets neither
+//! TCP_NODELAY nor keepalive, and it does not tell a refused StartTLS from a broken connection.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use diagnostics::exit::misconfigured;
+use diagnostics::wording::{io_error, one_line};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::address::{Address, Endpoint};
+use super::starttls;
+
+/// Longest wait for one of several IP addresses of a host.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Idle time after which the kernel checks that the server is still there, and how often.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
+
+/// A connection to a server, secured or not.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// How to secure connections.
+pub struct Security {
+    /// TLS settings; `None` when no address uses TLS.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// Whether `ldap://` goes on in TLS.
+    pub starttls: bool,
+    /// How long each step may take.
+    pub timeout: Duration,
+}
+
+/// An open stream, and whether a password sent over it could be read on the way.
+pub struct Line {
+    /// Both directions.
+    pub stream: Box<dyn Stream>,
+    /// Neither TLS nor local.
+    pub is_exposed: bool,
+}
+
+/// Connects to `address` and secures the connection as asked, or not at all.
+///
+/// # Errors
+/// A refused StartTLS or handshake is an error of configuration, anything else may be tried
+/// again.
+pub async fn dial(address: &Address, security: &Security) -> Result<Line> {
+    let (host, port, ldaps) = match &address.endpoint {
+        Endpoint::Unix(path) => {
+            let connected = within(security.timeout, UnixStream::connect(path)).await;
+            let stream = connected.map_err(|error| connect_error(address, &error))?;
+            return Ok(Line { stream: Box::new(stream), is_exposed: false });
+        }
+        Endpoint::Tcp { host, port, ldaps } => (host, *port, *ldaps),
+    };
+    let mut tcp = connect(address, host, port, security.timeout).await?;
+    let is_local = tcp.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+    if !ldaps && security.starttls {
+        let negotiated = timeout(security.timeout, starttls::negotiate(&mut tcp)).await;
+        let silent = || anyhow!("no answer to StartTLS within {:?}", security.timeout);
+        negotiated
+            .unwrap_or_else(|_| Err(silent()))
+            .map_err(|error| name_address(&error, address))?;
+    }
+    if !ldaps && !security.starttls {
+        return Ok(Line { stream: Box::new(tcp), is_exposed: !is_local });
+    }
+    let config = security.tls.clone().context("TLS settings are missing")?;
+    let name = ServerName::try_from(host.clone()).map_err(|_| {
+        let host = one_line(host.as_bytes());
+        misconfigured(format_args!("`{host}` is not a host name that a certificate could prove"))
+    })?;
+    let secured = within(security.timeout, TlsConnector::from(config).connect(name, tcp)).await;
+    let tls = secured.map_err(|error| super::tls::handshake_error(address, host, &error))?;
+    Ok(Line { stream: Box::new(tls), is_exposed: false })
+}
+
+/// Puts the address before a StartTLS error, of whichever kind.
+fn name_address(error: &anyhow::Error, address: &Address) -> anyhow::Error {
+    let message = format!("`{address}`: {error:#}");
+    match diagnostics::exit::code_of(error) {
+        diagnostics::exit::MISCONFIGURED => misconfigured(message),
+        _ => anyhow!(message),
+    }
+}
+
+async fn connect(address: &Address, host: &str, port: u16, limit: Duration) -> Result<TcpStream> {
+    let found = within(limit, lookup_host((host, port))).await.map_err(|error| {
+        let host = one_line(host.as_bytes());
+        let why = io_error(&error);
+        let why = why.strip_prefix("failed to lookup address information: ").unwrap_or(&why);
+        anyhow!("failed to look up `{host}` of `{address}`: {why}")
+    })?;
+    let mut last = io::Error::other("the host has no address");
+    for candidate in found {
+        match within(limit.min(ADDRESS_TIMEOUT), TcpStream::connect(candidate)).await {
+            Ok(stream) => {
+                tune(&stream).map_err(|error| connect_error(address, &error))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(connect_error(address, &last))
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    let (idle, interval) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
+    stream.set_nodelay(true)
+}
+
+fn connect_error(address: &Address, error: &io::Error) -> anyhow::Error {
+    anyhow!("failed to connect to `{address}`: {}", io_error(error))
+}
+
+async fn within<T>(limit: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match timeout(limit, step).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(io::Error::other(format!("no answer within {limit:?}"))),
+    }
+}

@@ -1,0 +1,134 @@
+//! The StartTLS operation (RFC 4511, 4.14), spoken by hand: it is one fixed request and one short
+//! answer, and what the answer says decides whether a password may be sent at all.
+
+use anyhow::{Result, bail, ensure};
+use diagnostics::exit::misconfigured;
+use diagnostics::wording::io_error;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::outcome::{code_name, server_text};
+
+/// ExtendedRequest, message 1, with the OID 1.3.6.1.4.1.1466.20037.
+const REQUEST: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
+/// Longest answer accepted, in bytes.
+const MAX_ANSWER: usize = 4096;
+
+/// Asks the server to go on in TLS. Nothing beyond the answer is read, so that nothing sent in
+/// the clear can be taken for part of the secured conversation.
+///
+/// # Errors
+/// The server refused, which is an error of configuration, or the connection broke.
+pub async fn negotiate(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<()> {
+    match exchange(stream).await {
+        Ok(answer) => judge(&answer),
+        Err(error) => bail!("connection lost during StartTLS: {}", io_error(&error)),
+    }
+}
+
+async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<Vec<u8>> {
+    stream.write_all(REQUEST).await?;
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).await?;
+    let mut length = usize::from(head[1]);
+    if length >= 0x80 {
+        let mut digits = [0; 8];
+        let count = (length & 0x7f).min(digits.len());
+        stream.read_exact(&mut digits[..count]).await?;
+        length = digits[..count].iter().fold(0, |value, &b| value << 8 | usize::from(b));
+    }
+    if head[0] != 0x30 || length > MAX_ANSWER {
+        return Err(std::io::Error::other("the answer is not LDAP"));
+    }
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer)
+}
+
+/// Accepts only an ExtendedResponse to message 1 with the result code "success".
+fn judge(answer: &[u8]) -> Result<()> {
+    let malformed = || misconfigured("StartTLS was answered by something that is not LDAP");
+    let (id, rest) = element(answer, 0x02).ok_or_else(malformed)?;
+    let (response, _) = element(rest, 0x78).ok_or_else(malformed)?;
+    let (code, rest) = element(response, 0x0a).ok_or_else(malformed)?;
+    let text = element(rest, 0x04).and_then(|(_, rest)| element(rest, 0x04));
+    ensure!(id == [1], malformed());
+    match *code {
+        [0] => Ok(()),
+        [code] => Err(misconfigured(format_args!(
+            "StartTLS refused: {}{}",
+            code_name(u32::from(code)),
+            server_text(&String::from_utf8_lossy(text.map_or(&[], |(text, _)| text)))
+        ))),
+        _ => Err(malformed()),
+    }
+}
+
+/// The content of the BER element with this tag at the start of `bytes`, and what follows it.
+fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (head, rest) = bytes.split_at_checked(2)?;
+    let (length, rest) = match head[1] {
+        short @ 0..=0x7f => (usize::from(short), rest),
+        0x81 => (usize::from(*rest.first()?), &rest[1..]),
+        0x82 => (usize::from(*rest.first()?) << 8 | usize::from(*rest.get(1)?), &rest[2..]),
+        _ => return None,
+    };
+    if head[0] != tag { None } else { rest.split_at_checked(length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of the server's answer.
+    fn negotiated(answer: &[u8]) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, mut server) = tokio::io::duplex(64 * 1024);
+            server.write_all(answer).await.unwrap();
+            server.shutdown().await.unwrap();
+            negotiate(&mut client).await
+        })
+    }
+
+    #[test]
+    fn only_success_for_our_message_counts() {
+        assert!(negotiated(b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00").is_ok());
+        let refused = b"\x30\x0f\x02\x01\x01\x78\x0a\x0a\x01\x02\x04\x00\x04\x03no\n";
+        let error = negotiated(refused).unwrap_err();
+        assert_eq!(error.to_string(), r"StartTLS refused: protocolError (no\n)");
+        assert_eq!(diagnostics::exit::code_of(&error), 2);
+        let other_message = b"\x30\x0c\x02\x01\x02\x78\x07\x0a\x01\x00\x04\x00\x04\x00";
+        assert!(negotiated(other_message).is_err());
+    }
+
+    #[test]
+    fn hostile_answers_end_in_an_error() {
+        for answer in [
+            &b""[..],
+            b"\x30",
+            b"\x30\x00",
+            b"HTTP/1.1 400 Bad Request",
+            b"\x30\x84\xff\xff\xff\xff",
+            b"\x30\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+            b"\x30\x05\x02\x01\x01\x78\x07",
+            b"\x30\x0c\x02\x01\x01\x78\x82\x0a\x01\x00\x04\x00\x04\x00",
+            b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x02\x00\x00\x04\x00\x04",
+        ] {
+            assert!(negotiated(answer).is_err(), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_after_the_answer_is_read() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, mut server) = tokio::io::duplex(1024);
+            let answer = b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00injected";
+            server.write_all(answer).await.unwrap();
+            negotiate(&mut client).await.unwrap();
+            let mut rest = [0; 8];
+            client.read_exact(&mut rest).await.unwrap();
+            assert_eq!(&rest, b"injected");
+        });
+    }
+}

@@ -1,0 +1,93 @@
+//! stdin and stdout: bad input, open pipes, memory.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use e2e::USERS_LDIF;
+use e2e::programs::{command, run};
+
+#[test]
+fn bad_input_is_told_with_its_byte_and_leaves_the_result_open() {
+    for (input, offset) in [
+        (r#"{"a": 30001, "b": -1}"#, 18),
+        (r#"{"a": 30001, "b": 1.5}"#, 18),
+        (r#"{"a": 30001, "b": 1e3}"#, 18),
+        (r#"{"a": 30001, "b": "1"}"#, 18),
+        (r#"{"a": 30001, "b": 4294967296}"#, 18),
+        (r#"{"a": 30001, "b": 1"#, 19),
+        (r#"{"a": 30001} x"#, 13),
+        ("", 0),
+    ] {
+        let outcome = run(command("resolver").args(["--ldif", USERS_LDIF]), input.as_bytes());
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(!outcome.stdout.ends_with("}\n"), "{outcome:?}");
+        let expected = format!("resolver: bad input at byte {offset}: ");
+        assert!(outcome.stderr.starts_with(&expected), "{input}: {}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), 1);
+    }
+}
+
+#[test]
+fn keys_come_through_untouched() {
+    let key = r#""\u002fa\/b\t\" \udcff\ud83e\udd80 🦀""#;
+    let input = format!("{{{key}:30001}}");
+    let outcome = run(command("resolver").args(["--ldif", USERS_LDIF]), input.as_bytes());
+    let expected = format!("{{\n  {key}: {{\"30001\": \"alice.johnson@example.com\"}}\n}}\n");
+    assert_eq!((outcome.stdout, &outcome.stderr[..]), (expected, ""));
+}
+
+#[test]
+fn an_answer_is_written_while_the_input_is_still_open() {
+    let mut child = command("resolver")
+        .args(["--ldif", USERS_LDIF])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut stdin = child.stdin.take().expect("stdin");
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+    stdin.write_all(b"{\"a\": 30001,\n").expect("written");
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("the first line");
+    assert_eq!(line, "{\n");
+    stdin.write_all(b"\"b\": 7}").expect("written");
+    drop(stdin);
+    let rest: Vec<_> = stdout.lines().map(|line| line.expect("a line")).collect();
+    assert_eq!(rest[0], r#"  "a": {"30001": "alice.johnson@example.com"},"#);
+    assert_eq!(child.wait().expect("the end").code(), Some(0));
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
+    let pairs: Vec<_> = (0..100_000).map(|n| format!("\"{n}\": 30001")).collect();
+    let input = format!("{{{}}}", pairs.join(","));
+    let mut resolver = command("resolver");
+    resolver.args(["--ldif", USERS_LDIF]);
+    let mut child = resolver
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    drop(child.stdout.take());
+    // It may be gone before all of its input is.
+    let _ = child.stdin.take().expect("stdin").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("the end");
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
+
+    let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+    let mut resolver = command("resolver");
+    let mut child = resolver
+        .args(["--ldif", USERS_LDIF])
+        .stdin(Stdio::piped())
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let _ = child.stdin.take().expect("stdin").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("the end");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr, "resolver: failed to write the output: no space left on device\n");
+}
