@@ -67,3 +67,54 @@ pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
         child.wait_with_output().expect("the program's end").into()
     })
 }
+
+/// The id of a child of process `parent` that runs the program `name`, if there is one.
+///
+/// # Panics
+/// When `/proc` cannot be read.
+pub fn child_of(parent: u32, name: &str) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc").expect("/proc");
+    processes.flatten().find_map(|process| {
+        let id = process.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
+        // "pid (name) state ppid ...": the name may hold anything, parentheses too.
+        let (start, rest) = stat.rsplit_once(") ")?;
+        let is_child = rest.split(' ').nth(1)? == parent.to_string();
+        (is_child && start.ends_with(&format!("({name}"))).then_some(id)
+    })
+}
+
+/// Reads JSON as Python does and gives each key's own bytes and value: `os.fsencode` of a key
+/// that `json.loads` returned, then the value as JSON.
+///
+/// # Panics
+/// When Python is missing or does not take it for JSON.
+pub fn python_pairs(json: &str) -> Vec<(Vec<u8>, String)> {
+    const SCRIPT: &str = "\
+import json, os, sys
+pairs = json.loads(sys.stdin.read(), object_pairs_hook=list)
+for key, value in pairs:
+    value = dict(value) if isinstance(value, list) else value
+    sys.stdout.buffer.write(os.fsencode(key) + b'\\0' + json.dumps(value).encode() + b'\\0')
+";
+    let mut python = Command::new("python3");
+    let mut child = python
+        .args(["-c", SCRIPT])
+        .env("PYTHONUTF8", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 is installed");
+    let mut stdin = child.stdin.take().expect("a piped stdin");
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(json.as_bytes()).expect("python reads it all"));
+        child.wait_with_output().expect("python's end")
+    });
+    assert!(output.status.success(), "not JSON: {json}");
+    let mut fields = output.stdout.split(|&b| b == 0).map(<[u8]>::to_vec);
+    let mut pairs = Vec::new();
+    while let (Some(key), Some(value)) = (fields.next(), fields.next()) {
+        pairs.push((key, String::from_utf8(value).expect("ASCII")));
+    }
+    pairs
+}

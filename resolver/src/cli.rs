@@ -22,13 +22,13 @@ pub struct Cli {
 
     /// Whom to ask, and how.
     #[command(flatten)]
-    pub options: Options,
+    pub options: LookupOptions,
 }
 
 /// The lookup's own options, which `resolve-in-pod` takes as well.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Directory options")]
-pub struct Options {
+pub struct LookupOptions {
     /// Directory servers, separated by spaces and tried in order: ldap://HOST[:PORT],
     /// ldaps://HOST[:PORT] or ldapi://%2Fpath%2Fto%2Fsocket.
     #[arg(long, value_name = "URL...", env = "LDAP_URL")]

@@ -11,7 +11,7 @@ use diagnostics::exit::misconfigured;
 use diagnostics::report::Report;
 use diagnostics::wording::{io_error, one_line};
 
-use crate::cli::Options;
+use crate::cli::LookupOptions;
 use crate::dn::Dn;
 use crate::filter::Filter;
 use crate::ldap::address::Address;
@@ -86,7 +86,11 @@ impl Config {
     ///
     /// # Errors
     /// Whatever is missing, malformed or contradictory, all of them errors of configuration.
-    pub fn new(options: &Options, password: Option<OsString>, report: &mut Report) -> Result<Self> {
+    pub fn new(
+        options: &LookupOptions,
+        password: Option<OsString>,
+        report: &mut Report,
+    ) -> Result<Self> {
         let attributes = Attributes {
             uid: attribute(&options.uid_attr)?,
             mail: options.mail_attr.split(',').map(attribute).collect::<Result<_>>()?,
@@ -115,7 +119,7 @@ impl Config {
 
 fn access(
     urls: &str,
-    options: &Options,
+    options: &LookupOptions,
     password: Option<OsString>,
     report: &mut Report,
 ) -> Result<Access> {
@@ -151,7 +155,7 @@ fn access(
 /// Who asks. A DN with an empty password would be an unauthenticated bind (RFC 4513, 5.1.2),
 /// which servers take for success: it is refused here.
 fn credentials(
-    options: &Options,
+    options: &LookupOptions,
     password: Option<OsString>,
     report: &mut Report,
 ) -> Result<Option<Credentials>> {

@@ -22,13 +22,13 @@ pub struct Cli {
 
     /// What to list, and how.
     #[command(flatten)]
-    pub options: Options,
+    pub options: ScanOptions,
 }
 
 /// The scan's own options, which `resolve-in-pod` takes as well.
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Scan options")]
-pub struct Options {
+pub struct ScanOptions {
     /// Also list every directory below, without following symbolic links.
     #[arg(short, long, env = "SCAN_UIDS_RECURSIVE", value_parser = BoolishValueParser::new())]
     pub recursive: bool,

@@ -15,7 +15,7 @@ use diagnostics::report::Report;
 use diagnostics::wording::one_line;
 use owner_json::{ObjectWriter, OutputClosed, push_string};
 
-use cli::{Cli, Options};
+use cli::{Cli, ScanOptions};
 use walk::{Below, Exclude, Found, walk};
 
 /// Longest time that a finding waits in the output buffer while more are found.
@@ -38,11 +38,11 @@ pub fn run(cli: &Cli) -> Result<u8> {
     report.finish(outcome, cli.summary.as_deref())
 }
 
-fn below(options: &Options) -> Result<Option<Below>> {
+fn below(options: &ScanOptions) -> Result<Option<Below>> {
     let exclude = Exclude::new(&options.exclude)
         .map_err(|error| misconfigured(format_args!("bad value for --exclude: {error}")))?;
     if options.recursive {
-        let Options { max_depth, one_file_system, .. } = *options;
+        let ScanOptions { max_depth, one_file_system, .. } = *options;
         return Ok(Some(Below { max_depth, one_file_system, exclude }));
     }
     let needs_recursive = [

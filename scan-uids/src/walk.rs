@@ -75,10 +75,14 @@ fn descend(
                 Err(error) => fail("stat", entry.path(), &error, found)?,
             },
             Err(error) => {
-                let path = error.path().unwrap_or(root).to_owned();
-                // walkdir's only other kind is a loop of followed links; none are followed.
+                // walkdir does not say where reading a directory broke off half-way.
+                let (operation, path) = match error.path() {
+                    Some(path) => ("read", path.to_owned()),
+                    None => ("read a directory below", root.to_owned()),
+                };
+                // Its only other kind is a loop of followed links; none are followed.
                 let error = error.into_io_error().unwrap_or_else(|| io::Error::other("a loop"));
-                fail("read", &path, &error, found)?;
+                fail(operation, &path, &error, found)?;
             }
         }
     }

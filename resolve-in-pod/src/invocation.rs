@@ -1,0 +1,122 @@
+//! What to run: our own options, and each stage's options as the arguments they came from.
+//!
+//! The stages' options are declared once, in their own crates. Here they are parsed so that a
+//! mistake is told before anything starts, and handed on word for word; what came from the
+//! environment reaches the stages through the environment.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
+use diagnostics::exit::parse_command;
+
+use crate::cli::Cli;
+
+/// What to run.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Where the result goes; `None` for stdout.
+    pub output: Option<PathBuf>,
+    /// Where the summary goes, if it exists.
+    pub termination_log: PathBuf,
+    /// All arguments of scan-uids.
+    pub scan: Vec<OsString>,
+    /// All arguments of resolver.
+    pub resolve: Vec<OsString>,
+}
+
+impl Invocation {
+    /// Parses the command line.
+    ///
+    /// # Errors
+    /// The code to exit with, after help or after a mistake has been printed.
+    pub fn from_command_line() -> Result<Self, ExitCode> {
+        Ok(Self::from_matches(&parse_command(Cli::command())?))
+    }
+
+    fn from_matches(matches: &ArgMatches) -> Self {
+        let cli = Cli::from_arg_matches(matches).expect("clap has checked the arguments");
+        let mut scan = given::<scan_uids::cli::ScanOptions>(matches);
+        scan.push("--".into());
+        scan.extend(cli.dirs.into_iter().map(OsString::from));
+        let resolve = given::<resolver::cli::LookupOptions>(matches);
+        Self { output: cli.output, termination_log: cli.termination_log, scan, resolve }
+    }
+}
+
+/// The options of one stage that stand on the command line, spelt `--name=value`.
+fn given<Options: Args>(matches: &ArgMatches) -> Vec<OsString> {
+    let declared = Options::augment_args(Command::new("stage"));
+    let mut arguments = Vec::new();
+    for option in declared.get_arguments() {
+        let (id, name) = (option.get_id().as_str(), option.get_long());
+        let Some(name) = name.filter(|_| is_given(matches, id)) else { continue };
+        if matches!(option.get_action(), ArgAction::SetTrue) {
+            arguments.push(format!("--{name}").into());
+            continue;
+        }
+        for value in matches.get_raw(id).into_iter().flatten() {
+            let mut argument = OsString::from(format!("--{name}="));
+            argument.push(value);
+            arguments.push(argument);
+        }
+    }
+    arguments
+}
+
+fn is_given(matches: &ArgMatches, id: &str) -> bool {
+    matches.value_source(id) == Some(ValueSource::CommandLine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    fn invocation(arguments: &[&[u8]]) -> Invocation {
+        let arguments = [&b"resolve-in-pod"[..]].into_iter().chain(arguments.iter().copied());
+        let arguments = arguments.map(std::ffi::OsStr::from_bytes);
+        Invocation::from_matches(&Cli::command().get_matches_from(arguments))
+    }
+
+    #[test]
+    fn each_stage_gets_its_own_options_word_for_word() {
+        let invocation = invocation(&[
+            b"-r",
+            b"--exclude",
+            b"*.a b",
+            b"--exclude=-x",
+            b"--ldif",
+            b"users\xff.ldif",
+            b"--mail-attr",
+            b"mail,title",
+            b"--starttls",
+            b"--output",
+            b"out",
+            b"--",
+            b"-dir",
+            b"d\xff",
+        ]);
+        let bytes = |list: &[OsString]| {
+            list.iter().map(|a| a.as_bytes().to_vec()).collect::<Vec<_>>().join(&b'|')
+        };
+        assert_eq!(
+            bytes(&invocation.scan),
+            b"--recursive|--exclude=*.a b|--exclude=-x|--|-dir|d\xff"
+        );
+        assert_eq!(
+            bytes(&invocation.resolve),
+            b"--ldif=users\xff.ldif|--starttls|--mail-attr=mail,title"
+        );
+        assert_eq!(invocation.output.as_deref(), Some("out".as_ref()));
+    }
+
+    #[test]
+    fn options_that_are_not_given_are_not_made_up() {
+        let invocation = invocation(&[b"dir"]);
+        assert_eq!(invocation.scan, ["--", "dir"]);
+        assert!(invocation.resolve.is_empty());
+    }
+}

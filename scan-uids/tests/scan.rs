@@ -1,0 +1,286 @@
+//! The program against real directories, with find and Python as oracles.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use e2e::is_root;
+use e2e::programs::{Outcome, command, program, python_pairs, run};
+use tempfile::TempDir;
+
+/// A user without rights.
+const NOBODY: u32 = 65534;
+
+fn scan(dir: &Path, args: &[&str]) -> Outcome {
+    run(command("scan-uids").current_dir(dir).args(args), b"")
+}
+
+/// Names that break careless programs.
+fn hostile_names() -> Vec<Vec<u8>> {
+    let mut names: Vec<Vec<u8>> = [
+        &b"with space"[..],
+        b"quote\"",
+        b"back\\slash",
+        b"new\nline",
+        b"\x01\x1b[31m\x7f",
+        "emoji \u{1f980}".as_bytes(),
+        b"\xff",
+        b"a\xe9z",
+        b"\xed\xb3\xbf",
+        b"\xc0\xaf",
+        b"\\udcff",
+        b"-r",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
+    names.push(vec![b'\xfe'; 255]);
+    names
+}
+
+#[test]
+fn keys_come_in_argument_order_and_as_given() {
+    let dir = TempDir::new().unwrap();
+    for name in ["b", "a", "a/c"] {
+        fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    symlink("a", dir.path().join("link")).unwrap();
+    let outcome = scan(dir.path(), &["b", "a/", "./a//c", "link", "link/../b", "b"]);
+    let uid = fs::metadata(dir.path().join("a")).unwrap().uid();
+    let expected: Vec<_> = ["b", "a/", "./a//c", "link", "link/../b", "b"]
+        .map(|key| format!("  \"{key}\": {uid}"))
+        .to_vec();
+    assert_eq!(outcome.stdout, format!("{{\n{}\n}}\n", expected.join(",\n")));
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+}
+
+#[test]
+fn the_owner_is_that_of_the_directory_itself() {
+    let dir = TempDir::new().unwrap();
+    let owned = dir.path().join("owned");
+    fs::create_dir(&owned).unwrap();
+    symlink("owned", dir.path().join("link")).unwrap();
+    if is_root() {
+        chown(&owned, Some(30001), None).unwrap();
+    }
+    let uid = fs::metadata(&owned).unwrap().uid();
+    let outcome = scan(dir.path(), &["owned", "link"]);
+    assert_eq!(outcome.stdout, format!("{{\n  \"owned\": {uid},\n  \"link\": {uid}\n}}\n"));
+}
+
+#[test]
+fn what_is_no_directory_is_skipped_with_the_original_warning() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    symlink("nowhere", dir.path().join("dangling")).unwrap();
+    let outcome = scan(dir.path(), &["file", ".", "missing", "dangling", "file/x", "new\nline"]);
+    let warnings: Vec<_> = ["file", "missing", "dangling", "file/x", "new\\nline"]
+        .map(|name| format!("Warning: {name} is not a directory, skipping\n"))
+        .to_vec();
+    assert_eq!(outcome.stderr, warnings.concat());
+    assert_eq!(outcome.code, Some(0));
+    assert_eq!(outcome.stdout.lines().count(), 3);
+    assert_eq!(scan(dir.path(), &["file"]).stdout, "{}\n");
+}
+
+#[test]
+fn hostile_names_are_given_back_byte_for_byte() {
+    let dir = TempDir::new().unwrap();
+    let mut expected = Vec::new();
+    for name in hostile_names() {
+        fs::create_dir(dir.path().join(OsStr::from_bytes(&name))).unwrap();
+        expected.push(name);
+    }
+    let names = expected.iter().map(|name| OsStr::from_bytes(name));
+    let outcome = run(command("scan-uids").current_dir(dir.path()).arg("--").args(names), b"");
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, expected);
+
+    let recursive = scan(dir.path(), &["-r", "."]);
+    let mut keys: Vec<_> =
+        python_pairs(&recursive.stdout).into_iter().map(|(key, _)| key).collect();
+    keys.sort();
+    let mut expected: Vec<_> = expected.iter().map(|name| [&b"./"[..], name].concat()).collect();
+    expected.push(b".".to_vec());
+    expected.sort();
+    assert_eq!(keys, expected);
+}
+
+/// A tree with links, files, and several owners if we may.
+fn tree() -> TempDir {
+    let dir = TempDir::new().expect("a directory");
+    let root = dir.path();
+    for (number, path) in ["a/b/c/d", "a/skip/x", "a/keep/skip", "e", "skip"].iter().enumerate() {
+        fs::create_dir_all(root.join(path)).expect("made");
+        if is_root() {
+            let uid = 30001 + u32::try_from(number).expect("small");
+            chown(root.join(path), Some(uid), None).expect("given away");
+        }
+    }
+    fs::write(root.join("a/file"), "").expect("written");
+    symlink("..", root.join("a/b/loop")).expect("linked");
+    symlink("../e", root.join("a/link")).expect("linked");
+    dir
+}
+
+/// What find says of directories below `dir`.
+fn find(dir: &Path, args: &[&str]) -> BTreeMap<Vec<u8>, String> {
+    let output = Command::new("find")
+        .current_dir(dir)
+        .args(args)
+        .args(["-type", "d", "-printf", r"%p\0%U\0"])
+        .output()
+        .expect("find is installed");
+    assert!(output.status.success());
+    let mut fields = output.stdout.split(|&b| b == 0);
+    let mut found = BTreeMap::new();
+    while let (Some(path), Some(uid)) = (fields.next(), fields.next()) {
+        found.insert(path.to_vec(), String::from_utf8_lossy(uid).into_owned());
+    }
+    found
+}
+
+fn scanned(dir: &Path, args: &[&str]) -> BTreeMap<Vec<u8>, String> {
+    let outcome = scan(dir, args);
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    python_pairs(&outcome.stdout).into_iter().collect()
+}
+
+#[test]
+fn a_recursive_scan_equals_find() {
+    let dir = tree();
+    assert_eq!(scanned(dir.path(), &["-r", "."]), find(dir.path(), &["."]));
+    assert_eq!(scanned(dir.path(), &["-r", "a/", "e"]), find(dir.path(), &["a/", "e"]));
+    assert_eq!(scanned(dir.path(), &["-r", "a/link"]), find(dir.path(), &["-H", "a/link"]));
+    for depth in ["0", "1", "2"] {
+        let depth_limited = scanned(dir.path(), &["-r", "--max-depth", depth, "."]);
+        assert_eq!(depth_limited, find(dir.path(), &[".", "-maxdepth", depth]));
+    }
+    let usr = scanned(Path::new("/"), &["-r", "/usr/share"]);
+    assert_eq!(usr, find(Path::new("/"), &["/usr/share"]));
+}
+
+#[test]
+fn excluded_directories_are_neither_listed_nor_entered() {
+    let dir = tree();
+    let keys = |args: &[&str]| scanned(dir.path(), args).into_keys().collect::<Vec<_>>();
+    let by_name = find(dir.path(), &[".", "-name", "skip", "-prune", "-o"]);
+    assert_eq!(keys(&["-r", "--exclude", "skip", "."]), by_name.into_keys().collect::<Vec<_>>());
+    let by_path = find(dir.path(), &[".", "-path", "./a/skip", "-prune", "-o"]);
+    let excluded = keys(&["-r", "--exclude", "./a/s*", "--exclude", "nothing", "."]);
+    assert_eq!(excluded, by_path.into_keys().collect::<Vec<_>>());
+    // What is asked for by name is listed all the same.
+    assert_eq!(keys(&["-r", "--exclude", "skip", "skip"]), [b"skip".to_vec()]);
+}
+
+#[test]
+fn one_file_system_lists_mount_points_and_does_not_enter_them() {
+    let dir = tree();
+    let script = "mount -t tmpfs none a/b && mkdir -p a/b/on/tmpfs && exec \"$@\"";
+    let in_namespace = |args: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(if is_root() { &["-m"][..] } else { &["-rm"] });
+        unshare.args(["sh", "-c", script, "sh"]).arg(program("scan-uids")).args(args);
+        let outcome = run(unshare.current_dir(dir.path()), b"");
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    let everything = in_namespace(&["-r", "a"]);
+    assert!(everything.contains(&b"a/b/on/tmpfs".to_vec()));
+    let here = in_namespace(&["-r", "--one-file-system", "a"]);
+    assert!(here.contains(&b"a/b".to_vec()) && here.contains(&b"a/keep/skip".to_vec()));
+    assert!(!here.iter().any(|key| key.starts_with(b"a/b/")), "{here:?}");
+}
+
+#[test]
+fn what_must_not_be_read_is_named_and_the_rest_is_printed() {
+    let dir = TempDir::new().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    for path in ["open", "shut/inside", "tree/locked/inside"] {
+        fs::create_dir_all(dir.path().join(path)).unwrap();
+    }
+    for path in ["shut", "tree/locked"] {
+        fs::set_permissions(dir.path().join(path), Permissions::from_mode(0o000)).unwrap();
+    }
+    // Nobody may not be able to reach the program where it was built.
+    let copy = dir.path().join("scan-uids");
+    fs::copy(program("scan-uids"), &copy).unwrap();
+    let as_nobody = |args: &[&str]| {
+        let mut scan = Command::new(&copy);
+        if is_root() {
+            scan.uid(NOBODY).gid(NOBODY);
+        }
+        run(scan.current_dir(dir.path()).args(args), b"")
+    };
+    let outcome = as_nobody(&["shut/inside", "open"]);
+    assert_eq!(outcome.code, Some(1));
+    assert_eq!(outcome.stderr, "scan-uids: failed to stat `shut/inside`: permission denied\n");
+    let uid = fs::metadata(dir.path()).unwrap().uid();
+    assert_eq!(outcome.stdout, format!("{{\n  \"open\": {uid}\n}}\n"));
+
+    let outcome = as_nobody(&["-r", "tree", "open"]);
+    assert_eq!(outcome.code, Some(1));
+    assert_eq!(outcome.stderr, "scan-uids: failed to read `tree/locked`: permission denied\n");
+    let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, [&b"tree"[..], b"tree/locked", b"open"]);
+
+    for path in ["shut", "tree/locked"] {
+        fs::set_permissions(dir.path().join(path), Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn a_summary_takes_the_place_of_warnings() {
+    let dir = TempDir::new().unwrap();
+    let outcome = scan(dir.path(), &["--summary", "summary", ".", "missing"]);
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    let summary = fs::read_to_string(dir.path().join("summary")).unwrap();
+    assert!(summary.contains("missing is not a directory, skipping"), "{summary}");
+    assert!(summary.contains(r#""directories":1"#) && summary.contains(r#""skipped":1"#));
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_told_and_exit_2() {
+    let dir = TempDir::new().unwrap();
+    let cases: [&[&str]; 4] =
+        [&[], &["--max-depth", "1", "."], &["-r", "--exclude", "a[", "."], &["--no-such", "."]];
+    for args in cases {
+        let outcome = scan(dir.path(), args);
+        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""), "{args:?}");
+        assert!(!outcome.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
+    let mut child = command("scan-uids")
+        .args(["-r", "/usr"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
+
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command("scan-uids").arg("/").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr, "scan-uids: failed to write the output: no space left on device\n");
+}
+
+#[test]
+fn a_path_longer_than_one_system_call_takes_is_reported() {
+    let dir = TempDir::new().unwrap();
+    let long = std::ffi::OsString::from_vec([&b"x/"[..]; 3000].concat());
+    let outcome = run(command("scan-uids").current_dir(dir.path()).arg(".").arg(&long), b"");
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("file name too long"), "{}", outcome.stderr);
+    assert!(outcome.stdout.starts_with("{\n  \".\": "));
+}
