@@ -1,0 +1,49 @@
+# What people and CI run. `make help` lists the targets.
+
+PREFIX ?= /usr/local
+CARGO ?= cargo
+BINARIES := provisioner reloader resolve-in-pod resolver scan-uids
+# The links keep manifests written for the original shell scripts working.
+LINKS := scan-uids.sh:scan-uids resolve-in-pod.sh:resolve-in-pod
+CARGO_DENY_VERSION := 0.20.2
+
+.PHONY: help build demo test lint unit install deny clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: ## Build the release binaries into target/release
+	$(CARGO) build --locked --release --workspace --bins
+
+demo: build ## Print who owns the directories of a small tree, without any server
+	@examples/demo.sh target/release
+
+test: ## Set up what the tests need, then run all of them
+	e2e/setup.sh
+	$(MAKE) lint
+	$(MAKE) unit
+
+lint: ## Formatting, compiler and script warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	shellcheck .ci/run e2e/setup.sh examples/*.sh
+
+unit: ## Unit, binary and server tests (needs what `make test` sets up)
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked --workspace
+
+install: build ## Install the binaries and the links of the old scripts below PREFIX
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	cd target/release && install -m 755 $(BINARIES) "$(DESTDIR)$(PREFIX)/bin"
+	for link in $(LINKS); do \
+	  ln -sf "$${link#*:}" "$(DESTDIR)$(PREFIX)/bin/$${link%:*}" || exit 1; \
+	done
+
+deny: ## Check licences and sources of all dependencies
+	command -v cargo-deny >/dev/null || PATH="$$PWD/target/tools/bin:$$PATH" command -v cargo-deny >/dev/null || \
+	  $(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root target/tools
+	PATH="$$PWD/target/tools/bin:$$PATH" $(CARGO) deny --locked check licenses bans sources
+
+clean: ## Remove everything that was built
+	$(CARGO) clean

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Makes sure that the programs which the tests run are installed: as root from Debian packages,
+# otherwise by saying what is missing.
+set -eu
+
+# Debian keeps servers where users do not look.
+PATH=$PATH:/usr/sbin:/sbin
+
+# program:package
+needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
+unshare:util-linux shellcheck:shellcheck'
+
+missing=
+for pair in $needed; do
+    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+done
+# shellcheck disable=SC2086 # a list of packages
+missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
+[ -n "${missing% }" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "The tests need these Debian packages: $missing" >&2
+    echo "Install them, or run 'make test' as root on Debian." >&2
+    exit 1
+fi
+
+# The tests start servers of their own; the packages must not start one for the whole machine.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of packages
+apt-get install -y -qq --no-install-recommends $missing
