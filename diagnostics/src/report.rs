@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::exit::DONE;
 use crate::wording::io_failure;
 
-/// Warnings kept or shown; more are only counted.
+/// Warnings kept for a summary; more are only counted.
 const MAX_WARNINGS: usize = 100;
 
 /// The summary of a run, as JSON: `{"exit_code": 0, "counts": {...}, "warnings": [...],
@@ -71,14 +71,14 @@ impl Report {
 
     /// Notes something that the reader of a complete result should know.
     pub fn warn(&mut self, warning: String) {
-        if self.summary.warnings.len() == MAX_WARNINGS {
-            self.summary.warnings_dropped += 1;
-            return;
-        }
         if self.show_warnings {
             eprintln!("Warning: {warning}");
         }
-        self.summary.warnings.push(warning);
+        if self.summary.warnings.len() < MAX_WARNINGS {
+            self.summary.warnings.push(warning);
+        } else {
+            self.summary.warnings_dropped += 1;
+        }
     }
 
     /// Notes a failure after which the run goes on, to end as done only in part.
@@ -103,10 +103,6 @@ impl Report {
     /// # Errors
     /// The summary cannot be written, after a run that succeeded.
     pub fn finish(mut self, outcome: Result<u8>, file: Option<&Path>) -> Result<u8> {
-        let more = self.summary.warnings_dropped;
-        if more > 0 && self.show_warnings {
-            eprintln!("Warning: {more} more warnings are not shown");
-        }
         self.summary.exit_code = match &outcome {
             Ok(code) => *code,
             Err(error) => crate::exit::code_of(error),

@@ -17,7 +17,7 @@ use diagnostics::wording::io_error;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::invocation::Invocation;
@@ -42,7 +42,8 @@ pub struct Ended {
 /// # Errors
 /// A stage could not be started, which is an error of configuration.
 pub fn run(invocation: &Invocation, output: Option<File>) -> Result<Vec<Ended>> {
-    let taken = [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT];
+    // Not SIGHUP: taking it would undo nohup.
+    let taken = [SIGCHLD, SIGTERM, SIGINT];
     let mut signals = Signals::new(taken).context("failed to take signals")?;
     let mut scan = Stage::prepare("scan-uids", &invocation.scan)?;
     scan.command.stdout(Stdio::piped());

@@ -29,8 +29,8 @@ pub struct Cli {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Directory options")]
 pub struct LookupOptions {
-    /// Directory servers, separated by spaces and tried in order: ldap://HOST[:PORT],
-    /// ldaps://HOST[:PORT] or ldapi://%2Fpath%2Fto%2Fsocket.
+    /// Directory servers, separated by spaces and tried in order: ldap://HOST:PORT,
+    /// ldaps://HOST:PORT (the port may be left out) or ldapi://%2Fpath%2Fto%2Fsocket.
     #[arg(long, value_name = "URL...", env = "LDAP_URL")]
     pub url: Option<String>,
 

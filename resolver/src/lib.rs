@@ -1,6 +1,6 @@
 //! `resolver`: turns UIDs into e-mail addresses.
 //!
-//! [`resolve`] is the stream, [`answers`] the memory of what was asked, [`owner`] the rule that
+//! [`mod@resolve`] is the stream, [`answers`] the memory of what was asked, [`owner`] the rule that
 //! chooses among entries; [`directory`] and [`ldap`] are the sources; [`config`] checks what
 //! flags and environment say before anything is opened.
 

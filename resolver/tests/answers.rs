@@ -88,7 +88,7 @@ dn: cn=alias,ou=special,dc=example,dc=com
 objectClass: alias
 objectClass: extensibleObject
 cn: alias
-aliasedObjectName: uid=elsewhere,o=elsewhere
+aliasedObjectName: uid=alice,dc=example,dc=com
 uidNumber: 40004
 
 dn: ou=remote,dc=example,dc=com
@@ -183,6 +183,8 @@ fn server_and_file_agree_on_every_rule() {
     assert!(warnings[0].ends_with("and 1 more"), "{}", warnings[0]);
     assert!(warnings[1].contains("UID 65534 stands for owners that are not mapped"));
     assert!(warnings[2].contains("UID 4294967295"));
+    let log = fs::read_to_string(sources.slapd.dir().join("log")).expect("slapd's log");
+    assert!(log.contains("uidNumber=40001") && !log.contains("4294967295"), "never asked for");
     assert!(warnings[3].contains("referrals"), "{}", warnings[3]);
 }
 
@@ -203,6 +205,7 @@ fn every_option_means_the_same_for_server_and_file() {
     );
     let no_guests = emails(&["--filter", "(!(employeeType=GUEST))"]);
     assert!(no_guests.contains(r#""40002": """#) && no_guests.contains("alice"), "{no_guests}");
+    // An alias there points to alice, who is not below this base.
     let special = emails(&["--base-dn", "OU=special, dc=example,dc=com"]);
     assert!(special.contains("Beta@") && special.contains(r#""30001": """#), "{special}");
     let by_group = emails(&["--uid-attr", "gidNumber"]);

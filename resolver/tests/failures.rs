@@ -133,6 +133,30 @@ fn starttls_and_ldaps_protect_the_password() {
 }
 
 #[test]
+fn a_password_sent_to_another_machine_in_the_clear_gets_a_warning() {
+    let slapd = Slapd::start(&Setup::default());
+    // A network of its own, in which the same directory is served at an address that is not
+    // loopback.
+    let script = "ip link set lo up && ip address add 192.0.2.1/32 dev lo || exit 9
+        slapd -d 0 -h ldap://192.0.2.1:3890 -f \"$0\" & server=$!
+        printf '{\"a\": 30001}' | \"$@\"; code=$?
+        kill $server; wait; exit $code";
+    let mut namespace = Command::new("unshare");
+    namespace.args(if e2e::is_root() { &["--net"][..] } else { &["--net", "-r"] });
+    namespace.args(["sh", "-c", script]).arg(slapd.dir().join("slapd.conf"));
+    namespace.arg(e2e::programs::program("resolver"));
+    namespace.args(["--url", "ldap://192.0.2.1:3890", "--base-dn", BASE_DN]);
+    namespace.args(["--bind-dn", READER.0]).env("LDAP_BIND_PASS", READER.1);
+    let path = std::env::var("PATH").expect("PATH");
+    let outcome = run(namespace.env("PATH", format!("{path}:/usr/sbin:/sbin")), b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stdout.contains("alice.johnson@example.com"));
+    let warning = "Warning: the password went to `ldap://192.0.2.1:3890` unencrypted: use \
+                   ldaps:// or LDAP_STARTTLS\n";
+    assert_eq!(outcome.stderr, warning);
+}
+
+#[test]
 fn a_ca_file_without_certificates_is_an_error_of_configuration() {
     let message = failure(reader("ldaps://localhost").args(["--ca-file", "/dev/null"]), 2);
     assert!(message.contains("failed to read certificates from `/dev/null`"), "{message}");

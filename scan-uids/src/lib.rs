@@ -1,4 +1,4 @@
-//! `scan-uids`: prints which UID owns each directory. [`walk`] finds them; this file turns
+//! `scan-uids`: prints which UID owns each directory. [`mod@walk`] finds them; this file turns
 //! arguments into walks and findings into JSON, warnings and counts.
 
 pub mod cli;

@@ -50,7 +50,7 @@ struct Session {
 
 impl Server {
     /// Connects and binds to the first of the servers that can be reached, in
-    /// [several rounds](TRIES) with growing pauses.
+    /// five rounds with growing pauses.
     ///
     /// # Errors
     /// Nobody could be reached; or, at once, whatever retrying cannot cure: wrong password,
@@ -65,8 +65,14 @@ impl Server {
             .enable_all()
             .build()
             .context("failed to start the asynchronous runtime")?;
-        let session = runtime.block_on(connect_any(config, access, &security, report))?;
-        Ok(Self { runtime, session, remarks: Remarks::default() })
+        match runtime.block_on(connect_any(config, access, &security, report)) {
+            Ok(session) => Ok(Self { runtime, session, remarks: Remarks::default() }),
+            Err(error) => {
+                // A name lookup that was given up may still block a thread of the runtime.
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
     }
 }
 
