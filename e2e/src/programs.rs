@@ -1,7 +1,7 @@
 //! Running the workspace's own programs, and others, in tests.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Where a program of this workspace was built. Test programs lie in `deps` beside it.
@@ -14,6 +14,19 @@ pub fn program(name: &str) -> PathBuf {
     let path = deps.parent().expect("the directory above").join(name);
     assert!(path.is_file(), "{} is missing: run `cargo build --workspace`", path.display());
     path
+}
+
+/// Copies a program of this workspace into `dir`, where other users can reach it.
+///
+/// The copy is made by another process: a descriptor open for writing here could be inherited by
+/// a process that another test starts meanwhile, and the copy could not be run ("text file busy").
+///
+/// # Panics
+/// When that fails.
+pub fn copy_program(name: &str, dir: &Path) -> PathBuf {
+    let status = Command::new("cp").arg(program(name)).arg(dir).status().expect("cp");
+    assert!(status.success());
+    dir.join(name)
 }
 
 /// A program of this workspace, with none of its settings taken from the environment.

@@ -12,4 +12,4 @@ mod writer;
 
 pub use reader::{InputError, Owners, Pair, PairReader};
 pub use string::push_string;
-pub use writer::{ObjectWriter, OutputClosed};
+pub use writer::{ObjectWriter, OutputClosed, unbuffered_stdout};

@@ -1,7 +1,9 @@
 //! Writes one JSON object, a member a line, so that a cut-off result is never valid JSON.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 
 use anyhow::anyhow;
 use diagnostics::wording::io_error;
@@ -20,6 +22,15 @@ impl fmt::Display for OutputClosed {
 }
 
 impl std::error::Error for OutputClosed {}
+
+/// Standard output without the line buffer of [`io::stdout`], which would cut every chunk in two.
+///
+/// # Errors
+/// No more descriptors.
+pub fn unbuffered_stdout() -> anyhow::Result<File> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    stdout.map(File::from).map_err(|error| anyhow!("failed to open stdout: {}", io_error(&error)))
+}
 
 /// A JSON object being written: two spaces of indent, one member a line, closed by
 /// [`finish`](Self::finish) alone.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use diagnostics::report::Summary;
-use e2e::programs::{Outcome, command, program, python_pairs, run};
+use e2e::programs::{Outcome, command, copy_program, program, python_pairs, run};
 use e2e::slapd::{BASE_DN, READER, Setup, Slapd};
 use e2e::{USERS, USERS_LDIF, is_root};
 use tempfile::TempDir;
@@ -183,7 +183,7 @@ fn what_could_not_be_read_makes_the_result_partial() {
     fs::create_dir_all(locked.join("inside")).expect("made");
     fs::set_permissions(&locked, Permissions::from_mode(0o000)).expect("locked");
     for name in ["resolve-in-pod", "scan-uids", "resolver"] {
-        fs::copy(program(name), pod.dir.path().join(name)).expect("copied");
+        copy_program(name, pod.dir.path());
     }
     let ldif = pod.dir.path().join("users.ldif");
     fs::copy(USERS_LDIF, &ldif).expect("copied");
@@ -204,10 +204,21 @@ fn what_could_not_be_read_makes_the_result_partial() {
 }
 
 #[test]
+fn a_failure_that_a_stage_has_told_is_not_told_again() {
+    let pod = Pod::new();
+    let outcome = pod.run(&["-r", "--exclude", "a[", "30001"]);
+    assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""));
+    let from_scan = outcome.stderr.lines().filter(|line| line.contains("--exclude")).count();
+    assert_eq!(from_scan, 1, "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("exit code"), "{}", outcome.stderr);
+    let error = summary(&pod.log()).error.expect("an error");
+    assert!(error.starts_with("scan-uids: bad value for --exclude"), "{error}");
+}
+
+#[test]
 fn a_stage_that_cannot_start_is_an_error_of_configuration() {
     let pod = Pod::new();
-    let alone = pod.dir.path().join("resolve-in-pod");
-    fs::copy(program("resolve-in-pod"), &alone).expect("copied");
+    let alone = copy_program("resolve-in-pod", pod.dir.path());
     let mut command = Command::new(&alone);
     command.arg("30001").env("PATH", "/nowhere").current_dir(pod.dir.path());
     let outcome = run(&mut command, b"");

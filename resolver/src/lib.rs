@@ -20,7 +20,7 @@ use std::io;
 use anyhow::Result;
 use diagnostics::exit::DONE;
 use diagnostics::report::Report;
-use owner_json::OutputClosed;
+use owner_json::{OutputClosed, unbuffered_stdout};
 
 use answers::Answers;
 use cli::Cli;
@@ -57,7 +57,7 @@ fn stream(cli: &Cli, report: &mut Report) -> Result<()> {
     let mut answers = Answers::new(&mut *directory, report);
     let paths = resolve::resolve(
         io::stdin().lock(),
-        io::stdout().lock(),
+        unbuffered_stdout()?,
         &mut answers,
         cli.options.format,
     )?;

@@ -4,7 +4,7 @@
 pub mod cli;
 pub mod walk;
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use anyhow::Result;
 use diagnostics::exit::{DONE, FAILED, misconfigured};
 use diagnostics::report::Report;
 use diagnostics::wording::one_line;
-use owner_json::{ObjectWriter, OutputClosed, push_string};
+use owner_json::{ObjectWriter, OutputClosed, push_string, unbuffered_stdout};
 
 use cli::{Cli, ScanOptions};
 use walk::{Below, Exclude, Found, walk};
@@ -26,10 +26,8 @@ const FLUSH_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// A bad option, or stdout or the summary cannot be written.
 pub fn run(cli: &Cli) -> Result<u8> {
-    let below = below(&cli.options)?;
     let mut report = Report::new(cli.summary.is_none());
-    let listed = list(cli, below.as_ref(), io::stdout().lock(), &mut report);
-    let outcome = match listed {
+    let outcome = match list(cli, &mut report) {
         Err(error) if error.is::<OutputClosed>() => Ok(DONE),
         Err(error) => Err(error),
         Ok(()) if report.partial_failures() > 0 => Ok(FAILED),
@@ -56,11 +54,12 @@ fn below(options: &ScanOptions) -> Result<Option<Below>> {
     }
 }
 
-fn list(cli: &Cli, below: Option<&Below>, out: impl Write, report: &mut Report) -> Result<()> {
-    let mut listing = Listing::new(out);
+fn list(cli: &Cli, report: &mut Report) -> Result<()> {
+    let below = below(&cli.options)?;
+    let mut listing = Listing::new(unbuffered_stdout()?);
     let mut skipped = 0;
     for dir in &cli.dirs {
-        walk(dir, below, &mut |found| {
+        walk(dir, below.as_ref(), &mut |found| {
             match found {
                 Found::Directory(path, uid) => listing.add(path, uid)?,
                 Found::NotADirectory => {

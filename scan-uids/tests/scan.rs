@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use e2e::is_root;
-use e2e::programs::{Outcome, command, program, python_pairs, run};
+use e2e::programs::{Outcome, command, copy_program, program, python_pairs, run};
 use tempfile::TempDir;
 
 /// A user without rights.
@@ -208,8 +208,7 @@ fn what_must_not_be_read_is_named_and_the_rest_is_printed() {
         fs::set_permissions(dir.path().join(path), Permissions::from_mode(0o000)).unwrap();
     }
     // Nobody may not be able to reach the program where it was built.
-    let copy = dir.path().join("scan-uids");
-    fs::copy(program("scan-uids"), &copy).unwrap();
+    let copy = copy_program("scan-uids", dir.path());
     let as_nobody = |args: &[&str]| {
         let mut scan = Command::new(&copy);
         if is_root() {
