@@ -12,6 +12,11 @@ use anyhow::anyhow;
 pub fn io_error(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or_default();
+    lower_first(text.strip_prefix("failed to lookup address information: ").unwrap_or(text))
+}
+
+/// The text without its capital letter, unless it starts with an acronym.
+fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     let second_is_lower = text.chars().nth(1).is_none_or(char::is_lowercase);
     match chars.next() {
@@ -59,6 +64,8 @@ mod tests {
         assert_eq!(io_error(&io::Error::from_raw_os_error(13)), "permission denied");
         assert_eq!(io_error(&io::Error::other("TLS is off")), "TLS is off");
         assert_eq!(io_error(&io::Error::other("")), "");
+        let unknown = "failed to lookup address information: Name or service not known";
+        assert_eq!(io_error(&io::Error::other(unknown)), "name or service not known");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Cli {
 pub struct LookupOptions {
     /// Directory servers, separated by spaces and tried in order: ldap://HOST:PORT,
     /// ldaps://HOST:PORT (the port may be left out) or ldapi://%2Fpath%2Fto%2Fsocket.
-    #[arg(long, value_name = "URL...", env = "LDAP_URL")]
+    #[arg(long, value_name = "URL...", env = "LDAP_URL", hide_env_values = true)]
     pub url: Option<String>,
 
     /// Answer from an LDIF export instead of a server.

@@ -161,8 +161,8 @@ fn a_recursive_scan_equals_find() {
         let depth_limited = scanned(dir.path(), &["-r", "--max-depth", depth, "."]);
         assert_eq!(depth_limited, find(dir.path(), &[".", "-maxdepth", depth]));
     }
-    let usr = scanned(Path::new("/"), &["-r", "/usr/share"]);
-    assert_eq!(usr, find(Path::new("/"), &["/usr/share"]));
+    let usr = scanned(Path::new("/"), &["-r", "/usr/share/doc"]);
+    assert_eq!(usr, find(Path::new("/"), &["/usr/share/doc"]));
 }
 
 #[test]

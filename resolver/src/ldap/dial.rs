@@ -94,9 +94,7 @@ fn name_address(error: &anyhow::Error, address: &Address) -> anyhow::Error {
 async fn connect(address: &Address, host: &str, port: u16, limit: Duration) -> Result<TcpStream> {
     let found = within(limit, lookup_host((host, port))).await.map_err(|error| {
         let host = one_line(host.as_bytes());
-        let why = io_error(&error);
-        let why = why.strip_prefix("failed to lookup address information: ").unwrap_or(&why);
-        anyhow!("failed to look up `{host}` of `{address}`: {why}")
+        anyhow!("failed to look up `{host}` of `{address}`: {}", io_error(&error))
     })?;
     let mut last = io::Error::other("the host has no address");
     for candidate in found {
