@@ -11,5 +11,5 @@ mod string;
 mod writer;
 
 pub use reader::{InputError, Owners, Pair, PairReader};
-pub use string::push_string;
-pub use writer::{ObjectWriter, OutputClosed, unbuffered_stdout};
+pub use string::{push_fragment, push_string};
+pub use writer::{ObjectWriter, OutputClosed, SEPARATOR, unbuffered_stdout};

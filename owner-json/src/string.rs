@@ -12,7 +12,9 @@ pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-fn push_fragment(out: &mut Vec<u8>, bytes: &[u8]) {
+/// Appends `bytes` as part of a JSON string, without quotes. A string may be put together of
+/// fragments that were cut next to an ASCII character.
+pub fn push_fragment(out: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         push_text(out, chunk.valid().as_bytes());
         for &byte in chunk.invalid() {

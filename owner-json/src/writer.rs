@@ -11,6 +11,9 @@ use diagnostics::wording::io_error;
 /// Output collected before it is written, in bytes.
 const CHUNK: usize = 64 * 1024;
 
+/// What stands between two members; without its comma, before the first.
+pub const SEPARATOR: &[u8] = b",\n  ";
+
 /// The reader of our output went away (`EPIPE`): the run should end without a complaint.
 #[derive(Debug)]
 pub struct OutputClosed;
@@ -58,9 +61,26 @@ impl<W: Write> ObjectWriter<W> {
         if self.buffer.len() >= CHUNK {
             self.flush()?;
         }
-        self.buffer.extend_from_slice(if self.members == 0 { b"{\n  " } else { b",\n  " });
+        if self.members == 0 {
+            self.buffer.push(b'{');
+        }
+        self.buffer.extend_from_slice(&SEPARATOR[usize::from(self.members == 0)..]);
         self.members += 1;
         Ok(&mut self.buffer)
+    }
+
+    /// Writes members that were put together elsewhere, each preceded by [`SEPARATOR`], at once.
+    ///
+    /// # Errors
+    /// [`OutputClosed`] or the I/O error.
+    pub fn write_members(&mut self, members: &[u8], count: u64) -> anyhow::Result<()> {
+        self.flush()?;
+        let skip = if self.members == 0 && count > 0 { 1 } else { 0 };
+        if skip == 1 {
+            self.write(b"{")?;
+        }
+        self.members += count;
+        self.write(&members[skip..])
     }
 
     /// Writes what is buffered, so that readers see every member begun so far.
@@ -71,8 +91,15 @@ impl<W: Write> ObjectWriter<W> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let written = self.out.write_all(&self.buffer).and_then(|()| self.out.flush());
+        let buffer = std::mem::take(&mut self.buffer);
+        let written = self.write(&buffer);
+        self.buffer = buffer;
         self.buffer.clear();
+        written
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let written = self.out.write_all(bytes).and_then(|()| self.out.flush());
         written.map_err(|error| write_error(&error))
     }
 
@@ -111,6 +138,19 @@ mod tests {
     fn members_stand_one_a_line_with_two_spaces() {
         assert_eq!(written(&["\"a\": 1", "\"b\": 2"]), "{\n  \"a\": 1,\n  \"b\": 2\n}\n");
         assert_eq!(written(&[]), "{}\n");
+    }
+
+    #[test]
+    fn members_put_together_elsewhere_fit_in() {
+        let mut out = Vec::new();
+        let mut object = ObjectWriter::new(&mut out);
+        object.write_members(b"", 0).unwrap();
+        object.write_members(b",\n  \"a\": 1,\n  \"b\": 2", 2).unwrap();
+        object.member().unwrap().extend_from_slice(b"\"c\": 3");
+        object.write_members(b",\n  \"d\": 4", 1).unwrap();
+        object.finish().unwrap();
+        let expected = "{\n  \"a\": 1,\n  \"b\": 2,\n  \"c\": 3,\n  \"d\": 4\n}\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

@@ -26,12 +26,16 @@ pub struct Cli {
 }
 
 /// The scan's own options, which `resolve-in-pod` takes as well.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug)]
 #[command(next_help_heading = "Scan options")]
 pub struct ScanOptions {
     /// Also list every directory below, without following symbolic links.
     #[arg(short, long, env = "SCAN_UIDS_RECURSIVE", value_parser = BoolishValueParser::new())]
     pub recursive: bool,
+
+    /// Also list everything else below: files, links, devices; implies --recursive.
+    #[arg(long, env = "SCAN_UIDS_ENTRIES", value_parser = BoolishValueParser::new())]
+    pub entries: bool,
 
     /// Go down at most N levels below each DIR (0: DIR itself) [default: no limit].
     #[arg(long, value_name = "N", env = "SCAN_UIDS_MAX_DEPTH")]
@@ -51,4 +55,27 @@ pub struct ScanOptions {
     /// it would be printed.
     #[arg(long, value_name = "GLOB", env = "SCAN_UIDS_EXCLUDE")]
     pub exclude: Vec<String>,
+
+    /// Threads to walk with: more than there are cores pay off on cold and on network storage.
+    #[arg(
+        long,
+        value_name = "N",
+        env = "SCAN_UIDS_THREADS",
+        default_value_t = 8,
+        value_parser = threads
+    )]
+    pub threads: usize,
+
+    /// Believe on every file system that the link count of a directory tells the number of its
+    /// subdirectories, as it does on ext4, xfs and tmpfs: much faster without --entries, but
+    /// incomplete where it is not true (btrfs, many FUSE and network file systems).
+    #[arg(long, env = "SCAN_UIDS_TRUST_NLINK", value_parser = BoolishValueParser::new())]
+    pub trust_nlink: bool,
+}
+
+fn threads(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(threads @ 1..=256) => Ok(threads),
+        _ => Err("must be a number from 1 to 256".to_owned()),
+    }
 }

@@ -1,7 +1,7 @@
 //! The program against real directories, with find and Python as oracles.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -275,11 +275,19 @@ fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
 }
 
 #[test]
-fn a_path_longer_than_one_system_call_takes_is_reported() {
+fn a_path_longer_than_one_system_call_takes_is_looked_up_in_parts() {
     let dir = TempDir::new().unwrap();
-    let long = std::ffi::OsString::from_vec([&b"x/"[..]; 3000].concat());
-    let outcome = run(command("scan-uids").current_dir(dir.path()).arg(".").arg(&long), b"");
-    assert_eq!(outcome.code, Some(1));
-    assert!(outcome.stderr.contains("file name too long"), "{}", outcome.stderr);
-    assert!(outcome.stdout.starts_with("{\n  \".\": "));
+    let long = [&b"x/"[..]; 3000].concat();
+    let make = "import os\nfor _ in range(3000): os.mkdir('x'); os.chdir('x')\nos.mkdir('end')";
+    let made = Command::new("python3").args(["-c", make]).current_dir(dir.path()).status();
+    assert!(made.unwrap().success());
+    let deep = OsString::from_vec([&long[..], b"end"].concat());
+    let missing = OsString::from_vec([&long[..], b"missing"].concat());
+    let mut scan = command("scan-uids");
+    let outcome = run(scan.current_dir(dir.path()).arg(&deep).arg(&missing), b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stdout.contains("x/end\": "), "{outcome:?}");
+    assert!(outcome.stderr.ends_with("x/missing is not a directory, skipping\n"));
+    // Deeper than what a recursive removal by path can reach.
+    assert!(Command::new("rm").arg("-rf").arg(dir.path()).status().unwrap().success());
 }

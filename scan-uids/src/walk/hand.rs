@@ -1,0 +1,440 @@
+//! What one thread of the walk does: read directories, look at what is in them, and leave the
+//! rest as tasks for whoever has time.
+//!
+//! Every entry is looked at before it is opened, so that mount points are known for what they
+//! are and automounts stay asleep. The **link-count rule** saves most of the opening: where a
+//! directory's link count is two more than the number of its subdirectories, one with a count of
+//! two has none and is never opened, and a directory need not be read beyond its last one.
+
+use std::collections::VecDeque;
+use std::ffi::CStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use crossbeam_deque::Worker;
+use diagnostics::wording::io_failure;
+use rustix::fs::{
+    AtFlags, FileType, RawDir, RawDirEntry, Statx, StatxAttributes, StatxFlags, statx,
+};
+use rustix::io::Errno;
+
+use super::dir::{Dir, FileId, Opener};
+use super::path::PathStack;
+use super::pool::Pool;
+use super::volume::Volume;
+use super::{Below, Visitor};
+
+/// Bytes of directory entries read at a time: enough to make the system call cheap, little
+/// enough to keep what is pending small.
+const PIECE: usize = 64 * 1024;
+/// A directory that fills this much of a piece probably goes on.
+const FULL: usize = PIECE / 2;
+/// A thread works alone until this many tasks wait, or until this much time has passed.
+const ALONE: (usize, Duration) = (32, Duration::from_millis(2));
+
+/// What is asked about directories.
+pub const DIRECTORY_FIELDS: StatxFlags = StatxFlags::TYPE
+    .union(StatxFlags::UID)
+    .union(StatxFlags::NLINK)
+    .union(StatxFlags::INO)
+    .union(StatxFlags::SIZE);
+const ENTRY_FIELDS: StatxFlags = StatxFlags::TYPE.union(StatxFlags::UID);
+
+/// Something to do.
+pub enum Task {
+    /// Open a directory and read it.
+    Enter(Arc<Dir>, Box<CStr>, Seen),
+    /// Read on in an open directory.
+    Read(Arc<Dir>),
+}
+
+/// What is known of a directory before it is opened.
+pub struct Seen {
+    id: FileId,
+    links: u32,
+    crosses_mount: bool,
+    is_huge: bool,
+}
+
+/// What the threads of a walk share.
+pub struct Shared<'a> {
+    /// The tasks.
+    pub pool: &'a Pool<Task>,
+    /// What is asked for.
+    pub below: &'a Below,
+    /// Opens directories.
+    pub opener: &'a Opener,
+    /// The next directory's serial number.
+    pub serials: AtomicU64,
+    /// How many descriptors a thread may leave open behind it.
+    pub descriptors_a_thread: usize,
+}
+
+impl Shared<'_> {
+    /// Notes by its link count how many subdirectories a directory has, where that is known.
+    pub fn expect_subdirectories(&self, dir: &Dir, links: u32) {
+        if self.believes_links(dir.volume) && links >= 2 {
+            dir.left.store(i64::from(links - 2), Ordering::Relaxed);
+        }
+    }
+
+    fn believes_links(&self, volume: Volume) -> bool {
+        !self.below.entries && (volume.counts_links || self.below.trust_link_counts)
+    }
+}
+
+/// The device and inode number of what was looked at.
+pub fn file_id(status: &Statx) -> FileId {
+    (status.stx_dev_major, status.stx_dev_minor, status.stx_ino)
+}
+
+/// One thread of the walk.
+pub struct Hand<'a, V> {
+    shared: &'a Shared<'a>,
+    own: Worker<Task>,
+    visitor: V,
+    path: PathStack,
+    /// The serial numbers of the directories that `path` leads through.
+    current: Vec<u64>,
+    buffer: Vec<MaybeUninit<u8>>,
+    /// Directories left open for their children, oldest first.
+    left_open: VecDeque<Weak<Dir>>,
+}
+
+impl<'a, V: Visitor> Hand<'a, V> {
+    /// A thread with its own stack and visitor.
+    pub fn new(shared: &'a Shared<'a>, own: Worker<Task>, visitor: V) -> Self {
+        Self {
+            shared,
+            own,
+            visitor,
+            path: PathStack::new(|out, name| out.extend_from_slice(name)),
+            current: Vec::new(),
+            buffer: vec![MaybeUninit::uninit(); PIECE],
+            left_open: VecDeque::new(),
+        }
+    }
+
+    /// Works until the walk is done.
+    ///
+    /// # Errors
+    /// The visitor's, which end the walk for all threads.
+    pub fn work(&mut self) -> Result<()> {
+        let outcome = loop {
+            let mut paused = Ok(());
+            let visitor = &mut self.visitor;
+            let task = self.shared.pool.next(&self.own, || paused = visitor.pause());
+            if paused.is_err() {
+                break paused;
+            }
+            let Some(task) = task else { break self.visitor.pause() };
+            if let Err(error) = self.run(task) {
+                break Err(error);
+            }
+        };
+        if outcome.is_err() {
+            self.shared.pool.stop();
+        }
+        outcome
+    }
+
+    /// Works until the walk is done (false) or there is work for others (true).
+    ///
+    /// # Errors
+    /// As [`work`](Self::work).
+    pub fn work_alone(&mut self) -> Result<bool> {
+        let start = Instant::now();
+        while let Some(task) = self.own.pop() {
+            self.run(task)?;
+            let waiting = self.shared.pool.pending();
+            if waiting >= ALONE.0 || waiting > 0 && start.elapsed() >= ALONE.1 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends a walk that needed no other threads.
+    ///
+    /// # Errors
+    /// The visitor's.
+    pub fn finish(&mut self) -> Result<()> {
+        self.visitor.pause()
+    }
+
+    fn run(&mut self, task: Task) -> Result<()> {
+        let outcome = match task {
+            Task::Enter(parent, name, seen) => self.enter(&parent, name, &seen),
+            Task::Read(dir) => self.read(&dir, true),
+        };
+        self.shared.pool.done();
+        outcome
+    }
+
+    fn enter(&mut self, parent: &Arc<Dir>, name: Box<CStr>, seen: &Seen) -> Result<()> {
+        let fd = match self.open(parent, &name) {
+            Ok(fd) => fd,
+            Err(error) => {
+                self.fail("read", parent, &name, error);
+                return Ok(());
+            }
+        };
+        let volume = if seen.crosses_mount { Volume::of(&fd) } else { parent.volume };
+        if seen.crosses_mount && volume.is_pseudo && !parent.volume.is_pseudo {
+            return Ok(());
+        }
+        let serial = self.shared.next_serial();
+        let dir = Arc::new(Dir::new(Some(parent.clone()), name, seen.id, volume, serial, fd));
+        self.shared.expect_subdirectories(&dir, seen.links);
+        self.read(&dir, seen.is_huge)
+    }
+
+    /// Opens a child, with descriptors given up if there are none left.
+    fn open(&mut self, parent: &Arc<Dir>, name: &CStr) -> Result<OwnedFd, Errno> {
+        loop {
+            let was_open = parent.is_open();
+            let opened = parent
+                .fd(self.shared.opener)
+                .and_then(|fd| self.shared.opener.open(fd.as_fd(), name));
+            if !was_open {
+                self.leave_open(parent);
+            }
+            match opened {
+                Err(Errno::MFILE | Errno::NFILE) if self.give_up_oldest() => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Reads a piece of a directory, looks at what is in it, and leaves the rest as tasks.
+    fn read(&mut self, dir: &Arc<Dir>, is_huge: bool) -> Result<()> {
+        if dir.left.load(Ordering::Relaxed) <= 0 {
+            return Ok(());
+        }
+        self.move_to(dir);
+        let was_open = dir.is_open();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut children = Vec::new();
+        let opener = self.shared.opener;
+        let read =
+            dir.reading(opener, |fd| self.read_piece(dir, fd, &mut buffer, is_huge, &mut children));
+        self.buffer = buffer;
+        let goes_on = match read {
+            Ok(outcome) => outcome?,
+            Err(error) => {
+                self.fail_here("read", error);
+                false
+            }
+        };
+        if goes_on {
+            self.shared.pool.push(&self.own, Task::Read(dir.clone()));
+        }
+        if goes_on || !children.is_empty() || !was_open {
+            self.leave_open(dir);
+        }
+        // The newest task is taken first: push in reverse to go in the order of the directory.
+        for (name, seen) in children.into_iter().rev() {
+            self.shared.pool.push(&self.own, Task::Enter(dir.clone(), name, seen));
+        }
+        Ok(())
+    }
+
+    /// The loop over one piece; whether the directory probably goes on after it.
+    ///
+    /// Of a huge directory the next piece is offered to others as soon as this one is read, so
+    /// that all threads can look at its entries.
+    fn read_piece(
+        &mut self,
+        dir: &Arc<Dir>,
+        fd: BorrowedFd<'_>,
+        buffer: &mut [MaybeUninit<u8>],
+        is_huge: bool,
+        children: &mut Vec<(Box<CStr>, Seen)>,
+    ) -> Result<bool> {
+        let mut raw = RawDir::new(fd, buffer);
+        let mut bytes = 0;
+        loop {
+            match raw.next() {
+                None => return Ok(false),
+                Some(Err(error)) => {
+                    self.fail_here("read", error);
+                    return Ok(false);
+                }
+                Some(Ok(entry)) => {
+                    if bytes == 0 && is_huge {
+                        self.shared.pool.push(&self.own, Task::Read(dir.clone()));
+                    }
+                    bytes += 24 + entry.file_name().to_bytes().len();
+                    if self.look(dir, fd, &entry, children)?.is_break() {
+                        return Ok(false);
+                    }
+                }
+            }
+            if raw.is_buffer_empty() && (is_huge || bytes >= FULL) {
+                return Ok(!is_huge);
+            }
+        }
+    }
+
+    /// Looks at one entry; stops when no further subdirectory can follow.
+    fn look(
+        &mut self,
+        dir: &Arc<Dir>,
+        fd: BorrowedFd<'_>,
+        entry: &RawDirEntry<'_>,
+        children: &mut Vec<(Box<CStr>, Seen)>,
+    ) -> Result<ControlFlow<()>> {
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let may_be_directory = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+        if !may_be_directory && !self.shared.below.entries {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let fields = if may_be_directory { DIRECTORY_FIELDS } else { ENTRY_FIELDS };
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let status = match statx(fd, name, flags, fields) {
+            Ok(status) => status,
+            Err(error) => {
+                self.fail("stat", dir, name, error);
+                return Ok(ControlFlow::Continue(()));
+            }
+        };
+        let is_directory = super::is_directory(&status);
+        if is_directory && self.is_excluded(name) {
+            return Ok(self.count_down(dir));
+        }
+        if is_directory || self.shared.below.entries {
+            self.visitor.entry(name.to_bytes(), status.stx_uid)?;
+        }
+        if !is_directory {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if let Some(seen) = self.plan_to_enter(dir, name, &status) {
+            children.push((name.into(), seen));
+        }
+        Ok(self.count_down(dir))
+    }
+
+    /// Counts a subdirectory of `dir`, and stops after the last.
+    fn count_down(&self, dir: &Dir) -> ControlFlow<()> {
+        if dir.left.load(Ordering::Relaxed) == i64::MAX {
+            return ControlFlow::Continue(());
+        }
+        match dir.left.fetch_sub(1, Ordering::Relaxed) {
+            ..=1 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn is_excluded(&self, name: &CStr) -> bool {
+        let name = name.to_bytes();
+        self.shared.below.exclude.matches(name, || {
+            let mut path = Vec::new();
+            self.path.push_child(&mut path, name);
+            path
+        })
+    }
+
+    /// What to remember of a directory that is to be entered; nothing if it is not.
+    fn plan_to_enter(&mut self, dir: &Dir, name: &CStr, status: &Statx) -> Option<Seen> {
+        let below = self.shared.below;
+        if below.max_depth.is_some_and(|limit| dir.depth + 1 >= limit) {
+            return None;
+        }
+        let id = file_id(status);
+        let crosses_mount = if status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
+            status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+        } else {
+            (id.0, id.1) != (dir.id.0, dir.id.1)
+        };
+        let leaves = crosses_mount
+            || (id.0, id.1) != (dir.id.0, dir.id.1)
+            || status.stx_attributes.contains(StatxAttributes::AUTOMOUNT);
+        if leaves && below.one_file_system {
+            return None;
+        }
+        if crosses_mount && dir.is_within(id) {
+            self.fail("enter", dir, name, Errno::LOOP);
+            return None;
+        }
+        if !crosses_mount && status.stx_nlink == 2 && self.shared.believes_links(dir.volume) {
+            return None;
+        }
+        let is_huge = status.stx_size > PIECE as u64;
+        Some(Seen { id, links: status.stx_nlink, crosses_mount, is_huge })
+    }
+
+    /// Makes `dir` the current directory, of the visitor too.
+    fn move_to(&mut self, dir: &Dir) {
+        let mut ahead = Vec::new();
+        let mut at = dir;
+        while self.current.get(at.depth) != Some(&at.serial) {
+            ahead.push(at);
+            let Some(parent) = at.parent() else { break };
+            at = parent;
+        }
+        if ahead.is_empty() && self.current.len() > dir.depth + 1 {
+            ahead.push(dir); // Back to a directory that the path leads through.
+        }
+        for dir in ahead.into_iter().rev() {
+            self.current.truncate(dir.depth);
+            self.current.push(dir.serial);
+            self.path.set(dir.depth, dir.name.to_bytes());
+            self.visitor.directory(dir.depth, dir.name.to_bytes());
+        }
+    }
+
+    /// Keeps a directory open for its children, and gives up older ones beyond our share.
+    fn leave_open(&mut self, dir: &Arc<Dir>) {
+        self.left_open.push_back(Arc::downgrade(dir));
+        // One for the directory being read and one for its child.
+        while self.left_open.len() + 2 > self.shared.descriptors_a_thread {
+            self.give_up_oldest();
+        }
+    }
+
+    fn give_up_oldest(&mut self) -> bool {
+        let oldest = self.left_open.pop_front();
+        let dir = oldest.as_ref().and_then(Weak::upgrade);
+        dir.iter().for_each(|dir| dir.give_up_fd());
+        oldest.is_some()
+    }
+
+    /// Reports a failure with an entry of `dir`, unless it has merely vanished meanwhile.
+    fn fail(&mut self, operation: &str, dir: &Dir, name: &CStr, error: Errno) {
+        if is_gone(error) {
+            return;
+        }
+        self.move_to(dir);
+        let mut path = Vec::new();
+        self.path.push_child(&mut path, name.to_bytes());
+        self.report(operation, &path, error);
+    }
+
+    /// Reports a failure with the current directory.
+    fn fail_here(&mut self, operation: &str, error: Errno) {
+        if !is_gone(error) {
+            let path = self.path.text().to_vec();
+            self.report(operation, &path, error);
+        }
+    }
+
+    fn report(&mut self, operation: &str, path: &[u8], error: Errno) {
+        use std::os::unix::ffi::OsStrExt;
+        let path = std::ffi::OsStr::from_bytes(path);
+        self.visitor.failure(io_failure(operation, path, &io::Error::from(error)));
+    }
+}
+
+/// What errors say of an entry that was replaced or removed since its directory was read.
+fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::STALE)
+}

@@ -1,0 +1,73 @@
+//! The path of the directory at hand, kept so that moving to the next one costs only the part
+//! that differs.
+
+/// A path that grows and shrinks a name at a time, in whatever spelling `append` gives names.
+#[derive(Debug)]
+pub struct PathStack {
+    text: Vec<u8>,
+    /// Where the path of each depth ends in `text`.
+    ends: Vec<usize>,
+    append: fn(&mut Vec<u8>, &[u8]),
+}
+
+impl PathStack {
+    /// An empty path.
+    pub fn new(append: fn(&mut Vec<u8>, &[u8])) -> Self {
+        Self { text: Vec::new(), ends: Vec::new(), append }
+    }
+
+    /// Makes `name` the last part, at `depth`: 0 for a root, at most one more than before.
+    pub fn set(&mut self, depth: usize, name: &[u8]) {
+        self.ends.truncate(depth);
+        self.text.truncate(self.ends.last().copied().unwrap_or(0));
+        if depth > 0 {
+            self.push_separator();
+        }
+        (self.append)(&mut self.text, name);
+        self.ends.push(self.text.len());
+    }
+
+    /// Appends the path of `name` in this directory to `out`.
+    pub fn push_child(&self, out: &mut Vec<u8>, name: &[u8]) {
+        out.extend_from_slice(&self.text);
+        if !self.text.ends_with(b"/") {
+            out.push(b'/');
+        }
+        (self.append)(out, name);
+    }
+
+    /// The path of this directory.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    fn push_separator(&mut self) {
+        if !self.text.ends_with(b"/") {
+            self.text.push(b'/');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_follow_the_walk() {
+        let mut path = PathStack::new(|out, name| out.extend_from_slice(name));
+        let child = |path: &PathStack, name: &[u8]| {
+            let mut out = Vec::new();
+            path.push_child(&mut out, name);
+            String::from_utf8(out).unwrap()
+        };
+        path.set(0, b"/");
+        assert_eq!(child(&path, b"x"), "/x");
+        path.set(1, b"a");
+        path.set(2, b"b");
+        assert_eq!(child(&path, b"x"), "/a/b/x");
+        path.set(1, b"c");
+        assert_eq!((child(&path, b"x"), path.text()), ("/c/x".to_owned(), &b"/c"[..]));
+        path.set(0, b"srv/");
+        assert_eq!(child(&path, b"x"), "srv/x");
+    }
+}

@@ -1,0 +1,106 @@
+//! Shares work among threads: a last-in-first-out stack for each, from whose other end idle
+//! threads steal.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_deque::{Steal, Stealer, Worker};
+
+/// Longest sleep before an idle thread looks again: wake-ups may get lost between its last look
+/// and its sleep.
+const NAP: Duration = Duration::from_millis(2);
+
+/// What the threads of one walk share.
+pub struct Pool<T> {
+    stealers: Vec<Stealer<T>>,
+    /// Tasks that were pushed and are not done.
+    pending: AtomicUsize,
+    idle: AtomicUsize,
+    stopped: AtomicBool,
+    sleep: Mutex<()>,
+    wake: Condvar,
+}
+
+impl<T> Pool<T> {
+    /// A pool for these stacks.
+    pub fn new(stacks: &[Worker<T>]) -> Self {
+        Self {
+            stealers: stacks.iter().map(Worker::stealer).collect(),
+            pending: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Adds a task to a thread's own stack.
+    pub fn push(&self, own: &Worker<T>, task: T) {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        own.push(task);
+        if self.idle.load(Ordering::Relaxed) > 0 {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The next task for a thread, its own newest or another's oldest; `None` when the walk has
+    /// ended. `rest` is called before the thread sleeps.
+    pub fn next(&self, own: &Worker<T>, mut rest: impl FnMut()) -> Option<T> {
+        loop {
+            if self.is_stopped() {
+                return None;
+            }
+            if let Some(task) = own.pop().or_else(|| self.steal()) {
+                return Some(task);
+            }
+            if self.pending.load(Ordering::Acquire) == 0 {
+                return None;
+            }
+            rest();
+            self.idle.fetch_add(1, Ordering::Relaxed);
+            let guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.wake.wait_timeout(guard, NAP));
+            self.idle.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that a task, with all that it pushed, was dealt with.
+    pub fn done(&self) {
+        if self.pending.fetch_sub(1, Ordering::Release) == 1 {
+            self.wake.notify_all();
+        }
+    }
+
+    /// How many tasks are waiting or being worked on.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Ends the walk before its time.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.wake.notify_all();
+    }
+
+    /// Whether [`stop`](Self::stop) was called.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn steal(&self) -> Option<T> {
+        loop {
+            let mut again = false;
+            for stealer in &self.stealers {
+                match stealer.steal() {
+                    Steal::Success(task) => return Some(task),
+                    Steal::Retry => again = true,
+                    Steal::Empty => {}
+                }
+            }
+            if !again {
+                return None;
+            }
+        }
+    }
+}

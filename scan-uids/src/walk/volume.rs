@@ -1,0 +1,63 @@
+//! What is known of a file system by its type.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::fstatfs;
+
+/// What the walk may expect of the file system that a directory lies on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// The link count of a directory is two more than the number of its subdirectories.
+    pub counts_links: bool,
+    /// Made up by the kernel (`/proc`, say): nobody stores data there.
+    pub is_pseudo: bool,
+}
+
+/// Superblock magic numbers (statfs(2)) of file systems that keep the link count as POSIX once
+/// meant it. Others report 1 for "unknown" (btrfs, overlayfs), and FUSE and network file systems
+/// report whatever their server likes.
+const COUNTS_LINKS: [u64; 3] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // xfs
+    0x0102_1994, // tmpfs
+];
+
+const PSEUDO: [u64; 14] = [
+    0x9fa0,      // proc
+    0x6265_6572, // sysfs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0xcafe_4a11, // bpf
+    0x6165_676c, // pstore
+    0x6265_6570, // configfs
+    0xde5e_81e4, // efivarfs
+    0x4249_4e4d, // binfmt_misc
+    0x1cd1,      // devpts
+    0x6573_5543, // fusectl
+];
+
+impl Volume {
+    /// What is known of the file system below an open directory; nothing if it does not say.
+    pub fn of(directory: impl AsFd) -> Self {
+        fstatfs(directory).map_or(Self::default(), |statfs| {
+            // The field's type differs between architectures; magic numbers have 32 bits.
+            let magic = statfs.f_type as u64 & 0xffff_ffff;
+            Self { counts_links: COUNTS_LINKS.contains(&magic), is_pseudo: PSEUDO.contains(&magic) }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn proc_is_made_up_and_counts_no_links() {
+        let volume = Volume::of(File::open("/proc").unwrap());
+        assert_eq!(volume, Volume { counts_links: false, is_pseudo: true });
+    }
+}

@@ -1,0 +1,181 @@
+//! The parallel walk against walkdir, on trees that are large, deep, odd, or changing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use e2e::programs::{command, program, python_pairs, run};
+use tempfile::TempDir;
+use walkdir::WalkDir;
+
+type Owners = BTreeMap<Vec<u8>, String>;
+
+fn scanned(dir: &Path, args: &[&str]) -> Owners {
+    let outcome = run(command("scan-uids").current_dir(dir).args(args), b"");
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{args:?}");
+    unique(python_pairs(&outcome.stdout))
+}
+
+/// Every path once, or the walk has gone somewhere twice.
+fn unique(pairs: Vec<(Vec<u8>, String)>) -> Owners {
+    let count = pairs.len();
+    let owners: Owners = pairs.into_iter().collect();
+    assert_eq!(owners.len(), count, "a path is listed twice");
+    owners
+}
+
+/// What walkdir and lstat say.
+fn oracle(dir: &Path, root: &str, entries: bool) -> Owners {
+    let walk = WalkDir::new(dir.join(root)).into_iter().map(|entry| entry.expect("readable"));
+    let listed = walk.filter(|entry| entries || entry.file_type().is_dir());
+    let owner = |entry: walkdir::DirEntry| {
+        let path = entry.path().strip_prefix(dir).expect("below").as_os_str().as_bytes().to_vec();
+        (path, entry.metadata().expect("metadata").uid().to_string())
+    };
+    listed.map(owner).collect()
+}
+
+fn assert_equal(dir: &Path, root: &str, args: &[&str]) {
+    for (mode, entries) in [("--recursive", false), ("--entries", true)] {
+        let expected = oracle(dir, root, entries);
+        for threads in ["1", "2", "4", "8"] {
+            let found = scanned(dir, &[args, &[mode, "--threads", threads, root]].concat());
+            let counts = (found.len(), expected.len());
+            assert!(found == expected, "{mode}, {threads} threads, {args:?}: {counts:?}");
+        }
+    }
+}
+
+/// A tree of `count` directories, each at a place that depends on `seed` alone, with files.
+fn grow(root: &Path, count: usize, seed: u64) {
+    let mut state = seed;
+    let mut random = move |limit: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(state >> 33).expect("31 bits") % limit
+    };
+    let mut dirs = vec![root.to_owned()];
+    fs::create_dir_all(root).expect("made");
+    for number in 0..count {
+        let parent = &dirs[random(dirs.len())];
+        let dir = parent.join(format!("d{number}"));
+        fs::create_dir(&dir).expect("made");
+        for file in 0..random(4) {
+            File::create(dir.join(format!("f{file}"))).expect("made");
+        }
+        dirs.push(dir);
+    }
+}
+
+#[test]
+fn trees_of_any_shape_are_walked_whole_and_once() {
+    let dir = TempDir::new().unwrap();
+    grow(&dir.path().join("tree"), 3000, 1);
+    assert_equal(dir.path(), "tree", &[]);
+    assert_equal(Path::new("/"), "usr/lib/python3", &[]);
+}
+
+#[test]
+fn a_directory_of_many_pieces_is_walked_whole_and_once() {
+    let dir = TempDir::new().unwrap();
+    let wide = dir.path().join("wide");
+    fs::create_dir(&wide).unwrap();
+    for number in 0..20_000 {
+        let path = wide.join(format!("an-entry-with-a-name-of-some-length-{number}"));
+        if number % 4 == 0 { fs::create_dir(path).unwrap() } else { drop(File::create(path)) }
+    }
+    assert_equal(dir.path(), "wide", &[]);
+}
+
+#[test]
+fn a_false_link_count_is_believed_only_when_asked() {
+    // Where link counts are true, believing them changes nothing.
+    let dir = TempDir::new().unwrap();
+    grow(&dir.path().join("tree"), 500, 2);
+    assert_equal(dir.path(), "tree", &["--trust-nlink"]);
+}
+
+#[test]
+fn what_is_neither_file_nor_directory_is_listed_and_left_alone() {
+    let dir = TempDir::new().unwrap();
+    let odd = dir.path().join("odd");
+    fs::create_dir_all(odd.join("sub")).unwrap();
+    let fifo = Command::new("mkfifo").arg(odd.join("fifo")).status().unwrap();
+    assert!(fifo.success());
+    let _socket = UnixListener::bind(odd.join("socket")).unwrap();
+    for (target, link) in [("nowhere", "dangling"), ("self", "self"), ("/", "root"), ("..", "up")] {
+        symlink(target, odd.join(link)).unwrap();
+    }
+    assert_equal(dir.path(), "odd", &[]);
+}
+
+#[test]
+fn sixteen_descriptors_are_enough_for_deep_and_bushy_trees() {
+    let dir = TempDir::new().unwrap();
+    let script = "
+import os
+os.mkdir('tree'); os.chdir('tree')
+for level in range(600):
+    for name in 'abc': os.mkdir(name)
+    for name in '012': os.mkdir('b/' + name)
+    os.chdir('b')
+";
+    let made = Command::new("python3").args(["-c", script]).current_dir(dir.path()).status();
+    assert!(made.unwrap().success());
+    let expected = 1 + 600 * 6;
+    for args in ["--recursive --threads 1", "--recursive", "--entries", "--entries --threads 1"] {
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n 16; exec \"$0\" {args} tree")]);
+        let outcome = run(limited.arg(program("scan-uids")).current_dir(dir.path()), b"");
+        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{args}");
+        assert_eq!(unique(python_pairs(&outcome.stdout)).len(), expected, "{args}");
+    }
+}
+
+#[test]
+fn a_tree_that_changes_is_never_left_and_always_gives_valid_json() {
+    let dir = TempDir::new().unwrap();
+    let (tree, outside) = (dir.path().join("tree"), dir.path().join("outside"));
+    fs::create_dir_all(outside.join("secret")).unwrap();
+    grow(&tree, 300, 3);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                disturb(&tree, &outside);
+            }
+        });
+        for round in 0..60 {
+            let mode = if round % 2 == 0 { "--recursive" } else { "--entries" };
+            let mut scan = command("scan-uids");
+            let outcome = run(scan.current_dir(dir.path()).args([mode, "tree"]), b"");
+            assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{mode}");
+            for (key, _) in python_pairs(&outcome.stdout) {
+                assert!(key == b"tree" || key.starts_with(b"tree/"));
+                assert!(!key.ends_with(b"secret"), "followed a link out of the tree");
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Moves, removes and remakes directories, and puts links out of the tree in their place.
+fn disturb(tree: &Path, outside: &Path) {
+    for entry in fs::read_dir(tree).expect("readable").flatten() {
+        let path = entry.path();
+        let aside = tree.with_file_name("aside");
+        // Whatever fails fails: the walk must cope with any state.
+        let _ = fs::rename(&path, &aside);
+        let _ = symlink(outside, &path);
+        std::thread::yield_now();
+        let _ = fs::remove_file(&path);
+        let _ = fs::create_dir(&path);
+        let _ = fs::create_dir(path.join("fresh"));
+        let _ = fs::remove_dir_all(&path);
+        let _ = fs::rename(&aside, &path);
+    }
+}
