@@ -33,7 +33,8 @@ unit: ## Unit, binary and server tests (needs what `make test` sets up)
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace
 
-install: build ## Install the binaries and the links of the old scripts below PREFIX
+install: ## Install what `make build` built, with the old scripts' names as links, below PREFIX
+	@test -x target/release/resolver || { echo "run 'make build' first" >&2; exit 1; }
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	cd target/release && install -m 755 $(BINARIES) "$(DESTDIR)$(PREFIX)/bin"
 	for link in $(LINKS); do \

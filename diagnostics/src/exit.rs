@@ -10,6 +10,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{ArgMatches, Command, Parser};
 
+use crate::stderr::tell;
+use crate::wording::one_line;
+
 /// Done.
 pub const DONE: u8 = 0;
 /// Failed, or done only in part.
@@ -46,29 +49,28 @@ pub fn conclude(program: &str, outcome: Result<u8>) -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{program}: {error:#}");
+            tell(&format!("{program}: {error:#}"));
             ExitCode::from(code_of(&error))
         }
     }
 }
 
-/// Parses the command line, or prints what clap has to say of it (help and version on stdout,
-/// mistakes on stderr). An environment variable that is empty counts as unset, since a
-/// ConfigMap cannot leave a key out.
+/// Parses the command line; `None` when help or the version was asked for, and printed. An
+/// environment variable that is empty counts as unset, since a ConfigMap cannot leave a key out.
 ///
 /// # Errors
-/// The code to exit with: 0 after help and version, 2 after a mistake.
-pub fn parse<C: Parser>() -> std::result::Result<C, ExitCode> {
-    parse_command(C::command())
-        .and_then(|matches| C::from_arg_matches(&matches).map_err(|said| conclude_usage(&said)))
+/// What is wrong with the command line, on one line, as an error of configuration.
+pub fn parse<C: Parser>() -> Result<Option<C>> {
+    let matches = parse_command(C::command())?;
+    matches.map(|matches| C::from_arg_matches(&matches).map_err(|said| usage(&said))).transpose()
 }
 
 /// [`parse`] for a caller that also wants to know where each value came from.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_command(command: Command) -> std::result::Result<ArgMatches, ExitCode> {
-    command
+pub fn parse_command(command: Command) -> Result<Option<ArgMatches>> {
+    let parsed = command
         .mut_args(|arg| {
             let value = arg.get_env().and_then(std::env::var_os);
             if value.is_some_and(|value| value.is_empty()) {
@@ -77,20 +79,42 @@ pub fn parse_command(command: Command) -> std::result::Result<ArgMatches, ExitCo
                 arg
             }
         })
-        .try_get_matches()
-        .map_err(|said| conclude_usage(&said))
+        .try_get_matches();
+    match parsed {
+        Ok(matches) => Ok(Some(matches)),
+        Err(said) if said.use_stderr() => Err(usage(&said)),
+        Err(said) => {
+            // A closed stdout is nothing to complain of.
+            let _ = said.print();
+            Ok(None)
+        }
+    }
 }
 
-fn conclude_usage(said: &clap::Error) -> ExitCode {
-    // Nothing is left to be told when even this cannot be written.
-    let _ = said.print();
-    ExitCode::from(if said.use_stderr() { MISCONFIGURED } else { DONE })
+/// What clap has to say, without its usage paragraph, on one line.
+fn usage(said: &clap::Error) -> anyhow::Error {
+    let text = said.render().to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let words = paragraph.strip_prefix("error: ").unwrap_or(paragraph).split_whitespace();
+    let line = words.collect::<Vec<_>>().join(" ");
+    misconfigured(format_args!("{} (try --help)", one_line(line.as_bytes())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use anyhow::{Context, anyhow};
+
+    #[test]
+    fn usage_is_told_on_one_line() {
+        let command = || Command::new("x").arg(clap::arg!(<DIR>)).arg(clap::arg!(--n <N>));
+        let told =
+            |args: &[&str]| usage(&command().try_get_matches_from(args).unwrap_err()).to_string();
+        let missing = "the following required arguments were not provided: <DIR> (try --help)";
+        assert_eq!(told(&["x"]), missing);
+        let unknown = told(&["x", "--no\nsuch\x1b"]);
+        assert!(!unknown.contains(char::is_control), "{unknown}");
+    }
 
     #[test]
     fn a_configuration_error_is_found_below_its_context() {

@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::DONE;
+use crate::stderr::tell;
 use crate::wording::io_failure;
 
 /// Warnings kept for a summary; more are only counted.
@@ -72,7 +73,7 @@ impl Report {
     /// Notes something that the reader of a complete result should know.
     pub fn warn(&mut self, warning: String) {
         if self.show_warnings {
-            eprintln!("Warning: {warning}");
+            tell(&format!("Warning: {warning}"));
         }
         if self.summary.warnings.len() < MAX_WARNINGS {
             self.summary.warnings.push(warning);
@@ -81,9 +82,16 @@ impl Report {
         }
     }
 
+    /// [`warn`](Self::warn), unless the same was said already.
+    pub fn warn_once(&mut self, warning: String) {
+        if !self.summary.warnings.contains(&warning) {
+            self.warn(warning);
+        }
+    }
+
     /// Notes a failure after which the run goes on, to end as done only in part.
     pub fn partial_failure(&mut self, program: &str, error: &anyhow::Error) {
-        eprintln!("{program}: {error:#}");
+        tell(&format!("{program}: {error:#}"));
         self.errors += 1;
         self.summary.error.get_or_insert_with(|| format!("{error:#}"));
     }

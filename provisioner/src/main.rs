@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
+use diagnostics::exit::{conclude, misconfigured};
+
 fn main() -> ExitCode {
-    eprintln!("provisioner: not implemented in this release");
-    ExitCode::from(2)
+    conclude("provisioner", Err(misconfigured("not implemented in this release")))
 }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
+use diagnostics::exit::{conclude, misconfigured};
+
 fn main() -> ExitCode {
-    eprintln!("reloader: not implemented in this release");
-    ExitCode::from(2)
+    conclude("reloader", Err(misconfigured("not implemented in this release")))
 }

@@ -1,8 +1,15 @@
 //! The command line of `resolve-in-pod`: its own options and those of the two stages.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::builder::OsStringValueParser;
+
+/// The environment variable that names another termination log.
+pub const TERMINATION_LOG_VARIABLE: &str = "RESOLVE_IN_POD_TERMINATION_LOG";
+/// Where the kubelet takes termination messages from, unless told otherwise.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Print who owns directories: {"path": {"uid": "email"}}.
 ///
@@ -25,14 +32,14 @@ pub struct Cli {
     #[arg(
         long,
         value_name = "FILE",
-        env = "RESOLVE_IN_POD_TERMINATION_LOG",
-        default_value = "/dev/termination-log"
+        env = TERMINATION_LOG_VARIABLE,
+        default_value = TERMINATION_LOG
     )]
     pub termination_log: PathBuf,
 
     /// Directories to report on; a symbolic link to a directory means that directory.
-    #[arg(required = true, value_name = "DIR")]
-    pub dirs: Vec<PathBuf>,
+    #[arg(required = true, value_name = "DIR", value_parser = OsStringValueParser::new())]
+    pub dirs: Vec<OsString>,
 
     /// Passed on to scan-uids.
     #[command(flatten)]

@@ -6,11 +6,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
 use diagnostics::exit::parse_command;
+use scan_uids::cli::ScanOptions;
 
 use crate::cli::Cli;
 
@@ -21,6 +22,8 @@ pub struct Invocation {
     pub output: Option<PathBuf>,
     /// Where the summary goes, if it exists.
     pub termination_log: PathBuf,
+    /// The scan's options, for checks before anything starts.
+    pub scan_options: ScanOptions,
     /// All arguments of scan-uids.
     pub scan: Vec<OsString>,
     /// All arguments of resolver.
@@ -28,21 +31,22 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Parses the command line.
+    /// Parses the command line; `None` when help or the version was asked for, and printed.
     ///
     /// # Errors
-    /// The code to exit with, after help or after a mistake has been printed.
-    pub fn from_command_line() -> Result<Self, ExitCode> {
-        Ok(Self::from_matches(&parse_command(Cli::command())?))
+    /// What is wrong with it.
+    pub fn from_command_line() -> Result<Option<Self>> {
+        parse_command(Cli::command())?.map(|matches| Self::from_matches(&matches)).transpose()
     }
 
-    fn from_matches(matches: &ArgMatches) -> Self {
-        let cli = Cli::from_arg_matches(matches).expect("clap has checked the arguments");
-        let mut scan = given::<scan_uids::cli::ScanOptions>(matches);
+    fn from_matches(matches: &ArgMatches) -> Result<Self> {
+        let cli = Cli::from_arg_matches(matches)?;
+        let mut scan = given::<ScanOptions>(matches);
         scan.push("--".into());
-        scan.extend(cli.dirs.into_iter().map(OsString::from));
+        scan.extend(cli.dirs);
         let resolve = given::<resolver::cli::LookupOptions>(matches);
-        Self { output: cli.output, termination_log: cli.termination_log, scan, resolve }
+        let Cli { output, termination_log, scan: scan_options, .. } = cli;
+        Ok(Self { output, termination_log, scan_options, scan, resolve })
     }
 }
 
@@ -78,7 +82,7 @@ mod tests {
     fn invocation(arguments: &[&[u8]]) -> Invocation {
         let arguments = [&b"resolve-in-pod"[..]].into_iter().chain(arguments.iter().copied());
         let arguments = arguments.map(std::ffi::OsStr::from_bytes);
-        Invocation::from_matches(&Cli::command().get_matches_from(arguments))
+        Invocation::from_matches(&Cli::command().get_matches_from(arguments)).unwrap()
     }
 
     #[test]

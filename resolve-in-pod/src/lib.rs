@@ -11,14 +11,18 @@ pub mod stages;
 pub mod verdict;
 
 use std::fs::OpenOptions;
-use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use diagnostics::exit::{DONE, FAILED};
+use diagnostics::exit::{DONE, code_of};
 use diagnostics::report::Summary;
+use diagnostics::stderr::tell;
 use diagnostics::wording::io_failure;
+use nix::fcntl::OFlag;
 
+use cli::{TERMINATION_LOG, TERMINATION_LOG_VARIABLE};
 use invocation::Invocation;
 use output::ResultFile;
 use verdict::Verdict;
@@ -29,54 +33,78 @@ const MAX_TERMINATION_MESSAGE: usize = 4096;
 /// Runs the command and returns its exit code.
 ///
 /// # Errors
-/// What goes wrong outside the stages, which report for themselves.
-pub fn run(invocation: &Invocation) -> Result<u8> {
-    let outcome = run_stages(invocation);
+/// A mistake on the command line, or what goes wrong outside the stages, which report for
+/// themselves.
+pub fn run() -> Result<u8> {
+    let (outcome, log) = match Invocation::from_command_line() {
+        Ok(None) => return Ok(DONE),
+        Ok(Some(invocation)) => (run_stages(&invocation), invocation.termination_log),
+        Err(error) => (Err(error), default_termination_log()),
+    };
     let summary = match &outcome {
         Ok(verdict) => verdict.summary.clone(),
         Err(error) => Summary {
-            exit_code: diagnostics::exit::code_of(error),
+            exit_code: code_of(error),
             error: Some(format!("{error:#}")),
             ..Summary::default()
         },
     };
-    if summary.exit_code != DONE || io::stderr().is_terminal() {
-        for warning in &summary.warnings {
-            eprintln!("Warning: {warning}");
-        }
-        if summary.warnings_dropped > 0 {
-            eprintln!("Warning: {} more warnings are not shown", summary.warnings_dropped);
-        }
+    let is_watched = summary.exit_code != DONE || io::stderr().is_terminal();
+    if is_watched {
+        show_warnings(&summary);
     }
-    if let Err(error) = write_termination_log(&invocation.termination_log, &summary) {
-        eprintln!("resolve-in-pod: {error:#}");
+    match write_termination_log(&log, &summary) {
+        Err(error) if is_watched => tell(&format!("resolve-in-pod: {error:#}")),
+        _ => {}
     }
     for line in outcome?.untold {
-        eprintln!("resolve-in-pod: {line}");
+        tell(&format!("resolve-in-pod: {line}"));
     }
     Ok(summary.exit_code)
 }
 
 fn run_stages(invocation: &Invocation) -> Result<Verdict> {
+    scan_uids::check(&invocation.scan_options)?;
     let result = invocation.output.as_deref().map(ResultFile::create).transpose()?;
     let writer = result.as_ref().map(ResultFile::writer).transpose()?;
     let verdict = verdict::judge(&stages::run(invocation, writer)?);
-    // Where only some directories could not be read (1), the result is whole for the others.
+    // Where some directories could not be read, the result is whole for the others.
     if let (Some(result), true) = (result, verdict.is_output_complete) {
-        debug_assert!(matches!(verdict.summary.exit_code, DONE | FAILED));
         result.publish()?;
     }
     Ok(verdict)
 }
 
+fn show_warnings(summary: &Summary) {
+    for warning in &summary.warnings {
+        tell(&format!("Warning: {warning}"));
+    }
+    if summary.warnings_dropped > 0 {
+        tell(&format!("Warning: {} more warnings are not shown", summary.warnings_dropped));
+    }
+}
+
+/// Where the summary goes when the command line does not say, since it cannot be understood.
+fn default_termination_log() -> PathBuf {
+    let named = std::env::var_os(TERMINATION_LOG_VARIABLE).filter(|file| !file.is_empty());
+    named.map_or(PathBuf::from(TERMINATION_LOG), PathBuf::from)
+}
+
 /// Writes the summary where the kubelet takes termination messages from. Outside of a pod there
-/// is no such file, and none is made.
+/// is no such file, and none is made. What is not a regular file is left alone: a pipe nobody
+/// reads would stop us for good.
 fn write_termination_log(file: &Path, summary: &Summary) -> Result<()> {
-    let opened = OpenOptions::new().write(true).truncate(true).open(file);
+    let message = summary.to_json_within(MAX_TERMINATION_MESSAGE);
+    let options = &mut OpenOptions::new();
+    let opened = options.write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(file);
     let written = match opened {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         opened => opened.and_then(|mut log| {
-            log.write_all(summary.to_json_within(MAX_TERMINATION_MESSAGE).as_bytes())
+            if !log.metadata()?.is_file() {
+                return Err(io::Error::other("not a regular file"));
+            }
+            log.set_len(0)?;
+            log.write_all(message.as_bytes())
         }),
     };
     written.map_err(|error| io_failure("write the summary to", file, &error))

@@ -7,8 +7,8 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,9 +16,14 @@ use anyhow::Result;
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::{io_failure, one_line};
 use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use tempfile::{Builder, NamedTempFile};
 
-const SUFFIX: &str = ".part";
+/// Marks the hidden files as ours; between name and suffix stand [`RANDOM`] characters.
+const SUFFIX: &str = ".resolve-in-pod.part";
+const RANDOM: usize = 6;
+/// Longest part of the target's name that a hidden file repeats, in bytes, of the 255 there are.
+const MAX_PREFIX: usize = 200;
 /// Age up to which a hidden file may be one that its run is just about to lock.
 const UNLOCKED_AT_FIRST: Duration = Duration::from_secs(60);
 
@@ -30,7 +35,7 @@ pub struct ResultFile {
 }
 
 impl ResultFile {
-    /// Prepares to write `target`, readable as the umask says.
+    /// Prepares to write `target`: with the mode of the file that is there, or as the umask says.
     ///
     /// # Errors
     /// The directory does not exist or cannot be written, or `target` is not a file's name.
@@ -41,12 +46,18 @@ impl ResultFile {
         let directory = parent.unwrap_or(Path::new(".")).to_owned();
         let prefix = prefix(name);
         remove_leftovers(&directory, &prefix);
+        // An old file may be closed to others; the new one gets its mode when it is published.
+        let mode = if target.exists() { 0o600 } else { 0o666 };
         let part = Builder::new()
             .prefix(&prefix)
             .suffix(SUFFIX)
-            .permissions(Permissions::from_mode(0o666))
+            .rand_bytes(RANDOM)
+            .permissions(Permissions::from_mode(mode))
             .tempfile_in(&directory)
-            .map_err(|error| io_failure("create a file beside", target, &error))?;
+            .map_err(|error| match error.kind() {
+                ErrorKind::NotFound => misconfigured(io_failure("find", &directory, &error)),
+                _ => io_failure("create a file beside", target, &error),
+            })?;
         // Without locks on this file system, leftovers simply stay.
         let _ = part.as_file().try_lock();
         Ok(Self { target: target.to_owned(), directory, part })
@@ -66,6 +77,8 @@ impl ResultFile {
     /// # Errors
     /// It could not be synced or renamed; the old file is then untouched.
     pub fn publish(self) -> Result<()> {
+        self.keep_permissions()
+            .map_err(|error| io_failure("keep the permissions of", &self.target, &error))?;
         let synced = self.part.as_file().sync_all();
         synced.map_err(|error| io_failure("sync the result for", &self.target, &error))?;
         let persisted = self.part.persist(&self.target);
@@ -78,6 +91,9 @@ impl ResultFile {
 /// Where a link to the target leads, so that the link stays. Only a regular file is ever
 /// replaced: renaming over `/dev/null`, say, would do lasting harm.
 fn real_target(target: &Path) -> Result<PathBuf> {
+    if target.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(not_a_file(target));
+    }
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(target.to_owned()),
         Err(error) => return Err(io_failure("stat", target, &error)),
@@ -92,21 +108,39 @@ fn not_a_file(target: &Path) -> anyhow::Error {
     misconfigured(format_args!("`{shown}` is not a regular file"))
 }
 
+impl ResultFile {
+    /// Gives the new file the mode of the old one, and its owner if we may: it names people,
+    /// and somebody may have closed it to others.
+    fn keep_permissions(&self) -> io::Result<()> {
+        let old = match fs::metadata(&self.target) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            old => old?,
+        };
+        let part = self.part.as_file();
+        let _ = fchown(part, Some(old.uid()), Some(old.gid()));
+        part.set_permissions(Permissions::from_mode(old.mode() & 0o777))
+    }
+}
+
 fn prefix(name: &OsStr) -> OsString {
-    let mut prefix = OsString::from(".");
-    prefix.push(name);
-    prefix.push(".");
-    prefix
+    let name = name.as_bytes();
+    let shortened = &name[..name.len().min(MAX_PREFIX)];
+    OsString::from_vec([b".", shortened, b"."].concat())
+}
+
+/// Whether a name is one that we give to hidden files with this prefix.
+fn is_ours(name: &OsStr, prefix: &OsStr) -> bool {
+    let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
+    let random = rest.and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
+    random.is_some_and(|r| r.len() == RANDOM && r.iter().all(u8::is_ascii_alphanumeric))
 }
 
 /// Removes the hidden files of runs that were killed. Best effort: a leftover is a nuisance, no
 /// reason to fail.
 fn remove_leftovers(directory: &Path, prefix: &OsStr) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let is_part = name.as_bytes().starts_with(prefix.as_bytes())
-            && name.as_bytes().ends_with(SUFFIX.as_bytes());
-        if is_part && is_abandoned(&entry.path()).unwrap_or(false) {
+        let is_ours = is_ours(&entry.file_name(), prefix);
+        if is_ours && is_abandoned(&entry.path()).unwrap_or(false) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -117,7 +151,8 @@ fn is_abandoned(path: &Path) -> io::Result<bool> {
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     let metadata = file.metadata()?;
     let age = metadata.modified()?.elapsed().unwrap_or_default();
-    Ok(metadata.is_file() && age > UNLOCKED_AT_FIRST && file.try_lock().is_ok())
+    let is_mine = metadata.is_file() && metadata.uid() == geteuid().as_raw();
+    Ok(is_mine && age > UNLOCKED_AT_FIRST && file.try_lock().is_ok())
 }
 
 #[cfg(test)]
@@ -156,15 +191,36 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let target = dir.path().join("owners.json");
         let running = ResultFile::create(&target).unwrap();
-        let leftover = File::create(dir.path().join(".owners.json.dead42.part")).unwrap();
-        leftover.set_modified(SystemTime::now() - 2 * UNLOCKED_AT_FIRST).unwrap();
-        drop(leftover);
-        fs::write(dir.path().join(".other.json.dead42.part"), "not ours").unwrap();
+        let old = |name: &str| {
+            let file = File::create(dir.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - 2 * UNLOCKED_AT_FIRST).unwrap();
+        };
+        old(".owners.json.dead42.resolve-in-pod.part");
+        let strangers = [
+            ".other.json.dead42.resolve-in-pod.part",
+            ".owners.json.dead42.part",
+            ".owners.json.mine.part",
+            ".owners.json.x.dead42.resolve-in-pod.part",
+        ];
+        strangers.iter().for_each(|name| old(name));
         let result = ResultFile::create(&target).unwrap();
         assert!(running.part.path().exists());
         result.publish().unwrap();
         running.publish().unwrap();
-        assert_eq!(names(dir.path()), [".other.json.dead42.part", "owners.json"]);
+        let mut expected: Vec<_> = strangers.map(OsString::from).to_vec();
+        expected.push("owners.json".into());
+        expected.sort();
+        assert_eq!(names(dir.path()), expected);
+    }
+
+    #[test]
+    fn a_result_that_was_closed_to_others_stays_so() {
+        let dir = TempDir::new().unwrap();
+        let target = dir.path().join(format!("{}.json", "long".repeat(60)));
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o600)).unwrap();
+        ResultFile::create(&target).unwrap().publish().unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o600);
     }
 
     #[test]
@@ -183,11 +239,14 @@ mod tests {
     #[test]
     fn what_is_not_a_file_is_refused() {
         let dir = TempDir::new().unwrap();
-        for target in [dir.path().to_owned(), "/".into(), "..".into(), "/dev/null".into()] {
+        for target in
+            [dir.path().to_owned(), "/".into(), "..".into(), "/dev/null".into(), "new/".into()]
+        {
             assert!(ResultFile::create(&target).is_err(), "{}", target.display());
         }
         let nowhere = dir.path().join("no/owners.json");
         let error = ResultFile::create(&nowhere).err().unwrap();
         assert!(error.to_string().ends_with("no such file or directory"), "{error}");
+        assert_eq!(diagnostics::exit::code_of(&error), 2);
     }
 }

@@ -5,19 +5,22 @@
 //! its id may belong to another.
 
 use std::ffi::{CStr, OsStr, OsString};
-use std::fs::File;
-use std::io::{Read, Seek};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use diagnostics::exit::misconfigured;
 use diagnostics::report::Summary;
 use diagnostics::wording::io_error;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::Signals;
 
 use crate::invocation::Invocation;
@@ -42,9 +45,8 @@ pub struct Ended {
 /// # Errors
 /// A stage could not be started, which is an error of configuration.
 pub fn run(invocation: &Invocation, output: Option<File>) -> Result<Vec<Ended>> {
-    // Not SIGHUP: taking it would undo nohup.
-    let taken = [SIGCHLD, SIGTERM, SIGINT];
-    let mut signals = Signals::new(taken).context("failed to take signals")?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut signals = take_signals(&is_over).context("failed to take signals")?;
     let mut scan = Stage::prepare("scan-uids", &invocation.scan)?;
     scan.command.stdout(Stdio::piped());
     // Only the lookup needs the password.
@@ -63,7 +65,37 @@ pub fn run(invocation: &Invocation, output: Option<File>) -> Result<Vec<Ended>> 
             return Err(error);
         }
     };
-    wait(&mut signals, vec![scan, resolve])
+    let ended = wait(&mut signals, vec![scan, resolve]);
+    is_over.store(true, Ordering::Relaxed);
+    ended
+}
+
+/// Takes the signals to pass on, until `is_over`; from then on they end the program as usual.
+///
+/// Not SIGHUP, and not SIGINT if it is ignored: taking them would undo `nohup` and `&`. The mask
+/// of whoever started us may block some, and is inherited.
+fn take_signals(is_over: &Arc<AtomicBool>) -> io::Result<Signals> {
+    let mut taken = vec![SIGCHLD, SIGTERM];
+    if !is_ignored(SIGINT) {
+        taken.push(SIGINT);
+    }
+    let mut mask = SigSet::empty();
+    for &signal in &taken {
+        mask.add(Signal::try_from(signal)?);
+        if signal != SIGCHLD {
+            register_conditional_default(signal, is_over.clone())?;
+        }
+    }
+    mask.thread_unblock()?;
+    Signals::new(taken)
+}
+
+/// Whether we were started with a signal ignored (proc(5), `SigIgn`).
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 fn wait(signals: &mut Signals, mut running: Vec<Running>) -> Result<Vec<Ended>> {

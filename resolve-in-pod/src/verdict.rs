@@ -34,7 +34,11 @@ pub fn judge(ended: &[Ended]) -> Verdict {
     for end in ended {
         if let Some(stage) = &end.summary {
             verdict.summary.counts.extend(stage.counts.clone());
-            verdict.summary.warnings.extend(stage.warnings.iter().cloned());
+            // Those of the lookup first: they concern the whole result, while the scan may have
+            // one for each of many directories.
+            let warnings = &mut verdict.summary.warnings;
+            let place = if end.stage == "resolver" { 0 } else { warnings.len() };
+            warnings.splice(place..place, stage.warnings.iter().cloned());
             verdict.summary.warnings_dropped += stage.warnings_dropped;
         }
         let code = code(end);
@@ -97,7 +101,7 @@ mod tests {
     fn success_of_both_is_success() {
         let verdict = judge(&[ended("scan-uids", 0, None), ended("resolver", 0, None)]);
         assert_eq!((verdict.summary.exit_code, verdict.summary.error), (0, None));
-        assert_eq!(verdict.summary.warnings, ["by scan-uids", "by resolver"]);
+        assert_eq!(verdict.summary.warnings, ["by resolver", "by scan-uids"]);
         assert!(verdict.is_output_complete && verdict.untold.is_empty());
     }
 

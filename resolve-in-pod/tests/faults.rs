@@ -3,11 +3,11 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::chown;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use e2e::programs::{child_of, command};
+use e2e::programs::{child_of, command, program, run};
 use e2e::slapd::{BASE_DN, READER, Setup, Slapd};
-use e2e::{is_root, wait_for};
+use e2e::{USERS_LDIF, is_root, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -130,4 +130,19 @@ fn the_scan_does_not_know_the_password() {
         assert_eq!(knows, name == "resolver", "{name}");
     }
     assert_eq!(stuck.finish().0, Some(0));
+}
+
+#[test]
+fn signals_that_were_blocked_or_ignored_by_the_caller_do_no_harm() {
+    // Masks and ignored signals survive exec; some supervisors leak them.
+    let script = "
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+    let mut wrapper = Command::new("timeout");
+    wrapper.args(["20", "python3", "-c", script]).arg(program("resolve-in-pod"));
+    let outcome = run(wrapper.args(["--ldif", USERS_LDIF, "/"]), b"");
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
 }

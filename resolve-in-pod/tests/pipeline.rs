@@ -206,13 +206,54 @@ fn what_could_not_be_read_makes_the_result_partial() {
 #[test]
 fn a_failure_that_a_stage_has_told_is_not_told_again() {
     let pod = Pod::new();
-    let outcome = pod.run(&["-r", "--exclude", "a[", "30001"]);
+    let outcome = pod.run(&["--base-dn", "dc=nowhere", "30001"]);
     assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""));
-    let from_scan = outcome.stderr.lines().filter(|line| line.contains("--exclude")).count();
-    assert_eq!(from_scan, 1, "{}", outcome.stderr);
-    assert!(!outcome.stderr.contains("exit code"), "{}", outcome.stderr);
+    let expected = format!("resolver: `{USERS_LDIF}`: no entry within the base DN `dc=nowhere`\n");
+    assert_eq!(outcome.stderr, expected);
+}
+
+#[test]
+fn mistakes_are_told_on_one_line_and_in_the_summary_before_anything_starts() {
+    let pod = Pod::new();
+    for args in [&["-r", "--exclude", "a[", "."], &["--max-depth", "1", "--timeout=9", "."]] {
+        let outcome = pod.run(args);
+        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""), "{args:?}");
+        let error = summary(&pod.log()).error.expect("an error");
+        assert_eq!(outcome.stderr, format!("resolve-in-pod: {error}\n"));
+    }
+    // The command line cannot be understood: only the environment says where the log is.
+    let mut confused = command("resolve-in-pod");
+    confused.env("RESOLVE_IN_POD_TERMINATION_LOG", pod.log());
+    let outcome = run(confused.env("LDAP_TIMEOUT", "a\nb").arg("."), b"");
+    assert_eq!((outcome.code, outcome.stderr.lines().count()), (Some(2), 1), "{outcome:?}");
     let error = summary(&pod.log()).error.expect("an error");
-    assert!(error.starts_with("scan-uids: bad value for --exclude"), "{error}");
+    assert!(error.contains("invalid value"), "{error}");
+}
+
+#[test]
+fn a_termination_log_that_is_no_file_is_left_alone() {
+    let pod = Pod::new();
+    fs::remove_file(pod.log()).expect("removed");
+    assert!(Command::new("mkfifo").arg(pod.log()).status().expect("mkfifo").success());
+    let outcome = pod.run(&["30001"]);
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+}
+
+#[test]
+fn warnings_about_the_whole_result_are_not_crowded_out() {
+    let pod = Pod::new();
+    let mut args: Vec<_> = (0..300).map(|n| format!("missing-{n}")).collect();
+    args.push("30001".to_owned());
+    let ldif = "dn: uid=a,dc=x\nuidNumber: 30001\n\ndn: uid=b,dc=x\nuidNumber: 30001\nmail: b@x\n";
+    let owner = fs::metadata(pod.dir.path().join("30001")).expect("metadata").uid();
+    let ldif = ldif.replace("30001", &owner.to_string());
+    fs::write(pod.dir.path().join("twice.ldif"), ldif).expect("written");
+    let mut crowded = command("resolve-in-pod");
+    crowded.current_dir(pod.dir.path()).args(["--ldif", "twice.ldif"]);
+    let outcome = run(crowded.args(["--termination-log", "log"]).args(args), b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let warnings = summary(&pod.log()).warnings;
+    assert!(warnings[0].contains("belongs to several entries"), "{warnings:?}");
 }
 
 #[test]

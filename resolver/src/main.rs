@@ -2,12 +2,10 @@
 
 use std::process::ExitCode;
 
-use diagnostics::exit::{conclude, parse};
+use diagnostics::exit::{DONE, conclude, parse};
 use resolver::cli::Cli;
 
 fn main() -> ExitCode {
-    match parse::<Cli>() {
-        Ok(cli) => conclude("resolver", resolver::run(&cli)),
-        Err(code) => code,
-    }
+    let outcome = parse::<Cli>().and_then(|cli| cli.map_or(Ok(DONE), |cli| resolver::run(&cli)));
+    conclude("resolver", outcome)
 }

@@ -1,8 +1,9 @@
 //! The command line of `scan-uids`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, OsStringValueParser};
 use clap::{Args, Parser};
 
 /// List which UID owns each directory, as JSON: {"path": uid}.
@@ -17,8 +18,8 @@ pub struct Cli {
     pub summary: Option<PathBuf>,
 
     /// Directories to list; a symbolic link to a directory means that directory.
-    #[arg(required = true, value_name = "DIR")]
-    pub dirs: Vec<PathBuf>,
+    #[arg(required = true, value_name = "DIR", value_parser = OsStringValueParser::new())]
+    pub dirs: Vec<OsString>,
 
     /// What to list, and how.
     #[command(flatten)]

@@ -6,6 +6,7 @@ pub mod listing;
 pub mod walk;
 
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use anyhow::Result;
 use diagnostics::exit::{DONE, FAILED, misconfigured};
@@ -31,6 +32,14 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Ok(()) => Ok(DONE),
     };
     report.finish(outcome, cli.summary.as_deref())
+}
+
+/// Checks options that depend on each other, without doing anything.
+///
+/// # Errors
+/// What is wrong with them, as an error of configuration.
+pub fn check(options: &ScanOptions) -> Result<()> {
+    below(options).map(|_| ())
 }
 
 fn below(options: &ScanOptions) -> Result<Option<Below>> {
@@ -62,16 +71,16 @@ fn list(cli: &Cli, report: &mut Report) -> Result<()> {
     let listing = Listing::new(unbuffered_stdout()?, report);
     let mut skipped = 0;
     for dir in &cli.dirs {
-        match walk::look(dir) {
+        match walk::look(Path::new(dir)) {
             Ok(Root::Directory(uid, start)) => {
-                listing.add_root(dir.as_os_str().as_bytes(), uid)?;
+                listing.add_root(dir.as_bytes(), uid)?;
                 if let Some(below) = &below {
                     walk::walk(&start, below, &|| listing.visitor())?;
                 }
             }
             Ok(Root::NotADirectory) => {
                 skipped += 1;
-                let name = one_line(dir.as_os_str().as_bytes());
+                let name = one_line(dir.as_bytes());
                 listing.warn(format!("{name} is not a directory, skipping"));
             }
             Err(error) => listing.fail(&error),

@@ -2,12 +2,10 @@
 
 use std::process::ExitCode;
 
-use diagnostics::exit::{conclude, parse};
+use diagnostics::exit::{DONE, conclude, parse};
 use scan_uids::cli::Cli;
 
 fn main() -> ExitCode {
-    match parse::<Cli>() {
-        Ok(cli) => conclude("scan-uids", scan_uids::run(&cli)),
-        Err(code) => code,
-    }
+    let outcome = parse::<Cli>().and_then(|cli| cli.map_or(Ok(DONE), |cli| scan_uids::run(&cli)));
+    conclude("scan-uids", outcome)
 }

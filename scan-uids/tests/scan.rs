@@ -244,6 +244,22 @@ fn a_summary_takes_the_place_of_warnings() {
 }
 
 #[test]
+fn an_unwritable_stderr_costs_the_message_alone() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command("scan-uids").args(["/nowhere", "/"]).stderr(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "{\n  \"/\": 0\n}\n");
+}
+
+#[test]
+fn an_empty_name_is_no_directory() {
+    let dir = TempDir::new().unwrap();
+    let outcome = scan(dir.path(), &["", "."]);
+    assert_eq!(outcome.stderr, "Warning:  is not a directory, skipping\n");
+    assert_eq!((outcome.code, outcome.stdout.lines().count()), (Some(0), 3));
+}
+
+#[test]
 fn mistakes_on_the_command_line_are_told_and_exit_2() {
     let dir = TempDir::new().unwrap();
     let cases: [&[&str]; 4] =
@@ -251,7 +267,8 @@ fn mistakes_on_the_command_line_are_told_and_exit_2() {
     for args in cases {
         let outcome = scan(dir.path(), args);
         assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""), "{args:?}");
-        assert!(!outcome.stderr.is_empty());
+        assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+        assert!(outcome.stderr.starts_with("scan-uids: "), "{}", outcome.stderr);
     }
 }
 

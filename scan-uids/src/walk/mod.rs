@@ -1,8 +1,8 @@
 //! The walk: which directories, or entries, there are, and who owns them. Knows nothing of JSON
 //! or arguments.
 //!
-//! [`hand`] is what one thread does, [`pool`] shares the work, [`dir`] keeps descriptors within
-//! bounds, [`volume`] knows file systems, [`path`] spells paths.
+//! `hand` is what one thread does, `pool` shares the work, `dir` keeps descriptors within bounds,
+//! `volume` knows file systems, `path` spells paths.
 
 mod dir;
 pub mod exclude;
@@ -134,7 +134,8 @@ fn approach(path: &Path) -> Result<(Option<OwnedFd>, CString), Errno> {
         let slashes = after.iter().position(|&b| b != b'/').unwrap_or(after.len());
         rest = &after[slashes..];
     }
-    let name = if rest.is_empty() { b"." } else { rest };
+    // Nothing but slashes after the cut: the directory itself.
+    let name = if rest.is_empty() && parent.is_some() { b"." } else { rest };
     Ok((parent, CString::new(name).map_err(|_| Errno::INVAL)?))
 }
 
