@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -16,6 +17,9 @@ use crate::dn::Dn;
 use crate::filter::Filter;
 use crate::ldap::address::Address;
 use crate::owner::Attributes;
+
+/// Largest file of settings (a password, authorities), in bytes.
+pub const MAX_SETTING: u64 = 4 * 1024 * 1024;
 
 /// What to look up, and where.
 #[derive(Debug)]
@@ -187,13 +191,26 @@ fn credentials(
     }
 }
 
-fn password_in(file: &PathBuf) -> Result<String> {
+fn password_in(file: &Path) -> Result<String> {
     let name = one_line(file.as_os_str().as_encoded_bytes());
     let fail = |why: String| misconfigured(format_args!("failed to read `{name}`: {why}"));
-    let bytes = fs::read(file).map_err(|error| fail(io_error(&error)))?;
+    let bytes = read_small(file).map_err(|error| fail(io_error(&error)))?;
     let text = String::from_utf8(bytes).map_err(|_| fail("not UTF-8".to_owned()))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+}
+
+/// Reads a file of settings, which is never large: `/dev/zero` must not fill the memory.
+///
+/// # Errors
+/// It cannot be read, or is larger than [`MAX_SETTING`].
+pub fn read_small(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(MAX_SETTING + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_SETTING {
+        return Err(io::Error::other(format!("larger than {MAX_SETTING} bytes")));
+    }
+    Ok(bytes)
 }
 
 fn attribute(name: &str) -> Result<String> {

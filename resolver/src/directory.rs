@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::{io_error, one_line};
 
@@ -68,18 +68,17 @@ impl Export {
         filter: Option<&Filter>,
     ) -> Result<Self> {
         if let Some(attribute) = filter.and_then(Filter::extensible) {
-            anyhow::bail!(
-                "only a server can answer the filter's extensible match on `{attribute}`"
-            );
+            bail!("only a server can answer the filter's extensible match on `{attribute}`");
         }
         let base_name = base.map(|base| Dn::parse(base).context("the base DN is not a DN"));
         let base_name = base_name.transpose()?;
         let mut export = Self { owners: HashMap::new(), remarks: Remarks::default() };
-        let mut within_base = base.is_none();
+        let mut within_base = false;
+        let mut unseen = filter.map(Filter::attributes).unwrap_or_default();
+        unseen.push(&attributes.uid);
         let wanted = |name: &str| {
-            names(name, &attributes.uid)
+            attributes.include(name)
                 || names(name, "objectClass")
-                || attributes.mail.iter().any(|mail| names(name, mail))
                 || filter.is_some_and(|filter| filter.asks_for(name))
         };
         while let Some(record) = ldif.next_record(&wanted)? {
@@ -91,13 +90,19 @@ impl Export {
                 continue;
             }
             within_base = true;
+            unseen.retain(|attribute| !values.iter().any(|(name, _)| names(name, attribute)));
             if is_referral(&values) {
                 export.remarks.referrals += 1;
             } else if filter.is_none_or(|filter| filter.matches(&values)) {
                 export.add(&dn, &values, attributes);
             }
         }
-        anyhow::ensure!(within_base, "no entry within the base DN `{}`", base.unwrap_or_default());
+        match base {
+            Some(base) => ensure!(within_base, "no entry within the base DN `{base}`"),
+            None => ensure!(within_base, "there are no entries in it"),
+        }
+        // A server knows from its schema whether nobody has an attribute or it was not exported.
+        ensure!(unseen.is_empty(), "no entry shows the attribute `{}`", unseen.join("`, `"));
         Ok(export)
     }
 
@@ -166,5 +171,16 @@ mod tests {
     fn what_only_a_server_can_answer_is_refused() {
         let error = export(None, Some("(cn:caseExactMatch:=a)")).err().unwrap();
         assert!(error.to_string().contains("extensible match on `cn`"), "{error}");
+    }
+
+    #[test]
+    fn an_export_that_cannot_answer_is_refused() {
+        let error = export(None, Some("(!(department=x))")).err().unwrap();
+        assert_eq!(error.to_string(), "no entry shows the attribute `department`");
+        let attributes = Attributes { uid: "uidNumber".to_owned(), mail: vec!["mail".to_owned()] };
+        for text in ["", "# nothing\n", "version: 1\n", "dn: uid=a\nmail: a@x\n"] {
+            let read = Export::read(Ldif::new(text.as_bytes()), &attributes, None, None);
+            assert!(read.is_err(), "{text}");
+        }
     }
 }

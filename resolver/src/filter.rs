@@ -84,20 +84,25 @@ impl Filter {
 
     /// Whether the filter looks at this attribute.
     pub fn asks_for(&self, description: &str) -> bool {
+        self.attributes().iter().any(|attribute| names(description, attribute))
+    }
+
+    /// The attributes that the filter looks at, without options.
+    pub fn attributes(&self) -> Vec<&str> {
         match self {
-            Self::And(parts) | Self::Or(parts) => parts.iter().any(|p| p.asks_for(description)),
-            Self::Not(part) => part.asks_for(description),
+            Self::And(parts) | Self::Or(parts) => parts.iter().flat_map(Self::attributes).collect(),
+            Self::Not(part) => part.attributes(),
             Self::Present(attribute)
             | Self::Compare(attribute, ..)
-            | Self::Substrings(attribute, _) => names(description, attribute),
-            Self::Extensible(_) => false,
+            | Self::Substrings(attribute, _) => attribute.split(';').next().into_iter().collect(),
+            Self::Extensible(_) => Vec::new(),
         }
     }
 
     /// Whether an entry with these attribute values matches.
     pub fn matches(&self, entry: &[(String, Vec<u8>)]) -> bool {
         let any = |attribute: &str, test: &dyn Fn(&[u8]) -> bool| {
-            entry.iter().any(|(description, value)| names(description, attribute) && test(value))
+            entry.iter().any(|(description, value)| answers(description, attribute) && test(value))
         };
         match self {
             Self::And(parts) => parts.iter().all(|part| part.matches(entry)),
@@ -111,6 +116,16 @@ impl Filter {
             Self::Extensible(_) => false,
         }
     }
+}
+
+/// Whether an entry's attribute is one that the filter means: it has at least the options that
+/// the filter names (RFC 4512, 2.5.2).
+fn answers(description: &str, asked: &str) -> bool {
+    let (base, options) = asked.split_once(';').unwrap_or((asked, ""));
+    let has = |option: &str| {
+        description.split(';').skip(1).any(|given| given.eq_ignore_ascii_case(option))
+    };
+    names(description, base) && options.split(';').filter(|o| !o.is_empty()).all(has)
 }
 
 fn folded(value: &[u8]) -> String {
@@ -135,18 +150,31 @@ fn same_name(value: &str, wanted: &str) -> bool {
     value.contains('=') && Dn::parse(value).is_some_and(|dn| Dn::parse(wanted) == Some(dn))
 }
 
+/// Whether the parts follow each other in the value. Spaces at the ends of a part count, for
+/// `Ali *` asks for a second word; only the ends of the value are trimmed.
 fn contains(value: &[u8], parts: &[Vec<u8>]) -> bool {
     let value = folded(value);
     let mut rest = &value[..];
     let Some((last, others)) = parts.split_last() else { return true };
     for (index, part) in others.iter().enumerate() {
-        let part = folded(part);
-        let found =
-            if index == 0 { rest.starts_with(&part).then_some(0) } else { rest.find(&part) };
+        let part = folded_part(part);
+        let part = if index == 0 { part.trim_start() } else { &part };
+        let found = if index == 0 { rest.starts_with(part).then_some(0) } else { rest.find(part) };
         let Some(at) = found else { return false };
         rest = &rest[at + part.len()..];
     }
-    rest.ends_with(&folded(last))
+    rest.ends_with(folded_part(last).trim_end())
+}
+
+/// Lower case, runs of spaces as one.
+fn folded_part(part: &[u8]) -> String {
+    let text = String::from_utf8_lossy(part);
+    let inner = folded(part);
+    let space = |is_there: bool| if is_there { " " } else { "" };
+    if inner.is_empty() {
+        return space(!text.is_empty()).to_owned();
+    }
+    format!("{}{inner}{}", space(text.starts_with(' ')), space(text.ends_with(' ')))
 }
 
 struct Parser<'a> {
@@ -298,6 +326,9 @@ mod tests {
             "(cn=al*john*)",
             "(cn=*o*n)",
             "(cn=*\\28edv\\29)",
+            "(cn=alice *)",
+            "(cn=*  johnson*)",
+            "(cn;lang-de=*edv*)",
             "(cn~=alice johnson)",
             "(uidNumber>=9999)",
             "(uidNumber<=100000)",
@@ -310,6 +341,11 @@ mod tests {
         }
         for filter in [
             "(cn=alice)",
+            "(cn=ali *)",
+            "(cn=* ohnson)",
+            "(cn=*johnson *)",
+            "(cn;lang-de=alice johnson)",
+            "(cn;lang-fr=*)",
             "(cn=al*johnso)",
             "(cn=lice*)",
             "(cn=alice johnson*alice*)",

@@ -15,6 +15,13 @@ pub struct Attributes {
     pub mail: Vec<String>,
 }
 
+impl Attributes {
+    /// Whether an attribute is one of these.
+    pub fn include(&self, description: &str) -> bool {
+        names(description, &self.uid) || self.mail.iter().any(|mail| names(description, mail))
+    }
+}
+
 /// Whether an attribute description names `attribute`, in any case and with any options
 /// (`mail;lang-de`).
 pub fn names(description: &str, attribute: &str) -> bool {
@@ -35,7 +42,7 @@ impl Claim {
     /// Notes a value of the entry, if it is of use.
     pub fn note(&mut self, attributes: &Attributes, description: &str, value: &[u8]) {
         if names(description, &attributes.uid) {
-            self.uids.extend(uid(value));
+            self.uids.extend(uid(value).filter(|uid| !self.uids.contains(uid)));
         }
         let rank = attributes.mail.iter().position(|mail| names(description, mail));
         if let Some(rank) = rank.filter(|_| !value.is_empty()) {
@@ -52,11 +59,11 @@ impl Claim {
     }
 }
 
-/// A `uidNumber`: decimal digits of at most 32 bits. Anything else owns nothing.
+/// A `uidNumber`: decimal digits of at most 32 bits, spelt as we ask for it. Anything else owns
+/// nothing: a server would not find `007` when asked for 7 either.
 fn uid(value: &[u8]) -> Option<u32> {
-    let digits = value.trim_ascii();
-    let all_digits = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    all_digits.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+    let uid: u32 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    (uid.to_string().as_bytes() == value).then_some(uid)
 }
 
 /// The answer for one UID: the best of the entries offered, in bounded memory.
@@ -152,6 +159,8 @@ mod tests {
             ("uidNumber", "-1"),
             ("uidNumber", "+1"),
             ("uidNumber", "x"),
+            ("uidNumber", "007"),
+            ("uidNumber", "30001"),
         ])
         .uids;
         assert_eq!(uids, [30001]);

@@ -111,6 +111,15 @@ fn entries_that_do_not_show_their_uid_are_not_taken_for_strangers() {
 }
 
 #[test]
+fn an_attribute_asked_for_by_another_name_is_not_taken_for_missing() {
+    let slapd = Slapd::start(&Setup::default());
+    for alias in ["rfc822Mailbox", "0.9.2342.19200300.100.1.3"] {
+        let message = failure(anonymous(&slapd.url()).args(["--mail-attr", alias]), 2);
+        assert!(message.contains("answers with the attribute `mail`"), "{message}");
+    }
+}
+
+#[test]
 fn starttls_and_ldaps_protect_the_password() {
     let slapd = Slapd::start(&Setup::default());
     let localhost = format!("ldap://localhost:{}", slapd.port());
@@ -151,7 +160,7 @@ fn a_password_sent_to_another_machine_in_the_clear_gets_a_warning() {
     let outcome = run(namespace.env("PATH", format!("{path}:/usr/sbin:/sbin")), b"");
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("alice.johnson@example.com"));
-    let warning = "Warning: the password went to `ldap://192.0.2.1:3890` unencrypted: use \
+    let warning = "Warning: the password goes to `ldap://192.0.2.1:3890` unencrypted: use \
                    ldaps:// or LDAP_STARTTLS\n";
     assert_eq!(outcome.stderr, warning);
 }

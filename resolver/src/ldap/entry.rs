@@ -12,6 +12,9 @@ pub enum Item {
     Entry(Vec<u8>, Claim),
     /// A pointer to another server.
     Referral,
+    /// An entry with an attribute that was not asked for, under this name. A server that takes
+    /// an alias or an OID answers with the attribute's own name, which we cannot know.
+    Renamed(String),
     /// Something to pass over.
     Other,
     /// Not what RFC 4511 says.
@@ -25,12 +28,12 @@ pub fn read(item: ResultEntry, attributes: &Attributes) -> Item {
     } else if item.is_intermediate() {
         Item::Other
     } else {
-        entry(item.0, attributes).map_or(Item::Malformed, |(dn, claim)| Item::Entry(dn, claim))
+        entry(item.0, attributes).unwrap_or(Item::Malformed)
     }
 }
 
 /// `SearchResultEntry ::= SEQUENCE { objectName, SEQUENCE OF SEQUENCE { type, SET OF value } }`
-fn entry(tag: StructureTag, attributes: &Attributes) -> Option<(Vec<u8>, Claim)> {
+fn entry(tag: StructureTag, attributes: &Attributes) -> Option<Item> {
     let mut parts = tag.expect_constructed()?.into_iter();
     let dn = parts.next()?.expect_primitive()?;
     let mut claim = Claim::default();
@@ -38,9 +41,12 @@ fn entry(tag: StructureTag, attributes: &Attributes) -> Option<(Vec<u8>, Claim)>
         let mut parts = attribute.expect_constructed()?.into_iter();
         let description = parts.next()?.expect_primitive()?;
         let description = String::from_utf8_lossy(&description).into_owned();
+        if !attributes.include(&description) {
+            return Some(Item::Renamed(description));
+        }
         for value in parts.next()?.expect_constructed()? {
             claim.note(attributes, &description, &value.expect_primitive()?);
         }
     }
-    Some((dn, claim))
+    Some(Item::Entry(dn, claim))
 }

@@ -4,6 +4,7 @@
 //! between the other end and the stream. What passes here has been decrypted: it is the one
 //! place where a server's bytes can be looked at before ldap3 parses them.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,8 +38,13 @@ impl Link {
         let reason = broken.clone();
         tokio::spawn(async move {
             if let Err(error) = copy_bidirectional(&mut stream, &mut far).await {
+                let why = match error.kind() {
+                    // rustls explains here at length what a missing close_notify means.
+                    ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
+                    _ => io_error(&error),
+                };
                 // Set before `far` is dropped, which is how ldap3 learns of the end.
-                *reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(io_error(&error));
+                *reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
             }
         });
         let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(near));

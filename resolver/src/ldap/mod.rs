@@ -11,8 +11,9 @@ mod tls;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use diagnostics::exit::{MISCONFIGURED, code_of};
+use diagnostics::exit::{MISCONFIGURED, code_of, misconfigured};
 use diagnostics::report::Report;
+use diagnostics::wording::one_line;
 use ldap3::{DerefAliases, LdapError, Scope, SearchOptions};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
@@ -33,7 +34,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A server that answered and took our name.
 pub struct Server {
-    runtime: Runtime,
+    /// Always there; taken out by `drop` alone.
+    runtime: Option<Runtime>,
     session: Session,
     remarks: Remarks,
 }
@@ -66,10 +68,11 @@ impl Server {
             .build()
             .context("failed to start the asynchronous runtime")?;
         match runtime.block_on(connect_any(config, access, &security, report)) {
-            Ok(session) => Ok(Self { runtime, session, remarks: Remarks::default() }),
+            Ok(session) => {
+                Ok(Self { runtime: Some(runtime), session, remarks: Remarks::default() })
+            }
             Err(error) => {
-                // A name lookup that was given up may still block a thread of the runtime.
-                runtime.shutdown_background();
+                runtime.shutdown_background(); // As in `drop`.
                 Err(error)
             }
         }
@@ -111,6 +114,11 @@ async fn connect_one(
     let bind_dn = access.credentials.as_ref().map(|credentials| credentials.dn.clone());
     let base = config.base.clone().unwrap_or_default();
     let password = access.credentials.as_ref().map_or("", |c| c.password.reveal());
+    if bind_dn.is_some() && line.is_exposed {
+        report.warn_once(format!(
+            "the password goes to `{address}` unencrypted: use ldaps:// or LDAP_STARTTLS"
+        ));
+    }
     let bind = link.ldap.simple_bind(bind_dn.as_deref().unwrap_or_default(), password);
     let result = match timeout(access.timeout, bind).await {
         Err(_) => bail!("no answer to the bind on `{address}` within {:?}", access.timeout),
@@ -120,11 +128,6 @@ async fn connect_one(
     if result.rc != 0 {
         let question = Question { address, bind_dn: bind_dn.as_deref(), base: &base };
         return Err(outcome::bind_error(&question, &result));
-    }
-    if bind_dn.is_some() && line.is_exposed {
-        report.warn(format!(
-            "the password went to `{address}` unencrypted: use ldaps:// or LDAP_STARTTLS"
-        ));
     }
     Ok(Session {
         link,
@@ -155,19 +158,30 @@ impl Session {
             .await
             .map_err(failure)?;
         let mut owner = Owner::default();
+        let mut referrals = 0;
         while let Some(item) = answers.next().await.map_err(failure)? {
             match entry::read(item, &self.attributes) {
                 Item::Entry(dn, claim) if claim.uids.contains(&uid) => {
                     owner.offer(&dn, claim.mail());
                 }
                 Item::Entry(_, claim) => remarks.hidden += u64::from(claim.uids.is_empty()),
-                Item::Referral => remarks.referrals += 1,
+                Item::Referral => referrals += 1,
+                Item::Renamed(name) => {
+                    return Err(misconfigured(format_args!(
+                        "`{}` answers with the attribute `{}`, which was asked for by another \
+                         name: use this one in LDAP_MAIL_ATTR or LDAP_UID_ATTR",
+                        self.address,
+                        one_line(name.as_bytes())
+                    )));
+                }
                 Item::Other => {}
                 Item::Malformed => {
                     return Err(anyhow!("`{}` sent a malformed entry", self.address));
                 }
             }
         }
+        // Every search meets the same ones.
+        remarks.referrals = remarks.referrals.max(referrals);
         let result = answers.finish().await;
         if result.rc != 0 {
             let (address, bind_dn) = (&self.address, self.bind_dn.as_deref());
@@ -180,9 +194,19 @@ impl Session {
     }
 }
 
+impl Drop for Server {
+    /// A name lookup that was given up may still block a thread of the runtime: do not wait.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Directory for Server {
     fn owner(&mut self, uid: u32) -> Result<Owner> {
-        self.runtime.block_on(self.session.search(uid, &mut self.remarks))
+        let runtime = self.runtime.as_ref().context("the connection was given up")?;
+        runtime.block_on(self.session.search(uid, &mut self.remarks))
     }
 
     fn remarks(&self) -> Remarks {

@@ -16,6 +16,7 @@ use rustls::{
 };
 
 use super::address::Address;
+use crate::config::read_small;
 
 /// The TLS settings: certificates are checked against `ca_file` alone, or against the system's
 /// authorities when there is none, or not at all.
@@ -50,7 +51,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore> {
     let fail = |why: String| {
         misconfigured(format_args!("failed to read certificates from `{name}`: {why}"))
     };
-    let bytes = std::fs::read(file).map_err(|error| fail(io_error(&error)))?;
+    let bytes = read_small(file).map_err(|error| fail(io_error(&error)))?;
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(|error| fail(error.to_string()))?;
         roots.add(certificate).map_err(|error| fail(error.to_string()))?;
@@ -78,6 +79,10 @@ pub fn handshake_error(address: &Address, host: &str, error: &io::Error) -> anyh
         )) => misconfigured(format_args!(
             "the certificate of `{address}` is not valid for the host name `{host}`"
         )),
+        Some(Error::InvalidCertificate(why)) if is_authority(why) => misconfigured(format_args!(
+            "`{address}` presents the certificate of an authority (CA:TRUE) as its own: it needs a \
+             server certificate, signed by one that LDAP_CA_FILE holds"
+        )),
         Some(Error::InvalidCertificate(why)) => misconfigured(format_args!(
             "the certificate of `{address}` was refused: {}",
             one_line(why.to_string().as_bytes())
@@ -87,6 +92,12 @@ pub fn handshake_error(address: &Address, host: &str, error: &io::Error) -> anyh
             one_line(other.to_string().as_bytes())
         )),
     }
+}
+
+/// webpki does not take an authority's certificate for a server's, as `openssl req -x509` makes
+/// by default; the error has no variant of its own.
+fn is_authority(why: &CertificateError) -> bool {
+    why.to_string().contains("CaUsedAsEndEntity")
 }
 
 /// Accepts any certificate, but still checks that the server holds its key.
