@@ -6,11 +6,12 @@
 //! directory's link count is two more than the number of its subdirectories, one with a count of
 //! two has none and is never opened, and a directory need not be read beyond its last one.
 
+mod look;
+
 use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -19,9 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use crossbeam_deque::Worker;
 use diagnostics::wording::io_failure;
-use rustix::fs::{
-    AtFlags, FileType, RawDir, RawDirEntry, Statx, StatxAttributes, StatxFlags, statx,
-};
+use rustix::fs::{RawDir, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::dir::{Dir, FileId, Opener};
@@ -222,13 +221,21 @@ impl<'a, V: Visitor> Hand<'a, V> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut children = Vec::new();
         let opener = self.shared.opener;
-        let read =
-            dir.reading(opener, |fd| self.read_piece(dir, fd, &mut buffer, is_huge, &mut children));
+        let read = loop {
+            let piece =
+                |fd: BorrowedFd<'_>| self.read_piece(dir, fd, &mut buffer, is_huge, &mut children);
+            match dir.reading(opener, piece) {
+                Err(Errno::MFILE | Errno::NFILE) if self.give_up_oldest() => {}
+                outcome => break outcome,
+            }
+        };
         self.buffer = buffer;
         let goes_on = match read {
             Ok(outcome) => outcome?,
             Err(error) => {
-                self.fail_here("read", error);
+                // Even if it is gone: what was not read of it yet is missing.
+                let path = self.path.text().to_vec();
+                self.report("read on in", &path, error);
                 false
             }
         };
@@ -280,96 +287,6 @@ impl<'a, V: Visitor> Hand<'a, V> {
                 return Ok(!is_huge);
             }
         }
-    }
-
-    /// Looks at one entry; stops when no further subdirectory can follow.
-    fn look(
-        &mut self,
-        dir: &Arc<Dir>,
-        fd: BorrowedFd<'_>,
-        entry: &RawDirEntry<'_>,
-        children: &mut Vec<(Box<CStr>, Seen)>,
-    ) -> Result<ControlFlow<()>> {
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let may_be_directory = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
-        if !may_be_directory && !self.shared.below.entries {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let fields = if may_be_directory { DIRECTORY_FIELDS } else { ENTRY_FIELDS };
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let status = match statx(fd, name, flags, fields) {
-            Ok(status) => status,
-            Err(error) => {
-                self.fail("stat", dir, name, error);
-                return Ok(ControlFlow::Continue(()));
-            }
-        };
-        let is_directory = super::is_directory(&status);
-        if is_directory && self.is_excluded(name) {
-            return Ok(self.count_down(dir));
-        }
-        if is_directory || self.shared.below.entries {
-            self.visitor.entry(name.to_bytes(), status.stx_uid)?;
-        }
-        if !is_directory {
-            return Ok(ControlFlow::Continue(()));
-        }
-        if let Some(seen) = self.plan_to_enter(dir, name, &status) {
-            children.push((name.into(), seen));
-        }
-        Ok(self.count_down(dir))
-    }
-
-    /// Counts a subdirectory of `dir`, and stops after the last.
-    fn count_down(&self, dir: &Dir) -> ControlFlow<()> {
-        if dir.left.load(Ordering::Relaxed) == i64::MAX {
-            return ControlFlow::Continue(());
-        }
-        match dir.left.fetch_sub(1, Ordering::Relaxed) {
-            ..=1 => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        }
-    }
-
-    fn is_excluded(&self, name: &CStr) -> bool {
-        let name = name.to_bytes();
-        self.shared.below.exclude.matches(name, || {
-            let mut path = Vec::new();
-            self.path.push_child(&mut path, name);
-            path
-        })
-    }
-
-    /// What to remember of a directory that is to be entered; nothing if it is not.
-    fn plan_to_enter(&mut self, dir: &Dir, name: &CStr, status: &Statx) -> Option<Seen> {
-        let below = self.shared.below;
-        if below.max_depth.is_some_and(|limit| dir.depth + 1 >= limit) {
-            return None;
-        }
-        let id = file_id(status);
-        let crosses_mount = if status.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) {
-            status.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
-        } else {
-            (id.0, id.1) != (dir.id.0, dir.id.1)
-        };
-        let leaves = crosses_mount
-            || (id.0, id.1) != (dir.id.0, dir.id.1)
-            || status.stx_attributes.contains(StatxAttributes::AUTOMOUNT);
-        if leaves && below.one_file_system {
-            return None;
-        }
-        if crosses_mount && dir.is_within(id) {
-            self.fail("enter", dir, name, Errno::LOOP);
-            return None;
-        }
-        if !crosses_mount && status.stx_nlink == 2 && self.shared.believes_links(dir.volume) {
-            return None;
-        }
-        let is_huge = status.stx_size > PIECE as u64;
-        Some(Seen { id, links: status.stx_nlink, crosses_mount, is_huge })
     }
 
     /// Makes `dir` the current directory, of the visitor too.
@@ -431,6 +348,15 @@ impl<'a, V: Visitor> Hand<'a, V> {
         use std::os::unix::ffi::OsStrExt;
         let path = std::ffi::OsStr::from_bytes(path);
         self.visitor.failure(io_failure(operation, path, &io::Error::from(error)));
+    }
+}
+
+impl<V> Drop for Hand<'_, V> {
+    /// A thread that panics leaves a task undone, for which the others would wait for ever.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.pool.stop();
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crossbeam_deque::{Steal, Stealer, Worker};
 
-/// Longest sleep before an idle thread looks again: wake-ups may get lost between its last look
-/// and its sleep.
-const NAP: Duration = Duration::from_millis(2);
+/// How long an idle thread sleeps before it looks again, first and at most: a wake-up may get
+/// lost between its last look and its sleep.
+const NAP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 
 /// What the threads of one walk share.
 pub struct Pool<T> {
@@ -47,6 +47,7 @@ impl<T> Pool<T> {
     /// The next task for a thread, its own newest or another's oldest; `None` when the walk has
     /// ended. `rest` is called before the thread sleeps.
     pub fn next(&self, own: &Worker<T>, mut rest: impl FnMut()) -> Option<T> {
+        let mut nap = NAP.0;
         loop {
             if self.is_stopped() {
                 return None;
@@ -60,7 +61,8 @@ impl<T> Pool<T> {
             rest();
             self.idle.fetch_add(1, Ordering::Relaxed);
             let guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(self.wake.wait_timeout(guard, NAP));
+            drop(self.wake.wait_timeout(guard, nap));
+            nap = NAP.1.min(nap * 2);
             self.idle.fetch_sub(1, Ordering::Relaxed);
         }
     }
