@@ -198,6 +198,20 @@ fn one_file_system_lists_mount_points_and_does_not_enter_them() {
 }
 
 #[test]
+fn a_directory_that_is_mounted_below_itself_is_not_entered_again() {
+    let dir = tree();
+    let script = "mount --bind a a/b/c && exec \"$@\"";
+    let mut unshare = Command::new("unshare");
+    unshare.args(if is_root() { &["-m"][..] } else { &["-rm"] });
+    unshare.args(["sh", "-c", script, "sh"]).arg(program("scan-uids")).args(["-r", "a"]);
+    let outcome = run(unshare.current_dir(dir.path()), b"");
+    let expected = "scan-uids: failed to enter `a/b/c`: a directory above it is mounted there\n";
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(1), expected));
+    let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+    assert!(keys.contains(&b"a/b/c".to_vec()) && !keys.contains(&b"a/b/c/b".to_vec()));
+}
+
+#[test]
 fn what_must_not_be_read_is_named_and_the_rest_is_printed() {
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();

@@ -331,9 +331,14 @@ impl<'a, V: Visitor> Hand<'a, V> {
             return;
         }
         self.move_to(dir);
+        self.report(operation, &self.path_of(name), error);
+    }
+
+    /// The path of an entry of the current directory.
+    fn path_of(&self, name: &CStr) -> Vec<u8> {
         let mut path = Vec::new();
         self.path.push_child(&mut path, name.to_bytes());
-        self.report(operation, &path, error);
+        path
     }
 
     /// Reports a failure with the current directory.

@@ -6,9 +6,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use diagnostics::wording::one_line;
 use rustix::fs::{AtFlags, FileType, RawDirEntry, Statx, StatxAttributes, statx};
-use rustix::io::Errno;
 
 use super::{DIRECTORY_FIELDS, ENTRY_FIELDS, Hand, PIECE, Seen, file_id};
 use crate::walk::dir::Dir;
@@ -68,12 +68,7 @@ impl<V: Visitor> Hand<'_, V> {
     }
 
     fn is_excluded(&self, name: &CStr) -> bool {
-        let name = name.to_bytes();
-        self.shared.below.exclude.matches(name, || {
-            let mut path = Vec::new();
-            self.path.push_child(&mut path, name);
-            path
-        })
+        self.shared.below.exclude.matches(name.to_bytes(), || self.path_of(name))
     }
 
     /// What to remember of a directory that is to be entered; nothing if it is not.
@@ -95,7 +90,10 @@ impl<V: Visitor> Hand<'_, V> {
             return None;
         }
         if crosses_mount && dir.is_within(id) {
-            self.fail("enter", dir, name, Errno::LOOP);
+            let path = one_line(&self.path_of(name));
+            self.visitor.failure(anyhow!(
+                "failed to enter `{path}`: a directory above it is mounted there"
+            ));
             return None;
         }
         if !crosses_mount && status.stx_nlink == 2 && self.shared.believes_links(dir.volume) {
