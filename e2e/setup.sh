@@ -8,7 +8,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # program:package
 needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
-unshare:util-linux ip:iproute2 shellcheck:shellcheck'
+unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck'
 
 missing=
 for pair in $needed; do

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use e2e::programs::{command, program, python_pairs, run};
+use e2e::programs::{Outcome, command, copy_program, program, python_pairs, run};
 use tempfile::TempDir;
 use walkdir::WalkDir;
 
@@ -134,6 +136,78 @@ for level in range(600):
         assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{args}");
         assert_eq!(unique(python_pairs(&outcome.stdout)).len(), expected, "{args}");
     }
+}
+
+/// Starts a scan that soon waits for its output to be read, lets `change` happen, and reads on.
+fn interrupted(dir: &Path, shell: &str, change: impl FnOnce()) -> Outcome {
+    let mut scan = Command::new("sh");
+    let script = format!("{shell}; exec \"$0\" --recursive --threads 1 tree");
+    let mut child = scan
+        .args(["-c", &script])
+        .arg(program("scan-uids"))
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut first = [0];
+    child.stdout.as_mut().expect("stdout").read_exact(&mut first).expect("a first byte");
+    change();
+    Outcome::from(child.wait_with_output().expect("the end"))
+}
+
+/// Directories whose names alone fill pipes and buffers.
+fn fill(tree: &Path, below: &str) {
+    for number in 0..4000 {
+        let name = format!("{}-{number}", "n".repeat(200));
+        fs::create_dir_all(tree.join("filler").join(name).join(below)).expect("made");
+    }
+}
+
+#[test]
+fn new_subdirectories_do_not_hide_old_ones_from_the_link_count_rule() {
+    let dir = TempDir::new().unwrap();
+    let tree = dir.path().join("tree");
+    let all = |name: &str| {
+        for victim in 0..40 {
+            for number in 0..20 {
+                fs::create_dir_all(tree.join(format!("v{victim}/{name}{number}"))).unwrap();
+            }
+        }
+    };
+    all("old");
+    fill(&tree, "");
+    let outcome = interrupted(dir.path(), ":", || all("new"));
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert_eq!(outcome.stdout.matches("/old").count(), 40 * 20);
+}
+
+#[test]
+fn what_was_moved_away_from_under_the_walk_is_reported() {
+    let dir = TempDir::new().unwrap();
+    let tree = dir.path().join("tree");
+    fill(&tree, "x/y");
+    fs::create_dir(dir.path().join("tree/top")).unwrap();
+    fs::rename(tree.join("filler"), tree.join("top/filler")).unwrap();
+    let rename = || fs::rename(tree.join("top"), tree.join("moved")).unwrap();
+    let outcome = interrupted(dir.path(), "ulimit -n 16", rename);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("scan-uids: failed to read on in `tree/top"), "{outcome:?}");
+}
+
+#[test]
+fn without_more_threads_one_does_the_work() {
+    let dir = TempDir::new().unwrap();
+    fill(&dir.path().join("tree"), "");
+    let mut limited = Command::new("prlimit");
+    limited.args(["--nproc=1:1"]).arg(copy_program("scan-uids", dir.path()));
+    if e2e::is_root() {
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        limited.uid(4321).gid(4321); // The limit does not bind root.
+    }
+    let outcome = run(limited.args(["-r", "tree"]).current_dir(dir.path()), b"");
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert_eq!(outcome.stdout.lines().count(), 4000 + 4);
 }
 
 #[test]

@@ -9,13 +9,38 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags, openat, seek, statx, tell};
+use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, Statx, StatxFlags, openat, seek, statx, tell};
 use rustix::io::Errno;
 
 use super::volume::Volume;
 
 /// Which file it is: device (major, minor) and inode number.
 pub type FileId = (u32, u32, u64);
+
+/// A descriptor, and the directories that were opened again for it.
+pub type Reopened = (Arc<OwnedFd>, Vec<Arc<Dir>>);
+
+/// The link count of a directory, and the time of its last change when it was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Two more than there are subdirectories.
+    pub links: u32,
+    changed: (i64, u32),
+}
+
+impl Counted {
+    /// What was looked at, with its link count and time of change.
+    pub fn of(status: &Statx) -> Self {
+        let time = &status.stx_mtime;
+        Self { links: status.stx_nlink, changed: (time.tv_sec, time.tv_nsec) }
+    }
+}
+
+/// The device and inode number of what is open.
+fn identify(fd: BorrowedFd<'_>) -> Result<FileId, Errno> {
+    let status = statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
+    Ok((status.stx_dev_major, status.stx_dev_minor, status.stx_ino))
+}
 
 /// A directory that is read, or whose children still are.
 pub struct Dir {
@@ -31,6 +56,11 @@ pub struct Dir {
     pub serial: u64,
     /// How many subdirectories are still to be found by its link count; `i64::MAX` for unknown.
     pub left: AtomicI64,
+    /// All of its subdirectories have been found: it need not be read any further.
+    pub is_complete: AtomicBool,
+    /// A failure to go on in it was told.
+    pub is_lost: AtomicBool,
+    counted: Option<Counted>,
     parent: Option<Arc<Dir>>,
     state: Mutex<State>,
 }
@@ -38,6 +68,8 @@ pub struct Dir {
 /// The descriptor of a directory, and where reading it goes on after it was given up.
 struct State {
     fd: Option<Arc<OwnedFd>>,
+    /// Which directory it was when it was given up.
+    id: Option<FileId>,
     position: u64,
     /// How many threads read through the descriptor, so that its position may change.
     readers: usize,
@@ -51,12 +83,25 @@ impl Dir {
         id: FileId,
         volume: Volume,
         serial: u64,
+        counted: Option<Counted>,
         fd: OwnedFd,
     ) -> Self {
         let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
-        let left = AtomicI64::new(i64::MAX);
-        let state = Mutex::new(State { fd: Some(Arc::new(fd)), position: 0, readers: 0 });
-        Self { name, depth, id, volume, serial, left, parent, state }
+        let left = counted.map_or(i64::MAX, |counted| i64::from(counted.links) - 2);
+        let state = State { fd: Some(Arc::new(fd)), id: None, position: 0, readers: 0 };
+        Self {
+            name,
+            depth,
+            id,
+            volume,
+            serial,
+            left: AtomicI64::new(left),
+            is_complete: AtomicBool::new(left == 0),
+            is_lost: AtomicBool::new(false),
+            counted,
+            parent,
+            state: Mutex::new(state),
+        }
     }
 
     /// The directory above; none for a root.
@@ -76,17 +121,19 @@ impl Dir {
         false
     }
 
-    /// Its descriptor, opened again and moved to where reading goes on if it was given up.
+    /// Its descriptor, opened again and moved to where reading goes on if it was given up; and
+    /// the directories that were opened again for it: this one and the nearest `keep` above, since
+    /// the walk will come back to them next.
     ///
     /// # Errors
     /// It cannot be opened; `ESTALE` when another directory has taken its place.
-    pub fn fd(&self, opener: &Opener) -> Result<Arc<OwnedFd>, Errno> {
+    pub fn fd(self: &Arc<Self>, opener: &Opener, keep: usize) -> Result<Reopened, Errno> {
         if let Some(fd) = &self.lock().fd {
-            return Ok(fd.clone());
+            return Ok((fd.clone(), Vec::new()));
         }
         let mut missing = vec![self];
         let mut base = None;
-        while let Some(parent) = missing.last().and_then(|dir| dir.parent.as_deref()) {
+        while let Some(parent) = missing.last().and_then(|dir| dir.parent.as_ref()) {
             base = parent.lock().fd.clone();
             if base.is_some() {
                 break;
@@ -94,20 +141,57 @@ impl Dir {
             missing.push(parent);
         }
         let mut fd = base.ok_or(Errno::STALE)?;
-        for dir in missing.into_iter().rev() {
+        let mut reopened = Vec::new();
+        for (above, dir) in missing.into_iter().enumerate().rev() {
             fd = Arc::new(opener.open(fd.as_fd(), &dir.name)?);
-            let status = statx(&*fd, c"", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
-            if dir.id != (status.stx_dev_major, status.stx_dev_minor, status.stx_ino) {
+            let mut state = dir.lock();
+            if let Some(open) = &state.fd {
+                fd = open.clone(); // Another thread was faster.
+                continue;
+            }
+            if state.id != Some(identify(fd.as_fd())?) {
                 return Err(Errno::STALE);
             }
+            if above <= keep {
+                seek(&*fd, SeekFrom::Start(state.position))?;
+                state.fd = Some(fd.clone());
+                reopened.push(dir.clone());
+            }
         }
+        Ok((fd, reopened))
+    }
+
+    /// Reads through its descriptor, which is not given up meanwhile. With what was read come the
+    /// directories that were [opened again](Self::fd).
+    ///
+    /// # Errors
+    /// As [`fd`](Self::fd).
+    pub fn reading<T>(
+        self: &Arc<Self>,
+        opener: &Opener,
+        keep: usize,
+        read: impl FnOnce(BorrowedFd<'_>) -> T,
+    ) -> Result<(T, Vec<Arc<Dir>>), Errno> {
+        self.lock().readers += 1;
+        let outcome = self.fd(opener, keep).map(|(fd, reopened)| (read(fd.as_fd()), reopened));
+        self.lock().readers -= 1;
+        outcome
+    }
+
+    /// Gives the descriptor up, to be closed when nobody uses it any more; false if it is being
+    /// read or cannot be found again. Roots keep theirs.
+    pub fn give_up_fd(&self) -> bool {
         let mut state = self.lock();
-        if let Some(fd) = &state.fd {
-            return Ok(fd.clone()); // Another thread was faster.
-        }
-        seek(&*fd, SeekFrom::Start(state.position))?;
-        state.fd = Some(fd.clone());
-        Ok(fd)
+        let Some(fd) = state.fd.as_ref().filter(|_| self.parent.is_some() && state.readers == 0)
+        else {
+            return false;
+        };
+        // The number is taken from what is open: what it was called before may have changed.
+        let (Ok(position), Ok(id)) = (tell(&**fd), identify(fd.as_fd())) else { return false };
+        state.position = position;
+        state.id = Some(id);
+        state.fd = None;
+        true
     }
 
     /// Whether its descriptor is open.
@@ -115,33 +199,12 @@ impl Dir {
         self.lock().fd.is_some()
     }
 
-    /// Reads through its descriptor, which is not given up meanwhile.
-    ///
-    /// # Errors
-    /// As [`fd`](Self::fd).
-    pub fn reading<T>(
-        &self,
-        opener: &Opener,
-        read: impl FnOnce(BorrowedFd<'_>) -> T,
-    ) -> Result<T, Errno> {
-        self.lock().readers += 1;
-        let outcome = self.fd(opener).map(|fd| read(fd.as_fd()));
-        self.lock().readers -= 1;
-        outcome
-    }
-
-    /// Gives the descriptor up, unless it is being read; it is closed when nobody uses it any
-    /// more. Roots keep theirs.
-    pub fn give_up_fd(&self) {
-        let mut state = self.lock();
-        if self.parent.is_none() || state.readers > 0 {
-            return;
-        }
-        let position = state.fd.as_ref().map(|fd| tell(&**fd));
-        if let Some(Ok(position)) = position {
-            state.position = position;
-            state.fd = None;
-        }
+    /// Whether no further subdirectory can follow, since nothing has changed in the directory
+    /// since its links were counted.
+    pub fn is_unchanged(&self, fd: BorrowedFd<'_>) -> bool {
+        let fields = StatxFlags::NLINK | StatxFlags::MTIME;
+        statx(fd, c"", AtFlags::EMPTY_PATH, fields)
+            .is_ok_and(|status| Some(Counted::of(&status)) == self.counted)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use crossbeam_deque::Worker;
 use diagnostics::wording::io_failure;
-use rustix::fs::{RawDir, Statx, StatxFlags};
+use rustix::fs::{AtFlags, RawDir, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
-use super::dir::{Dir, FileId, Opener};
+use super::dir::{Counted, Dir, FileId, Opener};
 use super::path::PathStack;
 use super::pool::Pool;
 use super::volume::Volume;
@@ -41,6 +41,7 @@ const ALONE: (usize, Duration) = (32, Duration::from_millis(2));
 pub const DIRECTORY_FIELDS: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::UID)
     .union(StatxFlags::NLINK)
+    .union(StatxFlags::MTIME)
     .union(StatxFlags::INO)
     .union(StatxFlags::SIZE);
 const ENTRY_FIELDS: StatxFlags = StatxFlags::TYPE.union(StatxFlags::UID);
@@ -56,8 +57,10 @@ pub enum Task {
 /// What is known of a directory before it is opened.
 pub struct Seen {
     id: FileId,
-    links: u32,
+    counted: Counted,
     crosses_mount: bool,
+    /// Opening it may have mounted something else there.
+    may_automount: bool,
     is_huge: bool,
 }
 
@@ -76,11 +79,9 @@ pub struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// Notes by its link count how many subdirectories a directory has, where that is known.
-    pub fn expect_subdirectories(&self, dir: &Dir, links: u32) {
-        if self.believes_links(dir.volume) && links >= 2 {
-            dir.left.store(i64::from(links - 2), Ordering::Relaxed);
-        }
+    /// The link count of a directory, where it tells how many subdirectories there are.
+    pub fn believed(&self, volume: Volume, counted: Counted) -> Option<Counted> {
+        Some(counted).filter(|counted| self.believes_links(volume) && counted.links >= 2)
     }
 
     fn believes_links(&self, volume: Volume) -> bool {
@@ -104,6 +105,8 @@ pub struct Hand<'a, V> {
     buffer: Vec<MaybeUninit<u8>>,
     /// Directories left open for their children, oldest first.
     left_open: VecDeque<Weak<Dir>>,
+    /// How many were left open since the list was last rid of those that are done with.
+    since_pruned: usize,
 }
 
 impl<'a, V: Visitor> Hand<'a, V> {
@@ -117,6 +120,7 @@ impl<'a, V: Visitor> Hand<'a, V> {
             current: Vec::new(),
             buffer: vec![MaybeUninit::uninit(); PIECE],
             left_open: VecDeque::new(),
+            since_pruned: 0,
         }
     }
 
@@ -177,72 +181,105 @@ impl<'a, V: Visitor> Hand<'a, V> {
     }
 
     fn enter(&mut self, parent: &Arc<Dir>, name: Box<CStr>, seen: &Seen) -> Result<()> {
-        let fd = match self.open(parent, &name) {
-            Ok(fd) => fd,
-            Err(error) => {
-                self.fail("read", parent, &name, error);
+        let Some(fd) = self.open(parent, &name) else { return Ok(()) };
+        let (mut id, mut counted, mut crosses_mount) = (seen.id, seen.counted, seen.crosses_mount);
+        if seen.may_automount
+            && let Ok(status) = statx(&fd, c"", AtFlags::EMPTY_PATH, DIRECTORY_FIELDS)
+            && file_id(&status) != seen.id
+        {
+            if self.shared.below.one_file_system {
                 return Ok(());
             }
-        };
-        let volume = if seen.crosses_mount { Volume::of(&fd) } else { parent.volume };
-        if seen.crosses_mount && volume.is_pseudo && !parent.volume.is_pseudo {
+            (id, counted, crosses_mount) = (file_id(&status), Counted::of(&status), true);
+            if parent.is_within(id) {
+                self.move_to(parent);
+                self.refuse_loop(&name);
+                return Ok(());
+            }
+        }
+        let volume = if crosses_mount { Volume::of(&fd) } else { parent.volume };
+        if crosses_mount && volume.is_pseudo && !parent.volume.is_pseudo {
             return Ok(());
         }
         let serial = self.shared.next_serial();
-        let dir = Arc::new(Dir::new(Some(parent.clone()), name, seen.id, volume, serial, fd));
-        self.shared.expect_subdirectories(&dir, seen.links);
-        self.read(&dir, seen.is_huge)
+        let counted = self.shared.believed(volume, counted);
+        let dir = Dir::new(Some(parent.clone()), name, id, volume, serial, counted, fd);
+        self.read(&Arc::new(dir), seen.is_huge)
     }
 
-    /// Opens a child, with descriptors given up if there are none left.
-    fn open(&mut self, parent: &Arc<Dir>, name: &CStr) -> Result<OwnedFd, Errno> {
+    /// Opens a child, with descriptors given up if there are none left. Failures are told.
+    fn open(&mut self, parent: &Arc<Dir>, name: &CStr) -> Option<OwnedFd> {
         loop {
-            let was_open = parent.is_open();
-            let opened = parent
-                .fd(self.shared.opener)
-                .and_then(|fd| self.shared.opener.open(fd.as_fd(), name));
-            if !was_open {
-                self.leave_open(parent);
-            }
+            let found = parent.fd(self.shared.opener, self.keep());
+            let opened = match found {
+                Ok((fd, reopened)) => {
+                    self.leave_all_open(&reopened);
+                    self.shared.opener.open(fd.as_fd(), name)
+                }
+                Err(Errno::MFILE | Errno::NFILE) => Err(Errno::MFILE),
+                Err(error) => {
+                    self.lose(parent, error);
+                    return None;
+                }
+            };
             match opened {
+                Ok(fd) => return Some(fd),
                 Err(Errno::MFILE | Errno::NFILE) if self.give_up_oldest() => {}
-                outcome => return outcome,
+                Err(error) => {
+                    self.fail("read", parent, name, error);
+                    return None;
+                }
             }
         }
+    }
+
+    /// Tells, once, that a directory cannot be gone on with. Even if it is gone: part of what was
+    /// in it is missing, or what is below it wherever it was moved to.
+    fn lose(&mut self, dir: &Dir, error: Errno) {
+        if !dir.is_lost.swap(true, Ordering::Relaxed) {
+            self.move_to(dir);
+            let path = self.path.text().to_vec();
+            self.report("read on in", &path, error);
+        }
+    }
+
+    /// How many directories above one that is opened again to keep open as well.
+    fn keep(&self) -> usize {
+        self.shared.descriptors_a_thread / 4
     }
 
     /// Reads a piece of a directory, looks at what is in it, and leaves the rest as tasks.
     fn read(&mut self, dir: &Arc<Dir>, is_huge: bool) -> Result<()> {
-        if dir.left.load(Ordering::Relaxed) <= 0 {
+        if dir.is_complete.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.move_to(dir);
-        let was_open = dir.is_open();
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut children = Vec::new();
-        let opener = self.shared.opener;
+        let (opener, keep) = (self.shared.opener, self.keep());
         let read = loop {
             let piece =
                 |fd: BorrowedFd<'_>| self.read_piece(dir, fd, &mut buffer, is_huge, &mut children);
-            match dir.reading(opener, piece) {
+            match dir.reading(opener, keep, piece) {
                 Err(Errno::MFILE | Errno::NFILE) if self.give_up_oldest() => {}
                 outcome => break outcome,
             }
         };
         self.buffer = buffer;
         let goes_on = match read {
-            Ok(outcome) => outcome?,
+            Ok((outcome, reopened)) => {
+                self.leave_all_open(&reopened);
+                outcome?
+            }
             Err(error) => {
-                // Even if it is gone: what was not read of it yet is missing.
-                let path = self.path.text().to_vec();
-                self.report("read on in", &path, error);
+                self.lose(dir, error);
                 false
             }
         };
         if goes_on {
             self.shared.pool.push(&self.own, Task::Read(dir.clone()));
         }
-        if goes_on || !children.is_empty() || !was_open {
+        if goes_on || !children.is_empty() {
             self.leave_open(dir);
         }
         // The newest task is taken first: push in reverse to go in the order of the directory.
@@ -312,17 +349,32 @@ impl<'a, V: Visitor> Hand<'a, V> {
     /// Keeps a directory open for its children, and gives up older ones beyond our share.
     fn leave_open(&mut self, dir: &Arc<Dir>) {
         self.left_open.push_back(Arc::downgrade(dir));
-        // One for the directory being read and one for its child.
-        while self.left_open.len() + 2 > self.shared.descriptors_a_thread {
-            self.give_up_oldest();
+        // Beside these: the directory being read, its child, and what is opened again.
+        let limit = self.shared.descriptors_a_thread.saturating_sub(2 + self.keep()).max(1);
+        self.since_pruned += 1;
+        if self.left_open.len() > limit && self.since_pruned > limit / 2 {
+            // Most are done with and closed already: those need no giving up.
+            self.left_open.retain(|dir| dir.strong_count() > 0);
+            self.since_pruned = 0;
         }
+        while self.left_open.len() > limit && self.give_up_oldest() {}
     }
 
+    fn leave_all_open(&mut self, dirs: &[Arc<Dir>]) {
+        dirs.iter().for_each(|dir| self.leave_open(dir));
+    }
+
+    /// Closes the oldest directory that can be spared; false if there is none.
     fn give_up_oldest(&mut self) -> bool {
-        let oldest = self.left_open.pop_front();
-        let dir = oldest.as_ref().and_then(Weak::upgrade);
-        dir.iter().for_each(|dir| dir.give_up_fd());
-        oldest.is_some()
+        for _ in 0..self.left_open.len() {
+            let Some(oldest) = self.left_open.pop_front() else { break };
+            match oldest.upgrade() {
+                Some(dir) if dir.give_up_fd() => return true,
+                Some(dir) if dir.is_open() => self.left_open.push_back(oldest),
+                _ => {}
+            }
+        }
+        false
     }
 
     /// Reports a failure with an entry of `dir`, unless it has merely vanished meanwhile.

@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, Builder};
 
 use anyhow::Result;
 use crossbeam_deque::Worker;
@@ -27,7 +27,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, openat, statx};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use dir::{Dir, Opener};
+use dir::{Counted, Dir, Opener};
 use exclude::Exclude;
 use hand::{Hand, Shared, Task};
 use pool::Pool;
@@ -111,11 +111,9 @@ pub fn look(path: &Path) -> Result<Root> {
 fn start(path: &Path) -> Result<Start, Errno> {
     let whole = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
     let (parent, name) = approach(path)?;
-    let flags = AtFlags::NO_AUTOMOUNT;
-    let status = match &parent {
-        Some(parent) => statx(parent, &name, flags, hand::DIRECTORY_FIELDS)?,
-        None => statx(CWD, &name, flags, hand::DIRECTORY_FIELDS)?,
-    };
+    // What is asked for by name is meant, even if it must be mounted first.
+    let base = parent.as_ref().map_or(CWD, AsFd::as_fd);
+    let status = statx(base, &name, AtFlags::empty(), hand::DIRECTORY_FIELDS)?;
     Ok(Start { parent, name, path: whole, status })
 }
 
@@ -158,8 +156,12 @@ pub fn walk<V: Visitor>(
     }
     let opener = Opener::new();
     let base = start.parent.as_ref().map_or(CWD, AsFd::as_fd);
-    let fd = match opener.open_root(base, &start.name) {
-        Ok(fd) => fd,
+    let opened = opener.open_root(base, &start.name).and_then(|fd| {
+        let status = statx(&fd, c"", AtFlags::EMPTY_PATH, hand::DIRECTORY_FIELDS)?;
+        Ok((fd, status))
+    });
+    let (fd, status) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             let path = OsStr::from_bytes(start.path.to_bytes());
             visitor().failure(io_failure("read", path, &io::Error::from(error)));
@@ -171,8 +173,6 @@ pub fn walk<V: Visitor>(
     let stacks: Vec<_> = (0..threads).map(|_| Worker::new_lifo()).collect();
     let pool = Pool::new(&stacks);
     let volume = Volume::of(&fd);
-    let name = start.path.clone().into_boxed_c_str();
-    let root = Arc::new(Dir::new(None, name, hand::file_id(&start.status), volume, 0, fd));
     let shared = Shared {
         pool: &pool,
         below,
@@ -180,8 +180,10 @@ pub fn walk<V: Visitor>(
         serials: AtomicU64::new(1),
         descriptors_a_thread: (descriptors / threads).max(DESCRIPTORS_A_THREAD),
     };
-    shared.expect_subdirectories(&root, start.status.stx_nlink);
-    run(&shared, stacks, root, visitor)
+    let name = start.path.clone().into_boxed_c_str();
+    let counted = shared.believed(volume, Counted::of(&status));
+    let root = Dir::new(None, name, hand::file_id(&status), volume, 0, counted, fd);
+    run(&shared, stacks, Arc::new(root), visitor)
 }
 
 /// Starts alone, and calls the other threads once there is enough to do.
@@ -198,7 +200,10 @@ fn run<V: Visitor>(
         let mut first = Hand::new(shared, own, visitor());
         let alone = first.work_alone();
         let helpers: Vec<_> = if matches!(alone, Ok(true)) {
-            stacks.map(|own| scope.spawn(|| Hand::new(shared, own, visitor()).work())).collect()
+            // Where no more threads may be made, those that there are do the work.
+            let hand = |own| Hand::new(shared, own, visitor());
+            let spawn = |own| Builder::new().spawn_scoped(scope, move || hand(own).work()).ok();
+            stacks.map_while(spawn).collect()
         } else {
             Vec::new()
         };

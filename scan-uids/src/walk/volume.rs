@@ -11,6 +11,8 @@ pub struct Volume {
     pub counts_links: bool,
     /// Made up by the kernel (`/proc`, say): nobody stores data there.
     pub is_pseudo: bool,
+    /// Opening a directory may mount something else there.
+    pub may_automount: bool,
 }
 
 /// Superblock magic numbers (statfs(2)) of file systems that keep the link count as POSIX once
@@ -22,7 +24,12 @@ const COUNTS_LINKS: [u64; 3] = [
     0x0102_1994, // tmpfs
 ];
 
-const PSEUDO: [u64; 14] = [
+const PSEUDO: [u64; 19] = [
+    0x1980_0202, // mqueue
+    0x6759_6969, // rpc_pipefs
+    0x6e66_7364, // nfsd
+    0x6e73_6673, // nsfs
+    0xf97c_ff8c, // selinuxfs
     0x9fa0,      // proc
     0x6265_6572, // sysfs
     0x0027_e0eb, // cgroup
@@ -39,13 +46,19 @@ const PSEUDO: [u64; 14] = [
     0x6573_5543, // fusectl
 ];
 
+const AUTOFS: u64 = 0x187;
+
 impl Volume {
     /// What is known of the file system below an open directory; nothing if it does not say.
     pub fn of(directory: impl AsFd) -> Self {
         fstatfs(directory).map_or(Self::default(), |statfs| {
             // The field's type differs between architectures; magic numbers have 32 bits.
             let magic = statfs.f_type as u64 & 0xffff_ffff;
-            Self { counts_links: COUNTS_LINKS.contains(&magic), is_pseudo: PSEUDO.contains(&magic) }
+            Self {
+                counts_links: COUNTS_LINKS.contains(&magic),
+                is_pseudo: PSEUDO.contains(&magic),
+                may_automount: magic == AUTOFS,
+            }
         })
     }
 }
@@ -58,6 +71,6 @@ mod tests {
     #[test]
     fn proc_is_made_up_and_counts_no_links() {
         let volume = Volume::of(File::open("/proc").unwrap());
-        assert_eq!(volume, Volume { counts_links: false, is_pseudo: true });
+        assert!(volume.is_pseudo && !volume.counts_links && !volume.may_automount);
     }
 }

@@ -11,7 +11,7 @@ use diagnostics::wording::one_line;
 use rustix::fs::{AtFlags, FileType, RawDirEntry, Statx, StatxAttributes, statx};
 
 use super::{DIRECTORY_FIELDS, ENTRY_FIELDS, Hand, PIECE, Seen, file_id};
-use crate::walk::dir::Dir;
+use crate::walk::dir::{Counted, Dir};
 use crate::walk::{Visitor, is_directory};
 
 impl<V: Visitor> Hand<'_, V> {
@@ -42,7 +42,7 @@ impl<V: Visitor> Hand<'_, V> {
         };
         let is_directory = is_directory(&status);
         if is_directory && self.is_excluded(name) {
-            return Ok(self.count_down(dir));
+            return Ok(self.count_down(dir, fd));
         }
         if is_directory || self.shared.below.entries {
             self.visitor.entry(name.to_bytes(), status.stx_uid)?;
@@ -53,18 +53,31 @@ impl<V: Visitor> Hand<'_, V> {
         if let Some(seen) = self.plan_to_enter(dir, name, &status) {
             children.push((name.into(), seen));
         }
-        Ok(self.count_down(dir))
+        Ok(self.count_down(dir, fd))
     }
 
-    /// Counts a subdirectory of `dir`, and stops after the last.
-    fn count_down(&self, dir: &Dir) -> ControlFlow<()> {
-        if dir.left.load(Ordering::Relaxed) == i64::MAX {
+    /// Counts a subdirectory of `dir`, and stops after the last. Subdirectories that were made
+    /// since the links were counted use up the count of older ones: only a directory that has
+    /// not changed since is complete.
+    fn count_down(&self, dir: &Dir, fd: BorrowedFd<'_>) -> ControlFlow<()> {
+        if dir.left.load(Ordering::Relaxed) > i64::MAX / 2
+            || dir.left.fetch_sub(1, Ordering::Relaxed) > 1
+        {
             return ControlFlow::Continue(());
         }
-        match dir.left.fetch_sub(1, Ordering::Relaxed) {
-            ..=1 => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
+        if dir.is_unchanged(fd) {
+            dir.is_complete.store(true, Ordering::Relaxed);
+            return ControlFlow::Break(());
         }
+        dir.left.store(i64::MAX, Ordering::Relaxed);
+        ControlFlow::Continue(())
+    }
+
+    /// Tells that an entry of the current directory is mounted from above it.
+    pub(super) fn refuse_loop(&mut self, name: &CStr) {
+        let path = one_line(&self.path_of(name));
+        self.visitor
+            .failure(anyhow!("failed to enter `{path}`: a directory above it is mounted there"));
     }
 
     fn is_excluded(&self, name: &CStr) -> bool {
@@ -83,23 +96,21 @@ impl<V: Visitor> Hand<'_, V> {
         } else {
             (id.0, id.1) != (dir.id.0, dir.id.1)
         };
-        let leaves = crosses_mount
-            || (id.0, id.1) != (dir.id.0, dir.id.1)
-            || status.stx_attributes.contains(StatxAttributes::AUTOMOUNT);
+        let is_trigger = status.stx_attributes.contains(StatxAttributes::AUTOMOUNT);
+        let leaves = crosses_mount || (id.0, id.1) != (dir.id.0, dir.id.1) || is_trigger;
         if leaves && below.one_file_system {
             return None;
         }
         if crosses_mount && dir.is_within(id) {
-            let path = one_line(&self.path_of(name));
-            self.visitor.failure(anyhow!(
-                "failed to enter `{path}`: a directory above it is mounted there"
-            ));
+            self.refuse_loop(name);
             return None;
         }
         if !crosses_mount && status.stx_nlink == 2 && self.shared.believes_links(dir.volume) {
             return None;
         }
         let is_huge = status.stx_size > PIECE as u64;
-        Some(Seen { id, links: status.stx_nlink, crosses_mount, is_huge })
+        let may_automount = is_trigger || dir.volume.may_automount;
+        let counted = Counted::of(status);
+        Some(Seen { id, counted, crosses_mount, may_automount, is_huge })
     }
 }
