@@ -6,13 +6,14 @@
 //! directory's link count is two more than the number of its subdirectories, one with a count of
 //! two has none and is never opened, and a directory need not be read beyond its last one.
 
+mod descriptors;
 mod look;
 
 use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -207,47 +208,6 @@ impl<'a, V: Visitor> Hand<'a, V> {
         self.read(&Arc::new(dir), seen.is_huge)
     }
 
-    /// Opens a child, with descriptors given up if there are none left. Failures are told.
-    fn open(&mut self, parent: &Arc<Dir>, name: &CStr) -> Option<OwnedFd> {
-        loop {
-            let found = parent.fd(self.shared.opener, self.keep());
-            let opened = match found {
-                Ok((fd, reopened)) => {
-                    self.leave_all_open(&reopened);
-                    self.shared.opener.open(fd.as_fd(), name)
-                }
-                Err(Errno::MFILE | Errno::NFILE) => Err(Errno::MFILE),
-                Err(error) => {
-                    self.lose(parent, error);
-                    return None;
-                }
-            };
-            match opened {
-                Ok(fd) => return Some(fd),
-                Err(Errno::MFILE | Errno::NFILE) if self.give_up_oldest() => {}
-                Err(error) => {
-                    self.fail("read", parent, name, error);
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Tells, once, that a directory cannot be gone on with. Even if it is gone: part of what was
-    /// in it is missing, or what is below it wherever it was moved to.
-    fn lose(&mut self, dir: &Dir, error: Errno) {
-        if !dir.is_lost.swap(true, Ordering::Relaxed) {
-            self.move_to(dir);
-            let path = self.path.text().to_vec();
-            self.report("read on in", &path, error);
-        }
-    }
-
-    /// How many directories above one that is opened again to keep open as well.
-    fn keep(&self) -> usize {
-        self.shared.descriptors_a_thread / 4
-    }
-
     /// Reads a piece of a directory, looks at what is in it, and leaves the rest as tasks.
     fn read(&mut self, dir: &Arc<Dir>, is_huge: bool) -> Result<()> {
         if dir.is_complete.load(Ordering::Relaxed) {
@@ -344,37 +304,6 @@ impl<'a, V: Visitor> Hand<'a, V> {
             self.path.set(dir.depth, dir.name.to_bytes());
             self.visitor.directory(dir.depth, dir.name.to_bytes());
         }
-    }
-
-    /// Keeps a directory open for its children, and gives up older ones beyond our share.
-    fn leave_open(&mut self, dir: &Arc<Dir>) {
-        self.left_open.push_back(Arc::downgrade(dir));
-        // Beside these: the directory being read, its child, and what is opened again.
-        let limit = self.shared.descriptors_a_thread.saturating_sub(2 + self.keep()).max(1);
-        self.since_pruned += 1;
-        if self.left_open.len() > limit && self.since_pruned > limit / 2 {
-            // Most are done with and closed already: those need no giving up.
-            self.left_open.retain(|dir| dir.strong_count() > 0);
-            self.since_pruned = 0;
-        }
-        while self.left_open.len() > limit && self.give_up_oldest() {}
-    }
-
-    fn leave_all_open(&mut self, dirs: &[Arc<Dir>]) {
-        dirs.iter().for_each(|dir| self.leave_open(dir));
-    }
-
-    /// Closes the oldest directory that can be spared; false if there is none.
-    fn give_up_oldest(&mut self) -> bool {
-        for _ in 0..self.left_open.len() {
-            let Some(oldest) = self.left_open.pop_front() else { break };
-            match oldest.upgrade() {
-                Some(dir) if dir.give_up_fd() => return true,
-                Some(dir) if dir.is_open() => self.left_open.push_back(oldest),
-                _ => {}
-            }
-        }
-        false
     }
 
     /// Reports a failure with an entry of `dir`, unless it has merely vanished meanwhile.
