@@ -70,6 +70,11 @@ impl Report {
         Self { summary: Summary::default(), errors: 0, show_warnings }
     }
 
+    /// Whether somebody may be looking at stderr.
+    pub fn shows_warnings(&self) -> bool {
+        self.show_warnings
+    }
+
     /// Notes something that the reader of a complete result should know.
     pub fn warn(&mut self, warning: String) {
         if self.show_warnings {

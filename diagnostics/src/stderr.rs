@@ -5,5 +5,10 @@ use std::io::{self, Write};
 /// Writes one line to stderr in a single call, so that lines of several processes do not mix.
 /// When stderr cannot be written, nobody is left to be told: the run goes on as if it could.
 pub fn tell(line: &str) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    show(&format!("{line}\n"));
+}
+
+/// As [`tell`], without ending the line: for what is written over again.
+pub fn show(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }

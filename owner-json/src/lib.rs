@@ -12,4 +12,4 @@ mod writer;
 
 pub use reader::{InputError, Owners, Pair, PairReader};
 pub use string::{push_fragment, push_string};
-pub use writer::{ObjectWriter, OutputClosed, SEPARATOR, unbuffered_stdout};
+pub use writer::{ObjectWriter, OutputClosed, SEPARATOR, unbuffered_stdout, write_error};

@@ -113,7 +113,8 @@ impl<W: Write> ObjectWriter<W> {
     }
 }
 
-fn write_error(error: &io::Error) -> anyhow::Error {
+/// What a failure to write the output means: [`OutputClosed`], or an error to be told.
+pub fn write_error(error: &io::Error) -> anyhow::Error {
     if error.kind() == ErrorKind::BrokenPipe {
         return OutputClosed.into();
     }

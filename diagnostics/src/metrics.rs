@@ -1,0 +1,139 @@
+//! Metrics of a run that ends, for the textfile collector of Prometheus's node exporter.
+
+use std::fmt::{Display, Write as _};
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use tempfile::Builder;
+
+use crate::wording::io_failure;
+
+/// What is read of an older file at most, in bytes.
+const MAX_OLD: u64 = 1024 * 1024;
+
+/// Metrics in the text format, version 0.0.4.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    text: String,
+}
+
+impl Metrics {
+    /// Adds a counter `name` with a value for each `result`.
+    pub fn counter(&mut self, name: &str, help: &str, results: &[(&str, u64)]) {
+        self.head(name, help, "counter");
+        for (result, value) in results {
+            self.sample(format_args!("{name}{{result=\"{result}\"}}"), value);
+        }
+    }
+
+    /// Adds a gauge.
+    pub fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, help, "gauge");
+        self.sample(name, value);
+    }
+
+    /// Adds how long the run of `binary` took, and when one last succeeded: this one now, or else
+    /// an earlier one of which `file` tells.
+    pub fn run(&mut self, binary: &str, took: Duration, succeeded: bool, file: &Path) {
+        let name = format!("{binary}_last_run_duration_seconds");
+        self.gauge(&name, "How long the last run took.", took.as_secs_f64());
+        let name = format!("{binary}_last_success_timestamp_seconds");
+        let last = if succeeded {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            Some(now.as_secs_f64())
+        } else {
+            previous(file, &name)
+        };
+        if let Some(last) = last {
+            self.gauge(&name, "When a run last succeeded, in Unix time.", last);
+        }
+    }
+
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: impl Display, value: impl Display) {
+        self.line(format_args!("{name} {value}"));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{line}");
+    }
+
+    /// Puts the metrics in the place of `file`, readable by everybody: whole, or not at all.
+    ///
+    /// # Errors
+    /// ``failed to write the metrics to `FILE`: ...``.
+    pub fn write(&self, file: &Path) -> Result<()> {
+        self.replace(file).map_err(|error| io_failure("write the metrics to", file, &error))
+    }
+
+    fn replace(&self, file: &Path) -> io::Result<()> {
+        // What stands behind a link is replaced, not the link.
+        let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+        if fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        // The collector reads what ends in `.prom`, which this must not.
+        let mut part = Builder::new()
+            .prefix(".metrics-")
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(parent.unwrap_or(Path::new(".")))?;
+        part.write_all(self.text.as_bytes())?;
+        part.persist(file).map(drop).map_err(|error| error.error)
+    }
+}
+
+/// The value of a metric without labels in an older file.
+fn previous(file: &Path, name: &str) -> Option<f64> {
+    let mut text = String::new();
+    fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
+    fs::File::open(file).ok()?.take(MAX_OLD).read_to_string(&mut text).ok()?;
+    let mut lines = text.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_run_keeps_the_time_of_the_last_success() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.prom");
+        let write = |succeeded| {
+            let mut metrics = Metrics::default();
+            metrics.counter("x_things_total", "Things.", &[("ok", 3), ("bad", 0)]);
+            metrics.run("x", Duration::from_millis(1500), succeeded, &file);
+            metrics.write(&file).unwrap();
+            fs::read_to_string(&file).unwrap()
+        };
+        let name = "x_last_success_timestamp_seconds";
+        assert!(!write(false).contains(name), "nothing has succeeded yet");
+        let first = write(true);
+        assert!(first.starts_with(
+            "# HELP x_things_total Things.\n# TYPE x_things_total counter\n\
+             x_things_total{result=\"ok\"} 3\nx_things_total{result=\"bad\"} 0\n"
+        ));
+        assert!(first.contains("\nx_last_run_duration_seconds 1.5\n"), "{first}");
+        let time = previous(&file, name).unwrap();
+        write(false);
+        assert_eq!(previous(&file, name), Some(time));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let error = Metrics::default().write(Path::new("/nowhere/x.prom")).unwrap_err();
+        let expected =
+            "failed to write the metrics to `/nowhere/x.prom`: no such file or directory";
+        assert_eq!(error.to_string(), expected);
+    }
+}
