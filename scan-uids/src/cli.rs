@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{BoolishValueParser, OsStringValueParser};
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum, value_parser};
+
+use crate::listing::format::Format;
 
 /// List which UID owns each directory, as JSON: {"path": uid}.
 ///
@@ -17,8 +19,35 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", env = "SCAN_UIDS_SUMMARY")]
     pub summary: Option<PathBuf>,
 
+    /// Write metrics there, for Prometheus's node exporter (textfile collector).
+    #[arg(long, value_name = "FILE", env = "SCAN_UIDS_METRICS_FILE")]
+    pub metrics_file: Option<PathBuf>,
+
+    /// How to print what is found.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "SCAN_UIDS_FORMAT",
+        value_enum,
+        default_value_t,
+        conflicts_with = "print0"
+    )]
+    pub format: Format,
+
+    /// Print path, tab and UID with a NUL byte after each instead, and nothing escaped.
+    #[arg(short = '0', long, env = "SCAN_UIDS_PRINT0", value_parser = BoolishValueParser::new())]
+    pub print0: bool,
+
+    /// Take the directories from a file in which each name ends with a NUL byte; `-` for stdin.
+    #[arg(long, value_name = "FILE", conflicts_with = "dirs")]
+    pub files0_from: Option<PathBuf>,
+
     /// Directories to list; a symbolic link to a directory means that directory.
-    #[arg(required = true, value_name = "DIR", value_parser = OsStringValueParser::new())]
+    #[arg(
+        required_unless_present = "files0_from",
+        value_name = "DIR",
+        value_parser = OsStringValueParser::new()
+    )]
     pub dirs: Vec<OsString>,
 
     /// What to list, and how.
@@ -57,26 +86,62 @@ pub struct ScanOptions {
     #[arg(long, value_name = "GLOB", env = "SCAN_UIDS_EXCLUDE")]
     pub exclude: Vec<String>,
 
+    /// List and enter `.snapshot` and `.zfs` as well, each of which holds the whole file system
+    /// once more.
+    #[arg(long, env = "SCAN_UIDS_SNAPSHOTS", value_parser = BoolishValueParser::new())]
+    pub snapshots: bool,
+
+    /// Sort by the bytes of the paths, with a temporary file in TMPDIR if there are many.
+    #[arg(long, env = "SCAN_UIDS_SORT", value_parser = BoolishValueParser::new())]
+    pub sort: bool,
+
     /// Threads to walk with: more than there are cores pay off on cold and on network storage.
     #[arg(
         long,
         value_name = "N",
         env = "SCAN_UIDS_THREADS",
         default_value_t = 8,
-        value_parser = threads
+        value_parser = value_parser!(u16).range(1..=256)
     )]
-    pub threads: usize,
+    pub threads: u16,
 
-    /// Believe on every file system that the link count of a directory tells the number of its
-    /// subdirectories, as it does on ext4, xfs and tmpfs: much faster without --entries, but
-    /// incomplete where it is not true (btrfs, many FUSE and network file systems).
-    #[arg(long, env = "SCAN_UIDS_TRUST_NLINK", value_parser = BoolishValueParser::new())]
-    pub trust_nlink: bool,
+    /// Look at no more than N entries a second, to spare a storage in use [default: no limit].
+    #[arg(
+        long,
+        value_name = "N",
+        env = "SCAN_UIDS_MAX_RATE",
+        value_parser = value_parser!(u32).range(1..)
+    )]
+    pub max_rate: Option<u32>,
+
+    /// Take owners from the cache of a network file system's client, as far as it has one, without
+    /// asking its server again.
+    #[arg(long, env = "SCAN_UIDS_DONT_SYNC", value_parser = BoolishValueParser::new())]
+    pub dont_sync: bool,
+
+    /// Where to believe that the link count of a directory tells the number of its
+    /// subdirectories, which is much faster without --entries.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "SCAN_UIDS_TRUST_NLINK",
+        value_enum,
+        default_value_t,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "always"
+    )]
+    pub trust_nlink: TrustNlink,
 }
 
-fn threads(value: &str) -> Result<usize, String> {
-    match value.parse() {
-        Ok(threads @ 1..=256) => Ok(threads),
-        _ => Err("must be a number from 1 to 256".to_owned()),
-    }
+/// Where to believe link counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TrustNlink {
+    /// On ext4, xfs and tmpfs, which are known for it.
+    #[default]
+    Auto,
+    /// Everywhere: incomplete where it is not true (btrfs, many FUSE and network file systems).
+    Always,
+    /// Nowhere.
+    Never,
 }

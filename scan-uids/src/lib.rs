@@ -1,37 +1,90 @@
-//! `scan-uids`: prints which UID owns each directory. [`mod@walk`] finds them; this file turns
-//! arguments into walks and findings into JSON, warnings and counts.
+//! `scan-uids`: prints which UID owns each directory. [`mod@walk`] finds them, [`listing`] prints
+//! them; this file turns arguments into walks, and what came of them into counts and an exit code.
 
 pub mod cli;
 pub mod listing;
+pub mod roots;
 pub mod walk;
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Result;
 use diagnostics::exit::{DONE, FAILED, misconfigured};
+use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use diagnostics::wording::one_line;
 use owner_json::{OutputClosed, unbuffered_stdout};
 
-use cli::{Cli, ScanOptions};
-use listing::Listing;
+use cli::{Cli, ScanOptions, TrustNlink};
+use listing::format::Format;
+use listing::{Counts, Listing};
 use walk::exclude::Exclude;
-use walk::{Below, Root};
+use walk::root::Root;
+use walk::{Below, LinkCounts, Walk};
 
 /// Runs the command and returns its exit code.
 ///
 /// # Errors
-/// A bad option, or stdout or the summary cannot be written.
+/// A bad option, or stdout, the summary or the metrics cannot be written.
 pub fn run(cli: &Cli) -> Result<u8> {
+    let start = Instant::now();
     let mut report = Report::new(cli.summary.is_none());
-    let outcome = match list(cli, &mut report) {
+    let mut found = Found::default();
+    let outcome = match list(cli, &mut report, &mut found) {
         Err(error) if error.is::<OutputClosed>() => Ok(DONE),
         Err(error) => Err(error),
         Ok(()) if report.partial_failures() > 0 => Ok(FAILED),
         Ok(()) => Ok(DONE),
     };
+    let outcome = match &cli.metrics_file {
+        Some(file) => {
+            let mut metrics = found.metrics(report.partial_failures(), cli.options.entries);
+            metrics.run("scan_uids", start.elapsed(), matches!(outcome, Ok(DONE)), file);
+            // What went wrong before is the more important.
+            outcome.and_then(|code| metrics.write(file).map(|()| code))
+        }
+        None => outcome,
+    };
     report.finish(outcome, cli.summary.as_deref())
+}
+
+/// What a run came upon.
+#[derive(Default)]
+struct Found {
+    counts: Counts,
+    skipped: u64,
+}
+
+impl Found {
+    fn tell(&self, report: &mut Report, entries: bool) {
+        report.count("directories", self.counts.directories);
+        if entries {
+            report.count("entries", self.counts.listed());
+        }
+        report.count("skipped", self.skipped);
+        report.count("vanished", self.counts.vanished);
+        report.count("unreadable", report.partial_failures());
+    }
+
+    fn metrics(&self, unreadable: u64, entries: bool) -> Metrics {
+        let mut metrics = Metrics::default();
+        let results = [
+            ("listed", self.counts.directories),
+            ("skipped", self.skipped),
+            ("unreadable", unreadable),
+            ("vanished", self.counts.vanished),
+        ];
+        let help = "Directories by what came of them; of the last two, other entries as well.";
+        metrics.counter("scan_uids_directories_scanned_total", help, &results);
+        if entries {
+            let results = [("listed", self.counts.listed())];
+            metrics.counter("scan_uids_entries_scanned_total", "Directories and others.", &results);
+        }
+        metrics
+    }
 }
 
 /// Checks options that depend on each other, without doing anything.
@@ -42,53 +95,62 @@ pub fn check(options: &ScanOptions) -> Result<()> {
     below(options).map(|_| ())
 }
 
-fn below(options: &ScanOptions) -> Result<Option<Below>> {
+fn below(options: &ScanOptions) -> Result<Below> {
     let exclude = Exclude::new(&options.exclude)
         .map_err(|error| misconfigured(format_args!("bad value for --exclude: {error}")))?;
-    if options.recursive || options.entries {
-        return Ok(Some(Below {
-            entries: options.entries,
-            max_depth: options.max_depth,
-            one_file_system: options.one_file_system,
-            exclude,
-            trust_link_counts: options.trust_nlink,
-            threads: options.threads,
-        }));
-    }
     let needs_recursive = [
         ("--max-depth", options.max_depth.is_some()),
         ("--one-file-system", options.one_file_system),
         ("--exclude", !options.exclude.is_empty()),
     ];
-    match needs_recursive.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(misconfigured(format_args!("{flag} needs --recursive"))),
-        None => Ok(None),
+    if !descends(options)
+        && let Some((flag, _)) = needs_recursive.iter().find(|(_, given)| *given)
+    {
+        return Err(misconfigured(format_args!("{flag} needs --recursive")));
     }
+    Ok(Below {
+        entries: options.entries,
+        max_depth: options.max_depth,
+        one_file_system: options.one_file_system,
+        exclude,
+        snapshots: options.snapshots,
+        link_counts: match options.trust_nlink {
+            TrustNlink::Auto => LinkCounts::WhereKnown,
+            TrustNlink::Always => LinkCounts::Always,
+            TrustNlink::Never => LinkCounts::Never,
+        },
+        dont_sync: options.dont_sync,
+        max_rate: options.max_rate,
+        threads: options.threads.into(),
+    })
 }
 
-fn list(cli: &Cli, report: &mut Report) -> Result<()> {
-    let below = below(&cli.options)?;
-    let listing = Listing::new(unbuffered_stdout()?, report);
-    let mut skipped = 0;
-    for dir in &cli.dirs {
-        match walk::look(Path::new(dir)) {
+fn descends(options: &ScanOptions) -> bool {
+    options.recursive || options.entries
+}
+
+fn list(cli: &Cli, report: &mut Report, found: &mut Found) -> Result<()> {
+    let walk = Walk::new(below(&cli.options)?);
+    let format = if cli.print0 { Format::Nul } else { cli.format };
+    let listing = Listing::new(unbuffered_stdout()?, format, cli.options.sort, report);
+    roots::for_each(&cli.dirs, cli.files0_from.as_deref(), |dir: &OsStr| {
+        match walk.look(Path::new(dir)) {
             Ok(Root::Directory(uid, start)) => {
                 listing.add_root(dir.as_bytes(), uid)?;
-                if let Some(below) = &below {
-                    walk::walk(&start, below, &|| listing.visitor())?;
+                if descends(&cli.options) {
+                    walk.descend(&start, &|| listing.visitor())?;
                 }
             }
             Ok(Root::NotADirectory) => {
-                skipped += 1;
+                found.skipped += 1;
                 let name = one_line(dir.as_bytes());
                 listing.warn(format!("{name} is not a directory, skipping"));
             }
             Err(error) => listing.fail(&error),
         }
-    }
-    let count = listing.finish()?;
-    report.count("directories", count);
-    report.count("skipped", skipped);
-    report.count("unreadable", report.partial_failures());
+        Ok(())
+    })?;
+    found.counts = listing.finish()?;
+    found.tell(report, cli.options.entries);
     Ok(())
 }

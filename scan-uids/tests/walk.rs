@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -182,17 +182,43 @@ fn new_subdirectories_do_not_hide_old_ones_from_the_link_count_rule() {
     assert_eq!(outcome.stdout.matches("/old").count(), 40 * 20);
 }
 
+/// A chain of directories `b`, with a sibling before and one after each, whatever the order.
+fn make_bushy_chain(top: &Path, levels: usize) -> PathBuf {
+    let mut at = top.to_owned();
+    for _ in 0..levels {
+        for name in ["a/x", "b", "c/x"] {
+            fs::create_dir_all(at.join(name)).expect("made");
+        }
+        at.push("b");
+    }
+    at
+}
+
+#[test]
+fn a_tree_that_is_renamed_as_a_whole_is_walked_to_its_end() {
+    let dir = TempDir::new().unwrap();
+    let tree = dir.path().join("tree");
+    fill(&make_bushy_chain(&tree.join("top"), 30), "x/y");
+    let rename = || fs::rename(tree.join("top"), tree.join("moved")).unwrap();
+    let outcome = interrupted(dir.path(), "ulimit -n 16", rename);
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert_eq!(outcome.stdout.lines().count(), 2 + 2 + 30 * 5 + 1 + 4000 * 3);
+}
+
 #[test]
 fn what_was_moved_away_from_under_the_walk_is_reported() {
     let dir = TempDir::new().unwrap();
     let tree = dir.path().join("tree");
-    fill(&tree, "x/y");
-    fs::create_dir(dir.path().join("tree/top")).unwrap();
-    fs::rename(tree.join("filler"), tree.join("top/filler")).unwrap();
-    let rename = || fs::rename(tree.join("top"), tree.join("moved")).unwrap();
-    let outcome = interrupted(dir.path(), "ulimit -n 16", rename);
-    assert_eq!(outcome.code, Some(1), "{outcome:?}");
-    assert!(outcome.stderr.starts_with("scan-uids: failed to read on in `tree/top"), "{outcome:?}");
+    fill(&make_bushy_chain(&tree.join("top"), 30), "x/y");
+    let middle = tree.join("top").join(["b"; 15].join("/"));
+    let tear_apart = || {
+        fs::rename(middle, tree.join("lower")).unwrap();
+        fs::rename(tree.join("top"), tree.join("upper")).unwrap();
+    };
+    let outcome = interrupted(dir.path(), "ulimit -n 16", tear_apart);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    let expected = "scan-uids: failed to read on in `tree/top/b";
+    assert!(outcome.stderr.starts_with(expected), "{}", outcome.stderr);
 }
 
 #[test]

@@ -8,27 +8,26 @@
 
 mod descriptors;
 mod look;
+mod tell;
 
 use std::collections::VecDeque;
 use std::ffi::CStr;
-use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_deque::Worker;
-use diagnostics::wording::io_failure;
 use rustix::fs::{AtFlags, RawDir, Statx, StatxFlags, statx};
-use rustix::io::Errno;
 
-use super::dir::{Counted, Dir, FileId, Opener};
-use super::path::PathStack;
+use super::access::Access;
+use super::dir::{Counted, Dir, FileId, InUse, Open};
 use super::pool::Pool;
+use super::rate::Rate;
 use super::volume::Volume;
-use super::{Below, Visitor};
+use super::{Below, LinkCounts, Visitor};
 
 /// Bytes of directory entries read at a time: enough to make the system call cheap, little
 /// enough to keep what is pending small.
@@ -49,10 +48,10 @@ const ENTRY_FIELDS: StatxFlags = StatxFlags::TYPE.union(StatxFlags::UID);
 
 /// Something to do.
 pub enum Task {
-    /// Open a directory and read it.
-    Enter(Arc<Dir>, Box<CStr>, Seen),
-    /// Read on in an open directory.
-    Read(Arc<Dir>),
+    /// Open a directory in another, and read it.
+    Enter(InUse, Box<CStr>, Seen),
+    /// Read on in a directory.
+    Read(InUse),
 }
 
 /// What is known of a directory before it is opened.
@@ -71,8 +70,10 @@ pub struct Shared<'a> {
     pub pool: &'a Pool<Task>,
     /// What is asked for.
     pub below: &'a Below,
-    /// Opens directories.
-    pub opener: &'a Opener,
+    /// Opens directories and looks at entries.
+    pub access: &'a Access,
+    /// How fast entries may be looked at.
+    pub rate: Option<&'a Rate>,
     /// The next directory's serial number.
     pub serials: AtomicU64,
     /// How many descriptors a thread may leave open behind it.
@@ -86,7 +87,16 @@ impl Shared<'_> {
     }
 
     fn believes_links(&self, volume: Volume) -> bool {
-        !self.below.entries && (volume.counts_links || self.below.trust_link_counts)
+        !self.below.entries
+            && match self.below.link_counts {
+                LinkCounts::Never => false,
+                LinkCounts::WhereKnown => volume.counts_links,
+                LinkCounts::Always => true,
+            }
+    }
+
+    fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -100,10 +110,13 @@ pub struct Hand<'a, V> {
     shared: &'a Shared<'a>,
     own: Worker<Task>,
     visitor: V,
-    path: PathStack,
-    /// The serial numbers of the directories that `path` leads through.
+    /// The serial numbers of the directories from the root to where the visitor is.
     current: Vec<u64>,
     buffer: Vec<MaybeUninit<u8>>,
+    /// Subdirectories of the piece at hand that are to be entered.
+    children: Vec<(Box<CStr>, Seen)>,
+    /// The directory that was read last: others are found again from there.
+    last: Option<Open>,
     /// Directories left open for their children, oldest first.
     left_open: VecDeque<Weak<Dir>>,
     /// How many were left open since the list was last rid of those that are done with.
@@ -117,9 +130,10 @@ impl<'a, V: Visitor> Hand<'a, V> {
             shared,
             own,
             visitor,
-            path: PathStack::new(|out, name| out.extend_from_slice(name)),
             current: Vec::new(),
             buffer: vec![MaybeUninit::uninit(); PIECE],
+            children: Vec::new(),
+            last: None,
             left_open: VecDeque::new(),
             since_pruned: 0,
         }
@@ -174,15 +188,15 @@ impl<'a, V: Visitor> Hand<'a, V> {
 
     fn run(&mut self, task: Task) -> Result<()> {
         let outcome = match task {
-            Task::Enter(parent, name, seen) => self.enter(&parent, name, &seen),
+            Task::Enter(parent, name, seen) => self.enter(parent, name, &seen),
             Task::Read(dir) => self.read(&dir, true),
         };
         self.shared.pool.done();
         outcome
     }
 
-    fn enter(&mut self, parent: &Arc<Dir>, name: Box<CStr>, seen: &Seen) -> Result<()> {
-        let Some(fd) = self.open(parent, &name) else { return Ok(()) };
+    fn enter(&mut self, parent: InUse, name: Box<CStr>, seen: &Seen) -> Result<()> {
+        let Some(fd) = self.open(&parent, &name) else { return Ok(()) };
         let (mut id, mut counted, mut crosses_mount) = (seen.id, seen.counted, seen.crosses_mount);
         if seen.may_automount
             && let Ok(status) = statx(&fd, c"", AtFlags::EMPTY_PATH, DIRECTORY_FIELDS)
@@ -193,8 +207,7 @@ impl<'a, V: Visitor> Hand<'a, V> {
             }
             (id, counted, crosses_mount) = (file_id(&status), Counted::of(&status), true);
             if parent.is_within(id) {
-                self.move_to(parent);
-                self.refuse_loop(&name);
+                self.refuse_loop(&parent, &name);
                 return Ok(());
             }
         }
@@ -204,46 +217,28 @@ impl<'a, V: Visitor> Hand<'a, V> {
         }
         let serial = self.shared.next_serial();
         let counted = self.shared.believed(volume, counted);
-        let dir = Dir::new(Some(parent.clone()), name, id, volume, serial, counted, fd);
-        self.read(&Arc::new(dir), seen.is_huge)
+        let above = Some((*parent).clone());
+        // After its last child, the parent is closed before that child is read.
+        drop(parent);
+        let dir = Dir::new(above, name, id, volume, serial, counted, fd);
+        self.read(&InUse::new(dir), seen.is_huge)
     }
 
-    /// Reads a piece of a directory, looks at what is in it, and leaves the rest as tasks.
-    fn read(&mut self, dir: &Arc<Dir>, is_huge: bool) -> Result<()> {
+    /// Reads a directory, or a piece of it, looks at what is in it, and leaves the rest as tasks.
+    fn read(&mut self, dir: &InUse, is_huge: bool) -> Result<()> {
         if dir.is_complete.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.move_to(dir);
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut children = Vec::new();
-        let (opener, keep) = (self.shared.opener, self.keep());
-        let read = loop {
-            let piece =
-                |fd: BorrowedFd<'_>| self.read_piece(dir, fd, &mut buffer, is_huge, &mut children);
-            match dir.reading(opener, keep, piece) {
-                Err(Errno::MFILE | Errno::NFILE) if self.give_up_oldest() => {}
-                outcome => break outcome,
-            }
-        };
-        self.buffer = buffer;
-        let goes_on = match read {
-            Ok((outcome, reopened)) => {
-                self.leave_all_open(&reopened);
-                outcome?
-            }
-            Err(error) => {
-                self.lose(dir, error);
-                false
-            }
-        };
-        if goes_on {
+        let goes_on = self.with_descriptor(dir, |hand, fd| hand.read_piece(dir, fd, is_huge))?;
+        if goes_on == Some(true) {
             self.shared.pool.push(&self.own, Task::Read(dir.clone()));
         }
-        if goes_on || !children.is_empty() {
+        if goes_on == Some(true) || !self.children.is_empty() {
             self.leave_open(dir);
         }
         // The newest task is taken first: push in reverse to go in the order of the directory.
-        for (name, seen) in children.into_iter().rev() {
+        while let Some((name, seen)) = self.children.pop() {
             self.shared.pool.push(&self.own, Task::Enter(dir.clone(), name, seen));
         }
         Ok(())
@@ -253,13 +248,19 @@ impl<'a, V: Visitor> Hand<'a, V> {
     ///
     /// Of a huge directory the next piece is offered to others as soon as this one is read, so
     /// that all threads can look at its entries.
-    fn read_piece(
+    fn read_piece(&mut self, dir: &InUse, fd: BorrowedFd<'_>, is_huge: bool) -> Result<bool> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let outcome = self.read_into(&mut buffer, dir, fd, is_huge);
+        self.buffer = buffer;
+        outcome
+    }
+
+    fn read_into(
         &mut self,
-        dir: &Arc<Dir>,
-        fd: BorrowedFd<'_>,
         buffer: &mut [MaybeUninit<u8>],
+        dir: &InUse,
+        fd: BorrowedFd<'_>,
         is_huge: bool,
-        children: &mut Vec<(Box<CStr>, Seen)>,
     ) -> Result<bool> {
         let mut raw = RawDir::new(fd, buffer);
         let mut bytes = 0;
@@ -267,7 +268,7 @@ impl<'a, V: Visitor> Hand<'a, V> {
             match raw.next() {
                 None => return Ok(false),
                 Some(Err(error)) => {
-                    self.fail_here("read", error);
+                    self.fail_in("read", dir, error);
                     return Ok(false);
                 }
                 Some(Ok(entry)) => {
@@ -275,65 +276,19 @@ impl<'a, V: Visitor> Hand<'a, V> {
                         self.shared.pool.push(&self.own, Task::Read(dir.clone()));
                     }
                     bytes += 24 + entry.file_name().to_bytes().len();
-                    if self.look(dir, fd, &entry, children)?.is_break() {
-                        return Ok(false);
-                    }
+                    self.look(dir, fd, &entry)?;
                 }
             }
-            if raw.is_buffer_empty() && (is_huge || bytes >= FULL) {
-                return Ok(!is_huge);
+            if raw.is_buffer_empty() {
+                let is_full = bytes >= FULL;
+                if dir.has_no_more_subdirectories(fd, is_full) {
+                    return Ok(false);
+                }
+                if is_huge || is_full {
+                    return Ok(!is_huge);
+                }
             }
         }
-    }
-
-    /// Makes `dir` the current directory, of the visitor too.
-    fn move_to(&mut self, dir: &Dir) {
-        let mut ahead = Vec::new();
-        let mut at = dir;
-        while self.current.get(at.depth) != Some(&at.serial) {
-            ahead.push(at);
-            let Some(parent) = at.parent() else { break };
-            at = parent;
-        }
-        if ahead.is_empty() && self.current.len() > dir.depth + 1 {
-            ahead.push(dir); // Back to a directory that the path leads through.
-        }
-        for dir in ahead.into_iter().rev() {
-            self.current.truncate(dir.depth);
-            self.current.push(dir.serial);
-            self.path.set(dir.depth, dir.name.to_bytes());
-            self.visitor.directory(dir.depth, dir.name.to_bytes());
-        }
-    }
-
-    /// Reports a failure with an entry of `dir`, unless it has merely vanished meanwhile.
-    fn fail(&mut self, operation: &str, dir: &Dir, name: &CStr, error: Errno) {
-        if is_gone(error) {
-            return;
-        }
-        self.move_to(dir);
-        self.report(operation, &self.path_of(name), error);
-    }
-
-    /// The path of an entry of the current directory.
-    fn path_of(&self, name: &CStr) -> Vec<u8> {
-        let mut path = Vec::new();
-        self.path.push_child(&mut path, name.to_bytes());
-        path
-    }
-
-    /// Reports a failure with the current directory.
-    fn fail_here(&mut self, operation: &str, error: Errno) {
-        if !is_gone(error) {
-            let path = self.path.text().to_vec();
-            self.report(operation, &path, error);
-        }
-    }
-
-    fn report(&mut self, operation: &str, path: &[u8], error: Errno) {
-        use std::os::unix::ffi::OsStrExt;
-        let path = std::ffi::OsStr::from_bytes(path);
-        self.visitor.failure(io_failure(operation, path, &io::Error::from(error)));
     }
 }
 
@@ -344,9 +299,4 @@ impl<V> Drop for Hand<'_, V> {
             self.shared.pool.stop();
         }
     }
-}
-
-/// What errors say of an entry that was replaced or removed since its directory was read.
-fn is_gone(error: Errno) -> bool {
-    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::STALE)
 }

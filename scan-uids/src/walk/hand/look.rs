@@ -1,87 +1,93 @@
 //! Looking at one entry: is it listed, is it entered, and can another subdirectory follow?
 
 use std::ffi::CStr;
-use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use diagnostics::wording::one_line;
-use rustix::fs::{AtFlags, FileType, RawDirEntry, Statx, StatxAttributes, statx};
+use rustix::fs::{AtFlags, FileType, RawDirEntry, Statx, StatxAttributes};
 
 use super::{DIRECTORY_FIELDS, ENTRY_FIELDS, Hand, PIECE, Seen, file_id};
+use crate::walk::Visitor;
 use crate::walk::dir::{Counted, Dir};
-use crate::walk::{Visitor, is_directory};
+use crate::walk::rate::Rate;
+use crate::walk::root::is_directory;
+
+/// What is found is not kept back for longer than this.
+const LONG_WAIT: Duration = Duration::from_millis(50);
 
 impl<V: Visitor> Hand<'_, V> {
-    /// Looks at one entry; stops when no further subdirectory can follow.
+    /// Looks at one entry.
     pub(super) fn look(
         &mut self,
-        dir: &Arc<Dir>,
+        dir: &Dir,
         fd: BorrowedFd<'_>,
         entry: &RawDirEntry<'_>,
-        children: &mut Vec<(Box<CStr>, Seen)>,
-    ) -> Result<ControlFlow<()>> {
+    ) -> Result<()> {
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(());
         }
+        let lists_all = self.shared.below.entries;
         let may_be_directory = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
-        if !may_be_directory && !self.shared.below.entries {
-            return Ok(ControlFlow::Continue(()));
+        if !may_be_directory && !lists_all {
+            return Ok(());
         }
+        self.keep_to_the_rate()?;
         let fields = if may_be_directory { DIRECTORY_FIELDS } else { ENTRY_FIELDS };
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let status = match statx(fd, name, flags, fields) {
+        let status = match self.shared.access.look(fd, name, flags, fields) {
             Ok(status) => status,
             Err(error) => {
                 self.fail("stat", dir, name, error);
-                return Ok(ControlFlow::Continue(()));
+                return Ok(());
             }
         };
-        let is_directory = is_directory(&status);
-        if is_directory && self.is_excluded(name) {
-            return Ok(self.count_down(dir, fd));
+        if !is_directory(&status) {
+            return if lists_all {
+                self.visitor.entry(name.to_bytes(), status.stx_uid, false)
+            } else {
+                Ok(())
+            };
         }
-        if is_directory || self.shared.below.entries {
-            self.visitor.entry(name.to_bytes(), status.stx_uid)?;
+        dir.count_down();
+        if self.is_excluded(dir, name) {
+            return Ok(());
         }
-        if !is_directory {
-            return Ok(ControlFlow::Continue(()));
-        }
+        self.visitor.entry(name.to_bytes(), status.stx_uid, true)?;
         if let Some(seen) = self.plan_to_enter(dir, name, &status) {
-            children.push((name.into(), seen));
+            self.children.push((name.into(), seen));
         }
-        Ok(self.count_down(dir, fd))
+        Ok(())
     }
 
-    /// Counts a subdirectory of `dir`, and stops after the last. Subdirectories that were made
-    /// since the links were counted use up the count of older ones: only a directory that has
-    /// not changed since is complete.
-    fn count_down(&self, dir: &Dir, fd: BorrowedFd<'_>) -> ControlFlow<()> {
-        if dir.left.load(Ordering::Relaxed) > i64::MAX / 2
-            || dir.left.fetch_sub(1, Ordering::Relaxed) > 1
-        {
-            return ControlFlow::Continue(());
+    /// Waits until another entry may be looked at.
+    fn keep_to_the_rate(&mut self) -> Result<()> {
+        let Some(mut wait) = self.shared.rate.and_then(Rate::take) else { return Ok(()) };
+        if wait >= LONG_WAIT {
+            self.visitor.pause()?;
         }
-        if dir.is_unchanged(fd) {
-            dir.is_complete.store(true, Ordering::Relaxed);
-            return ControlFlow::Break(());
+        while !wait.is_zero() && !self.shared.pool.is_stopped() {
+            let part = wait.min(LONG_WAIT);
+            thread::sleep(part);
+            wait -= part;
         }
-        dir.left.store(i64::MAX, Ordering::Relaxed);
-        ControlFlow::Continue(())
+        Ok(())
     }
 
-    /// Tells that an entry of the current directory is mounted from above it.
-    pub(super) fn refuse_loop(&mut self, name: &CStr) {
-        let path = one_line(&self.path_of(name));
+    /// Tells that an entry of `dir` is mounted from above it.
+    pub(super) fn refuse_loop(&mut self, dir: &Dir, name: &CStr) {
+        let path = one_line(&dir.path_of(name));
         self.visitor
             .failure(anyhow!("failed to enter `{path}`: a directory above it is mounted there"));
     }
 
-    fn is_excluded(&self, name: &CStr) -> bool {
-        self.shared.below.exclude.matches(name.to_bytes(), || self.path_of(name))
+    fn is_excluded(&self, dir: &Dir, name: &CStr) -> bool {
+        let below = self.shared.below;
+        (!below.snapshots && is_snapshots(name))
+            || below.exclude.matches(name.to_bytes(), || dir.path_of(name))
     }
 
     /// What to remember of a directory that is to be entered; nothing if it is not.
@@ -102,7 +108,7 @@ impl<V: Visitor> Hand<'_, V> {
             return None;
         }
         if crosses_mount && dir.is_within(id) {
-            self.refuse_loop(name);
+            self.refuse_loop(dir, name);
             return None;
         }
         if !crosses_mount && status.stx_nlink == 2 && self.shared.believes_links(dir.volume) {
@@ -113,4 +119,10 @@ impl<V: Visitor> Hand<'_, V> {
         let counted = Counted::of(status);
         Some(Seen { id, counted, crosses_mount, may_automount, is_huge })
     }
+}
+
+/// Whether NetApp and others, or ZFS, call the directory of their snapshots that: each of these
+/// holds the whole file system once more.
+fn is_snapshots(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b".snapshot" | b".zfs")
 }

@@ -1,18 +1,21 @@
 //! The path of the directory at hand, kept so that moving to the next one costs only the part
 //! that differs.
 
+use super::format::Push;
+
 /// A path that grows and shrinks a name at a time, in whatever spelling `append` gives names.
 #[derive(Debug)]
 pub struct PathStack {
+    /// Ends in a slash.
     text: Vec<u8>,
     /// Where the path of each depth ends in `text`.
     ends: Vec<usize>,
-    append: fn(&mut Vec<u8>, &[u8]),
+    append: Push,
 }
 
 impl PathStack {
     /// An empty path.
-    pub fn new(append: fn(&mut Vec<u8>, &[u8])) -> Self {
+    pub fn new(append: Push) -> Self {
         Self { text: Vec::new(), ends: Vec::new(), append }
     }
 
@@ -20,31 +23,17 @@ impl PathStack {
     pub fn set(&mut self, depth: usize, name: &[u8]) {
         self.ends.truncate(depth);
         self.text.truncate(self.ends.last().copied().unwrap_or(0));
-        if depth > 0 {
-            self.push_separator();
-        }
         (self.append)(&mut self.text, name);
+        if !self.text.ends_with(b"/") {
+            self.text.push(b'/');
+        }
         self.ends.push(self.text.len());
     }
 
     /// Appends the path of `name` in this directory to `out`.
     pub fn push_child(&self, out: &mut Vec<u8>, name: &[u8]) {
         out.extend_from_slice(&self.text);
-        if !self.text.ends_with(b"/") {
-            out.push(b'/');
-        }
         (self.append)(out, name);
-    }
-
-    /// The path of this directory.
-    pub fn text(&self) -> &[u8] {
-        &self.text
-    }
-
-    fn push_separator(&mut self) {
-        if !self.text.ends_with(b"/") {
-            self.text.push(b'/');
-        }
     }
 }
 
@@ -66,7 +55,7 @@ mod tests {
         path.set(2, b"b");
         assert_eq!(child(&path, b"x"), "/a/b/x");
         path.set(1, b"c");
-        assert_eq!((child(&path, b"x"), path.text()), ("/c/x".to_owned(), &b"/c"[..]));
+        assert_eq!(child(&path, b"x"), "/c/x");
         path.set(0, b"srv/");
         assert_eq!(child(&path, b"x"), "srv/x");
     }

@@ -1,0 +1,85 @@
+//! The directories that are asked for: arguments, or a list in a file.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use diagnostics::exit::misconfigured;
+use diagnostics::wording::{io_failure, one_line};
+
+/// Longest name in a list, in bytes.
+const MAX_NAME: u64 = 1024 * 1024;
+
+/// Calls `visit` for each directory, as it comes.
+///
+/// # Errors
+/// The list cannot be opened, which is an error of configuration, or not be read to its end; or
+/// those of `visit`.
+pub fn for_each(
+    given: &[OsString],
+    list: Option<&Path>,
+    mut visit: impl FnMut(&OsStr) -> Result<()>,
+) -> Result<()> {
+    let Some(list) = list else { return given.iter().try_for_each(|dir| visit(dir)) };
+    if list.as_os_str() == "-" {
+        return for_each_listed(io::stdin().lock(), Path::new("standard input"), visit);
+    }
+    let file = File::open(list).map_err(|error| misconfigured(io_failure("open", list, &error)))?;
+    for_each_listed(BufReader::new(file), list, visit)
+}
+
+fn for_each_listed(
+    mut list: impl BufRead,
+    name: &Path,
+    mut visit: impl FnMut(&OsStr) -> Result<()>,
+) -> Result<()> {
+    loop {
+        let mut dir = Vec::new();
+        let read = list.by_ref().take(MAX_NAME).read_until(0, &mut dir);
+        read.map_err(|error| io_failure("read", name, &error))?;
+        if dir.is_empty() {
+            return Ok(());
+        }
+        if dir.len() as u64 == MAX_NAME {
+            let (list, start) =
+                (one_line(name.as_os_str().as_encoded_bytes()), one_line(&dir[..40]));
+            let what = "is longer than 1 MiB; names must end in NUL bytes";
+            return Err(anyhow!(
+                "failed to read `{list}`: the name that starts with `{start}` {what}"
+            ));
+        }
+        dir.pop_if(|last| *last == 0);
+        visit(&OsString::from_vec(dir))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(list: &[u8]) -> Result<Vec<OsString>> {
+        let mut dirs = Vec::new();
+        for_each_listed(list, Path::new("list"), |dir| {
+            dirs.push(dir.to_owned());
+            Ok(())
+        })?;
+        Ok(dirs)
+    }
+
+    #[test]
+    fn names_end_in_nul_and_the_last_need_not() {
+        assert_eq!(listed(b"a\0b\nc\0\0d").unwrap(), ["a", "b\nc", "", "d"]);
+        assert_eq!(listed(b"a\0").unwrap(), ["a"]);
+        assert!(listed(b"").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_list_of_lines_is_told_from_a_list_of_names() {
+        let error = listed(&b"/srv/projects/alpha\n".repeat(100_000)).unwrap_err().to_string();
+        let expected = "failed to read `list`: the name that starts with `/srv/projects/alpha\\n";
+        assert!(error.starts_with(expected) && error.ends_with("must end in NUL bytes"), "{error}");
+    }
+}
