@@ -16,7 +16,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam_deque::Worker;
@@ -34,8 +33,6 @@ use super::{Below, LinkCounts, Visitor};
 const PIECE: usize = 64 * 1024;
 /// A directory that fills this much of a piece probably goes on.
 const FULL: usize = PIECE / 2;
-/// A thread works alone until this many tasks wait, or until this much time has passed.
-const ALONE: (usize, Duration) = (32, Duration::from_millis(2));
 
 /// What is asked about directories.
 pub const DIRECTORY_FIELDS: StatxFlags = StatxFlags::TYPE
@@ -139,11 +136,11 @@ impl<'a, V: Visitor> Hand<'a, V> {
         }
     }
 
-    /// Works until the walk is done.
+    /// Works until the walk is done. `after_each` is called after each task.
     ///
     /// # Errors
     /// The visitor's, which end the walk for all threads.
-    pub fn work(&mut self) -> Result<()> {
+    pub fn work(&mut self, mut after_each: impl FnMut()) -> Result<()> {
         let outcome = loop {
             let mut paused = Ok(());
             let visitor = &mut self.visitor;
@@ -155,35 +152,12 @@ impl<'a, V: Visitor> Hand<'a, V> {
             if let Err(error) = self.run(task) {
                 break Err(error);
             }
+            after_each();
         };
         if outcome.is_err() {
             self.shared.pool.stop();
         }
         outcome
-    }
-
-    /// Works until the walk is done (false) or there is work for others (true).
-    ///
-    /// # Errors
-    /// As [`work`](Self::work).
-    pub fn work_alone(&mut self) -> Result<bool> {
-        let start = Instant::now();
-        while let Some(task) = self.own.pop() {
-            self.run(task)?;
-            let waiting = self.shared.pool.pending();
-            if waiting >= ALONE.0 || waiting > 0 && start.elapsed() >= ALONE.1 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Ends a walk that needed no other threads.
-    ///
-    /// # Errors
-    /// The visitor's.
-    pub fn finish(&mut self) -> Result<()> {
-        self.visitor.pause()
     }
 
     fn run(&mut self, task: Task) -> Result<()> {

@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, Builder};
+use std::time::Instant;
 
 use anyhow::Result;
 use crossbeam_deque::Worker;
@@ -169,7 +170,7 @@ impl Walk {
     }
 }
 
-/// Starts alone, and calls the other threads once there is enough to do.
+/// Starts alone, and calls the other threads one by one as there is enough to do.
 fn run<V: Visitor>(
     shared: &Shared<'_>,
     stacks: Vec<Worker<Task>>,
@@ -180,21 +181,21 @@ fn run<V: Visitor>(
         let mut stacks = stacks.into_iter();
         let Some(own) = stacks.next() else { return Ok(()) };
         shared.pool.push(&own, Task::Read(root));
-        let mut first = Hand::new(shared, own, visitor());
-        let alone = first.work_alone();
-        let helpers: Vec<_> = if matches!(alone, Ok(true)) {
-            // Where no more threads may be made, those that there are do the work.
+        let (mut helpers, mut last_call) = (Vec::new(), Instant::now());
+        let call_for_help = || {
+            if stacks.len() == 0 || !shared.pool.needs_help(helpers.len(), last_call.elapsed()) {
+                return;
+            }
             let hand = |own| Hand::new(shared, own, visitor());
-            let spawn = |own| Builder::new().spawn_scoped(scope, move || hand(own).work()).ok();
-            stacks.map_while(spawn).collect()
-        } else {
-            Vec::new()
+            let spawn = |own| Builder::new().spawn_scoped(scope, move || hand(own).work(|| {}));
+            match stacks.next().map(spawn) {
+                Some(Ok(helper)) => helpers.push(helper),
+                // Where no more threads may be made, those that there are do the work.
+                _ => stacks = Vec::new().into_iter(),
+            }
+            last_call = Instant::now();
         };
-        let mut outcome = alone.and_then(
-            |is_unfinished| {
-                if is_unfinished { first.work() } else { first.finish() }
-            },
-        );
+        let mut outcome = Hand::new(shared, own, visitor()).work(call_for_help);
         for helper in helpers {
             // A panic of a helper is a panic of the walk.
             let ended = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

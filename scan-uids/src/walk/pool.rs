@@ -11,6 +11,10 @@ use crossbeam_deque::{Steal, Stealer, Worker};
 /// lost between its last look and its sleep.
 const NAP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 
+/// So many tasks for each thread, or so much time, call for another thread.
+const MANY: usize = 32;
+const A_WHILE: Duration = Duration::from_millis(2);
+
 /// What the threads of one walk share.
 pub struct Pool<T> {
     stealers: Vec<Stealer<T>>,
@@ -74,9 +78,13 @@ impl<T> Pool<T> {
         }
     }
 
-    /// How many tasks are waiting or being worked on.
-    pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+    /// Whether a thread that has just finished a task wants one more beside its `helpers`, the
+    /// last of which came so long ago: nobody is idle, and either many tasks wait or some have
+    /// waited for a while. Small walks are over before another thread has started.
+    pub fn needs_help(&self, helpers: usize, since: Duration) -> bool {
+        let waiting = self.pending.load(Ordering::Relaxed).saturating_sub(helpers);
+        self.idle.load(Ordering::Relaxed) == 0
+            && (waiting >= MANY * (helpers + 1) || waiting > 0 && since >= A_WHILE)
     }
 
     /// Ends the walk before its time.
