@@ -6,8 +6,11 @@ BINARIES := provisioner reloader resolve-in-pod resolver scan-uids
 # The links keep manifests written for the original shell scripts working.
 LINKS := scan-uids.sh:scan-uids resolve-in-pod.sh:resolve-in-pod
 CARGO_DENY_VERSION := 0.20.2
+PDU_VERSION := 0.24.0
+# Programs that are built for the project alone.
+TOOLS := target/tools
 
-.PHONY: help build demo test lint unit install deny clean
+.PHONY: help build demo test lint unit bench-scan install deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +36,12 @@ unit: ## Unit, binary and server tests (needs what `make test` sets up)
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace
 
+bench-scan: ## Compare scan-uids with other walkers (BENCH_RUNS=5, BENCH_COLD=1, BENCH_DIR=...)
+	@e2e/setup.sh bench >&2
+	@test -x $(TOOLS)/bin/pdu || \
+	  $(CARGO) install parallel-disk-usage --version $(PDU_VERSION) --locked --root $(TOOLS)
+	@PATH="$$PWD/$(TOOLS)/bin:$$PATH" $(CARGO) bench --locked --quiet -p scan-uids --bench scan
+
 install: ## Install what `make build` built, with the old scripts' names as links, below PREFIX
 	@test -x target/release/resolver || { echo "run 'make build' first" >&2; exit 1; }
 	install -d "$(DESTDIR)$(PREFIX)/bin"
@@ -42,9 +51,9 @@ install: ## Install what `make build` built, with the old scripts' names as link
 	done
 
 deny: ## Check licences and sources of all dependencies
-	command -v cargo-deny >/dev/null || PATH="$$PWD/target/tools/bin:$$PATH" command -v cargo-deny >/dev/null || \
-	  $(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root target/tools
-	PATH="$$PWD/target/tools/bin:$$PATH" $(CARGO) deny --locked check licenses bans sources
+	command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || \
+	  $(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(TOOLS)
+	PATH="$$PWD/$(TOOLS)/bin:$$PATH" $(CARGO) deny --locked check licenses bans sources
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

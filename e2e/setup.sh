@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that the programs which the tests run are installed: as root from Debian packages,
-# otherwise by saying what is missing.
+# Makes sure that the programs which the tests run are installed, or with the argument `bench`
+# those of the benchmarks: as root from Debian packages, otherwise by saying what is missing.
 set -eu
 
 # Debian keeps servers where users do not look.
@@ -9,6 +9,10 @@ PATH=$PATH:/usr/sbin:/sbin
 # program:package
 needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
 unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck'
+
+if [ "${1-}" = bench ]; then
+    needed='find:findutils bfs:bfs fdfind:fd-find strace:strace'
+fi
 
 missing=
 for pair in $needed; do
@@ -19,8 +23,8 @@ missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
 [ -n "${missing% }" ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-    echo "The tests need these Debian packages: $missing" >&2
-    echo "Install them, or run 'make test' as root on Debian." >&2
+    echo "These Debian packages are needed: $missing" >&2
+    echo "Install them, or run this as root on Debian." >&2
     exit 1
 fi
 

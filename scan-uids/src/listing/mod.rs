@@ -183,7 +183,7 @@ impl<'r> Listing<'r> {
         let path = if self.is_sorted { format::push_raw } else { self.spelling.path };
         ThreadListing {
             listing: self,
-            buffer: Vec::with_capacity(CHUNK + CHUNK / 8),
+            buffer: Vec::new(),
             counts: Counts::default(),
             since: 0,
             prefix: PathStack::new(path),

@@ -13,7 +13,7 @@ const NAP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mill
 
 /// So many tasks for each thread, or so much time, call for another thread.
 const MANY: usize = 32;
-const A_WHILE: Duration = Duration::from_millis(2);
+const A_WHILE: Duration = Duration::from_millis(5);
 
 /// What the threads of one walk share.
 pub struct Pool<T> {

@@ -1,0 +1,82 @@
+//! Who is compared, and at what.
+
+/// A command that does the work.
+pub struct Contender {
+    /// What the table calls it.
+    pub name: &'static str,
+    /// What to run.
+    pub command: Vec<String>,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// The owner of every directory.
+    Directories,
+    /// The owner of every entry.
+    Entries,
+}
+
+/// The commands for `work` on `tree`, the measure of all first and scan-uids last.
+pub fn contenders(work: Work, tree: &str) -> Vec<Contender> {
+    let mut contenders = peers(work, tree);
+    let own = env!("CARGO_BIN_EXE_scan-uids");
+    let kernel = |ask| bench(&["kernel", ask, tree]);
+    match work {
+        Work::Directories => contenders.extend([
+            contender("the kernel alone", kernel("names")),
+            contender("the kernel alone, by link counts", kernel("links")),
+            contender(
+                "scan-uids --trust-nlink=never",
+                words(&[own, "--recursive", "--trust-nlink=never", tree]),
+            ),
+            contender("scan-uids", words(&[own, "--recursive", tree])),
+        ]),
+        Work::Entries => contenders.extend([
+            contender("the kernel alone", kernel("owners")),
+            contender("scan-uids", words(&[own, "--entries", tree])),
+        ]),
+    }
+    contenders
+}
+
+fn peers(work: Work, tree: &str) -> Vec<Contender> {
+    let format = "%U %p\n";
+    let of_find = |name: &str| match work {
+        Work::Directories => words(&[name, tree, "-type", "d", "-printf", format]),
+        Work::Entries => words(&[name, tree, "-printf", format]),
+    };
+    let mut fd = words(&["fdfind", "--unrestricted", "--threads=2"]);
+    if work == Work::Directories {
+        fd.push("--type=d".to_owned());
+    }
+    fd.extend(words(&[".", tree]));
+    let what = if work == Work::Directories { "directories" } else { "entries" };
+    let mut peers = vec![
+        contender("GNU find", of_find("find")),
+        contender("bfs", of_find("bfs")),
+        contender("fd (names only)", fd),
+        contender("walkdir", bench(&["walkdir", what, tree])),
+        contender("ignore, 2 threads", bench(&["ignore", what, tree])),
+    ];
+    if work == Work::Entries {
+        let arguments = ["--threads=2", "--max-depth=1", "--quantity=apparent-size", tree];
+        peers.push(contender("pdu, 2 threads", words(&[&["pdu"], &arguments[..]].concat())));
+    }
+    peers
+}
+
+fn contender(name: &'static str, command: Vec<String>) -> Contender {
+    Contender { name, command }
+}
+
+/// This program in another role.
+fn bench(arguments: &[&str]) -> Vec<String> {
+    let own = std::env::current_exe().expect("our own path");
+    let own = own.to_str().expect("UTF-8");
+    words(&[&[own], arguments].concat())
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
