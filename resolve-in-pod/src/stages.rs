@@ -49,8 +49,10 @@ pub fn run(invocation: &Invocation, output: Option<File>) -> Result<Vec<Ended>> 
     let mut signals = take_signals(&is_over).context("failed to take signals")?;
     let mut scan = Stage::prepare("scan-uids", &invocation.scan)?;
     scan.command.stdout(Stdio::piped());
-    // Only the lookup needs the password.
-    scan.command.env_remove("LDAP_BIND_PASS");
+    // Only the lookup needs the password, and it reads one format alone.
+    for variable in ["LDAP_BIND_PASS", "SCAN_UIDS_FORMAT", "SCAN_UIDS_PRINT0"] {
+        scan.command.env_remove(variable);
+    }
     let mut scan = scan.start()?;
     let mut resolve = Stage::prepare("resolver", &invocation.resolve)?;
     resolve.command.stdin(scan.child.stdout.take().context("the pipe is missing")?);

@@ -135,6 +135,21 @@ fn warnings_go_to_the_summary_and_stderr_stays_empty() {
 }
 
 #[test]
+fn settings_of_the_scan_alone_do_not_disturb_the_pipeline() {
+    let pod = Pod::new();
+    let mut command = command("resolve-in-pod");
+    command.current_dir(pod.dir.path()).args(["--ldif", USERS_LDIF, "--recursive", "--sort", "."]);
+    command.envs([("SCAN_UIDS_FORMAT", "tsv"), ("SCAN_UIDS_PRINT0", "true")]);
+    command.env("SCAN_UIDS_METRICS_FILE", "scan.prom");
+    let outcome = run(&mut command, b"");
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+    assert!(keys.len() == USERS.len() + 1 && keys.is_sorted(), "{keys:?}");
+    let metrics = fs::read_to_string(pod.dir.path().join("scan.prom")).unwrap();
+    assert!(metrics.contains("scan_uids_directories_scanned_total{result=\"listed\"} 6\n"));
+}
+
+#[test]
 fn a_summary_of_many_warnings_stays_within_4_kib() {
     let pod = Pod::new();
     let missing: Vec<_> = (0..500).map(|n| format!("missing-{n}-{}", "x".repeat(80))).collect();

@@ -222,6 +222,18 @@ fn what_was_moved_away_from_under_the_walk_is_reported() {
 }
 
 #[test]
+fn what_vanishes_is_counted_and_is_no_failure() {
+    let dir = TempDir::new().unwrap();
+    fill(&dir.path().join("tree"), "x");
+    let remove = || fs::remove_dir_all(dir.path().join("tree/filler")).unwrap();
+    let outcome = interrupted(dir.path(), "export SCAN_UIDS_SUMMARY=summary", remove);
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    let summary = fs::read_to_string(dir.path().join("summary")).unwrap();
+    let vanished = summary.split_once(r#""vanished":"#).unwrap().1;
+    assert!(!vanished.starts_with('0') && summary.contains(r#""unreadable":0"#), "{summary}");
+}
+
+#[test]
 fn without_more_threads_one_does_the_work() {
     let dir = TempDir::new().unwrap();
     fill(&dir.path().join("tree"), "");

@@ -1,0 +1,218 @@
+//! How findings are printed and counted: formats, order, lists, limits, metrics, progress.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::programs::{command, program, python_pairs, run};
+use tempfile::TempDir;
+
+/// Paths with what formats must escape, below a directory `tree`.
+const NAMES: [&[u8]; 7] =
+    [b"plain", b"tab\there", b"new\nline", b"back\\slash", b"\xff\xfe", b"a", b"a/b"];
+
+fn tree() -> TempDir {
+    let dir = TempDir::new().expect("a directory");
+    for name in NAMES {
+        fs::create_dir_all(dir.path().join("tree").join(OsStr::from_bytes(name))).expect("made");
+    }
+    dir
+}
+
+/// What a scan prints, byte for byte.
+fn printed(dir: &Path, args: &[&str]) -> Vec<u8> {
+    let output = command("scan-uids").current_dir(dir).args(args).output().expect("run");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    output.stdout
+}
+
+fn owners(pairs: impl IntoIterator<Item = (Vec<u8>, String)>) -> BTreeMap<Vec<u8>, String> {
+    pairs.into_iter().collect()
+}
+
+/// Python's reading of an output, as path and UID ended by NUL bytes.
+fn by_python(script: &str, output: &[u8]) -> BTreeMap<Vec<u8>, String> {
+    let head = "import base64, json, os, sys\n\
+                def tell(path, uid): sys.stdout.buffer.write(path + b'\\0%d\\0' % int(uid))\n\
+                data = sys.stdin.buffer.read()\n";
+    let mut python = Command::new("python3");
+    python.args(["-c", &format!("{head}{script}")]).stdin(Stdio::piped());
+    let read = {
+        let mut child = python.stdout(Stdio::piped()).spawn().expect("python");
+        let mut stdin = child.stdin.take().expect("stdin");
+        std::io::Write::write_all(&mut stdin, output).expect("written");
+        drop(stdin);
+        child.wait_with_output().expect("python's end")
+    };
+    assert!(read.status.success());
+    let fields: Vec<_> = read.stdout.split(|&b| b == 0).map(<[u8]>::to_vec).collect();
+    owners(
+        fields
+            .chunks_exact(2)
+            .map(|pair| (pair[0].clone(), String::from_utf8(pair[1].clone()).expect("ASCII"))),
+    )
+}
+
+#[test]
+fn every_format_tells_the_same() {
+    let dir = tree();
+    let json = printed(dir.path(), &["-r", "tree"]);
+    let expected = owners(python_pairs(std::str::from_utf8(&json).unwrap()));
+    assert_eq!(expected.len(), NAMES.len() + 1);
+    let readers = [
+        (
+            "--format=ndjson",
+            "for line in data.splitlines():\n\
+             \x20 o = json.loads(line); path = os.fsencode(o['path'])\n\
+             \x20 assert path == base64.b64decode(o.get('path_b64', base64.b64encode(path)))\n\
+             \x20 assert ('path_b64' in o) == (b'\\xff' in path)\n\
+             \x20 tell(path, o['uid'])",
+        ),
+        (
+            "--format=tsv",
+            "for line in data.split(b'\\n')[:-1]:\n\
+             \x20 path, uid = line.split(b'\\t')\n\
+             \x20 for a, b in (b'\\\\t', b'\\t'), (b'\\\\n', b'\\n'), (b'\\\\\\\\', b'\\\\'):\n\
+             \x20   path = path.replace(a, b)\n\
+             \x20 tell(path, uid)",
+        ),
+        ("--print0", "for record in data.split(b'\\0')[:-1]: tell(*record.rsplit(b'\\t', 1))"),
+    ];
+    for (option, script) in readers {
+        for sort in [&[][..], &["--sort"]] {
+            let args = [&["-r", option, "tree"], sort].concat();
+            assert_eq!(by_python(script, &printed(dir.path(), &args)), expected, "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn sorted_output_is_the_same_whatever_the_threads() {
+    let dir = tree();
+    for n in 0..500 {
+        fs::create_dir_all(dir.path().join(format!("tree/x{}/y{n}", n % 7))).unwrap();
+    }
+    let one = printed(dir.path(), &["--entries", "--sort", "--threads=1", "tree", "."]);
+    let eight = printed(dir.path(), &["--entries", "--sort", "tree", "."]);
+    assert!(one == eight, "the threads leave traces");
+    let pairs = python_pairs(std::str::from_utf8(&one).unwrap());
+    assert!(pairs.len() > 1000 && pairs.is_sorted(), "{} pairs", pairs.len());
+}
+
+#[test]
+fn directories_can_come_from_a_list() {
+    let dir = tree();
+    let list = b"tree/new\nline\0tree/\xff\xfe\0missing\0tree/a";
+    fs::write(dir.path().join("list"), list).unwrap();
+    let expected: [&[u8]; 3] = [b"tree/new\nline", b"tree/\xff\xfe", b"tree/a"];
+    for source in ["list", "-"] {
+        let mut scan = command("scan-uids");
+        scan.current_dir(dir.path()).arg(format!("--files0-from={source}"));
+        let outcome = run(&mut scan, if source == "-" { &list[..] } else { b"" });
+        assert_eq!(outcome.code, Some(0));
+        assert_eq!(outcome.stderr, "Warning: missing is not a directory, skipping\n");
+        let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, expected);
+    }
+    let failing = [
+        ("nowhere", 2, "scan-uids: failed to open `nowhere`: no such file or directory\n"),
+        ("tree", 1, "scan-uids: failed to read `tree`: is a directory\n"),
+    ];
+    for (source, code, message) in failing {
+        let mut scan = command("scan-uids");
+        let outcome = run(scan.current_dir(dir.path()).args(["--files0-from", source]), b"");
+        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(code), message));
+    }
+}
+
+#[test]
+fn snapshots_are_left_out_unless_they_are_meant() {
+    let dir = TempDir::new().unwrap();
+    for name in [".snapshot/hourly", ".zfs/snapshot", "sub/.snapshot/x", ".snapshots"] {
+        fs::create_dir_all(dir.path().join("tree").join(name)).unwrap();
+    }
+    fs::write(dir.path().join("tree/sub/.zfs"), "no directory").unwrap();
+    let keys = |args: &[&str]| {
+        let json = String::from_utf8(printed(dir.path(), args)).unwrap();
+        let pairs = python_pairs(&json).into_iter();
+        pairs.map(|(key, _)| String::from_utf8(key).unwrap()).collect::<Vec<_>>()
+    };
+    let all = ["tree", "tree/.snapshots", "tree/sub", "tree/sub/.zfs"];
+    assert_eq!(keys(&["--entries", "--sort", "tree"]), all);
+    assert_eq!(keys(&["-r", "--snapshots", "tree"]).len(), 9);
+    assert_eq!(
+        keys(&["-r", "--sort", "tree/.snapshot"]),
+        ["tree/.snapshot", "tree/.snapshot/hourly"]
+    );
+}
+
+#[test]
+fn a_rate_is_not_exceeded_and_holds_nothing_back() {
+    let dir = TempDir::new().unwrap();
+    for n in 0..30 {
+        fs::create_dir_all(dir.path().join(format!("tree/d{n}/e"))).unwrap();
+    }
+    let start = Instant::now();
+    let json = printed(dir.path(), &["-r", "--max-rate=60", "tree"]);
+    // The first of 61 entries comes at once.
+    assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(python_pairs(std::str::from_utf8(&json).unwrap()).len(), 61);
+
+    let mut slow = command("scan-uids");
+    slow.current_dir(dir.path()).args(["-r", "--max-rate=1", "--format=tsv", "tree"]);
+    let mut child = slow.stdout(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    let mut first = [0; 5];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(&first, b"tree\t");
+    assert!(start.elapsed() < Duration::from_secs(20), "held back until there was more");
+}
+
+#[test]
+fn metrics_tell_what_came_of_the_directories() {
+    let dir = tree();
+    let args = ["-r", "--metrics-file", "x.prom", "--summary", "summary", "tree", "missing"];
+    printed(dir.path(), &args);
+    let metrics = fs::read_to_string(dir.path().join("x.prom")).unwrap();
+    for sample in [
+        "scan_uids_directories_scanned_total{result=\"listed\"} 8\n",
+        "scan_uids_directories_scanned_total{result=\"skipped\"} 1\n",
+        "scan_uids_directories_scanned_total{result=\"unreadable\"} 0\n",
+        "scan_uids_directories_scanned_total{result=\"vanished\"} 0\n",
+        "scan_uids_last_run_duration_seconds 0.",
+        "scan_uids_last_success_timestamp_seconds 1",
+    ] {
+        assert!(metrics.contains(sample), "{sample}: {metrics}");
+    }
+    let summary = fs::read_to_string(dir.path().join("summary")).unwrap();
+    let counts = r#""counts":{"directories":8,"skipped":1,"unreadable":0,"vanished":0}"#;
+    assert!(summary.contains(counts), "{summary}");
+
+    let outcome = run(command("scan-uids").args(["--metrics-file", "/nowhere/x", "/"]), b"");
+    let message =
+        "scan-uids: failed to write the metrics to `/nowhere/x`: no such file or directory\n";
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(1), message));
+}
+
+#[test]
+fn progress_is_shown_on_a_terminal_alone() {
+    let dir = tree();
+    for (stdout, is_shown) in [(" > out", true), ("", false)] {
+        let scan = format!("{} -r --max-rate=20 tree{stdout}", program("scan-uids").display());
+        // A terminal of its own, whose output comes out here.
+        let mut script = Command::new("script");
+        script.args(["-qec", &scan, "/dev/null"]).current_dir(dir.path()).env("TERM", "xterm");
+        let outcome = run(&mut script, b"");
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stdout);
+        assert_eq!(outcome.stdout.contains(" listed in "), is_shown, "{:?}", outcome.stdout);
+        if is_shown {
+            assert!(outcome.stdout.ends_with("\r\x1b[K"), "{:?}", outcome.stdout);
+        }
+    }
+}
