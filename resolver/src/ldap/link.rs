@@ -1,21 +1,25 @@
 //! Joins a dialled stream to ldap3.
 //!
-//! ldap3 takes sockets, not streams, so it gets one end of a socket pair, and a task copies
+//! ldap3 takes sockets, not streams, so it gets one end of a socket pair, and two tasks copy
 //! between the other end and the stream. What passes here has been decrypted: it is the one
-//! place where a server's bytes can be looked at before ldap3 parses them.
+//! place where a server's bytes can be [looked at](super::guard) before ldap3 parses them.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 use diagnostics::wording::io_error;
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, StdStream};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::address::Address;
 use super::dial::Stream;
+use super::guard::Guard;
+
+/// Bytes copied at a time.
+const PIECE: usize = 32 * 1024;
 
 /// An open conversation with a server.
 pub struct Link {
@@ -30,20 +34,28 @@ impl Link {
     ///
     /// # Errors
     /// No socket pair could be made.
-    pub async fn new(mut stream: Box<dyn Stream>) -> Result<Self> {
+    pub async fn new(stream: Box<dyn Stream>) -> Result<Self> {
         let (near, far) = StdUnixStream::pair().context("failed to make a socket pair")?;
         far.set_nonblocking(true).context("failed to set up a socket pair")?;
-        let mut far = UnixStream::from_std(far).context("failed to set up a socket pair")?;
+        let far = UnixStream::from_std(far).context("failed to set up a socket pair")?;
+        let (from_server, to_server) = tokio::io::split(stream);
+        let (from_us, to_us) = far.into_split();
+        let guard = Arc::new(Mutex::new(Guard::default()));
         let broken = Arc::new(Mutex::new(None));
-        let reason = broken.clone();
+        let (reason, watch) = (broken.clone(), guard.clone());
         tokio::spawn(async move {
-            if let Err(error) = copy_bidirectional(&mut stream, &mut far).await {
+            // An error here shows in the other direction as well.
+            let _ = send(from_us, to_server, &watch).await;
+        });
+        tokio::spawn(async move {
+            let mut to_us = to_us;
+            if let Err(error) = receive(from_server, &mut to_us, &guard).await {
                 let why = match error.kind() {
                     // rustls explains here at length what a missing close_notify means.
                     ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
                     _ => io_error(&error),
                 };
-                // Set before `far` is dropped, which is how ldap3 learns of the end.
+                // Set before `to_us` is dropped, which is how ldap3 learns of the end.
                 *reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
             }
         });
@@ -67,4 +79,44 @@ impl Link {
         });
         anyhow!("ldap {operation} on `{address}` failed: connection lost: {reason}")
     }
+}
+
+async fn send(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    guard: &Mutex<Guard>,
+) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = from.read(&mut piece).await?;
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        let known = lock(guard).ask(&piece[..count]);
+        known.map_err(|violation| io::Error::other(violation.to_string()))?;
+        to.write_all(&piece[..count]).await?;
+        to.flush().await?;
+    }
+}
+
+async fn receive(
+    mut from: impl AsyncRead + Unpin,
+    to: &mut (impl AsyncWrite + Unpin),
+    guard: &Mutex<Guard>,
+) -> io::Result<()> {
+    let (mut piece, mut passed) = (vec![0; PIECE], Vec::new());
+    loop {
+        let count = from.read(&mut piece).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        let taken = lock(guard).take(&piece[..count], &mut passed);
+        to.write_all(&passed).await?;
+        passed.clear();
+        taken.map_err(|violation| io::Error::other(violation.to_string()))?;
+    }
+}
+
+fn lock(guard: &Mutex<Guard>) -> MutexGuard<'_, Guard> {
+    guard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,10 @@
 //! Owners from a directory server.
 
 pub mod address;
+mod ber;
 mod dial;
 mod entry;
+mod guard;
 mod link;
 mod outcome;
 mod starttls;

@@ -6,6 +6,8 @@ use diagnostics::exit::misconfigured;
 use diagnostics::wording::io_error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::ber::{ENUMERATED, Elements, Header, INTEGER, OCTET_STRING, SEQUENCE};
+use super::guard::EXTENDED_RESPONSE;
 use super::outcome::{code_name, server_text};
 
 /// ExtendedRequest, message 1, with the OID 1.3.6.1.4.1.1466.20037.
@@ -27,19 +29,18 @@ pub async fn negotiate(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Re
 
 async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<Vec<u8>> {
     stream.write_all(REQUEST).await?;
-    let mut head = [0; 2];
-    stream.read_exact(&mut head).await?;
-    let mut length = usize::from(head[1]);
-    if length >= 0x80 {
-        let mut digits = [0; 8];
-        let count = (length & 0x7f).min(digits.len());
-        stream.read_exact(&mut digits[..count]).await?;
-        length = digits[..count].iter().fold(0, |value, &b| value << 8 | usize::from(b));
-    }
-    if head[0] != 0x30 || length > MAX_ANSWER {
-        return Err(std::io::Error::other("the answer is not LDAP"));
-    }
-    let mut answer = vec![0; length];
+    let mut head = Vec::with_capacity(6);
+    let header = loop {
+        head.push(stream.read_u8().await?);
+        match Header::read(&head) {
+            Ok(None) => {}
+            Ok(Some(header)) if header.tag == SEQUENCE && header.length <= MAX_ANSWER => {
+                break header;
+            }
+            _ => return Err(std::io::Error::other("the answer is not LDAP")),
+        }
+    };
+    let mut answer = vec![0; header.length];
     stream.read_exact(&mut answer).await?;
     Ok(answer)
 }
@@ -47,32 +48,21 @@ async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io
 /// Accepts only an ExtendedResponse to message 1 with the result code "success".
 fn judge(answer: &[u8]) -> Result<()> {
     let malformed = || misconfigured("StartTLS was answered by something that is not LDAP");
-    let (id, rest) = element(answer, 0x02).ok_or_else(malformed)?;
-    let (response, _) = element(rest, 0x78).ok_or_else(malformed)?;
-    let (code, rest) = element(response, 0x0a).ok_or_else(malformed)?;
-    let text = element(rest, 0x04).and_then(|(_, rest)| element(rest, 0x04));
+    let mut message = Elements(answer);
+    let id = message.next(INTEGER).ok_or_else(malformed)?;
+    let mut response = Elements(message.next(EXTENDED_RESPONSE).ok_or_else(malformed)?);
+    let code = response.next(ENUMERATED).ok_or_else(malformed)?;
+    let text = response.next(OCTET_STRING).and_then(|_| response.next(OCTET_STRING));
     ensure!(id == [1], malformed());
     match *code {
         [0] => Ok(()),
         [code] => Err(misconfigured(format_args!(
             "StartTLS refused: {}{}",
             code_name(u32::from(code)),
-            server_text(&String::from_utf8_lossy(text.map_or(&[], |(text, _)| text)))
+            server_text(&String::from_utf8_lossy(text.unwrap_or_default()))
         ))),
         _ => Err(malformed()),
     }
-}
-
-/// The content of the BER element with this tag at the start of `bytes`, and what follows it.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (head, rest) = bytes.split_at_checked(2)?;
-    let (length, rest) = match head[1] {
-        short @ 0..=0x7f => (usize::from(short), rest),
-        0x81 => (usize::from(*rest.first()?), &rest[1..]),
-        0x82 => (usize::from(*rest.first()?) << 8 | usize::from(*rest.get(1)?), &rest[2..]),
-        _ => return None,
-    };
-    if head[0] != tag { None } else { rest.split_at_checked(length) }
 }
 
 #[cfg(test)]
