@@ -88,6 +88,11 @@ pub struct LookupOptions {
     #[arg(long, value_name = "FILTER", env = "LDAP_FILTER")]
     pub filter: Option<String>,
 
+    /// Read all owners at first, in pages, instead of asking for those that are wanted: for
+    /// servers that have no index on the attribute.
+    #[arg(long, env = "LDAP_ENUMERATE", value_parser = BoolishValueParser::new())]
+    pub enumerate: bool,
+
     /// Shape of the output: {"path": {"uid": "email"}} (map) or {"path": {"uid": N, "email":
     /// "..."}} (object).
     #[arg(long, value_enum, value_name = "FORMAT", env = "RESOLVER_FORMAT", default_value = "map")]

@@ -58,6 +58,8 @@ pub struct Access {
     pub ca_file: Option<PathBuf>,
     /// How long to wait for each answer.
     pub timeout: Duration,
+    /// Read all owners at first instead of asking for each.
+    pub enumerates: bool,
 }
 
 /// A name and its password for a simple bind.
@@ -153,6 +155,7 @@ fn access(
         skip_tls_verify: options.skip_tls_verify,
         ca_file: options.ca_file.clone(),
         timeout: Duration::from_secs(options.timeout),
+        enumerates: options.enumerate,
     })
 }
 

@@ -8,31 +8,43 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::{io_error, one_line};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::dn::Dn;
 use crate::filter::Filter;
 use crate::ldif::{Ldif, Record};
 use crate::owner::{Attributes, Claim, Owner, names};
 
+/// UIDs to look up, each asked for once, as they come.
+pub type Questions = UnboundedReceiver<u32>;
+
 /// A source of owners.
-pub trait Directory {
-    /// Who owns `uid`; each UID is asked for once.
+pub trait Directory: Send {
+    /// Answers all questions, in any order, as soon as it can.
     ///
     /// # Errors
-    /// The question could not be answered, which is not the same as "nobody".
-    fn owner(&mut self, uid: u32) -> Result<Owner>;
+    /// A question could not be answered, which is not the same as "nobody".
+    fn answer(
+        &mut self,
+        questions: Questions,
+        give: &(dyn Fn(Vec<(u32, Owner)>) + Sync),
+    ) -> Result<()>;
 
     /// What was noticed while answering.
     fn remarks(&self) -> Remarks;
 }
 
 /// What a source noticed while answering.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remarks {
     /// Pointers to other servers, which are not followed.
     pub referrals: u64,
     /// Entries that matched but did not show the UID they were found by.
     pub hidden: u64,
+    /// The server took long for a few questions.
+    pub is_slow: bool,
+    /// What else people should know.
+    pub warnings: Vec<String>,
 }
 
 /// An LDIF export, held in memory as one answer for each UID in it.
@@ -123,13 +135,26 @@ fn is_referral(values: &[(String, Vec<u8>)]) -> bool {
     values.iter().any(|(name, value)| names(name, "objectClass") && is(value))
 }
 
+impl Export {
+    fn owner(&mut self, uid: u32) -> Owner {
+        self.owners.remove(&uid).unwrap_or_default()
+    }
+}
+
 impl Directory for Export {
-    fn owner(&mut self, uid: u32) -> Result<Owner> {
-        Ok(self.owners.remove(&uid).unwrap_or_default())
+    fn answer(
+        &mut self,
+        mut questions: Questions,
+        give: &(dyn Fn(Vec<(u32, Owner)>) + Sync),
+    ) -> Result<()> {
+        while let Some(uid) = questions.blocking_recv() {
+            give(vec![(uid, self.owner(uid))]);
+        }
+        Ok(())
     }
 
     fn remarks(&self) -> Remarks {
-        self.remarks
+        self.remarks.clone()
     }
 }
 
@@ -148,14 +173,14 @@ mod tests {
     }
 
     fn emails(mut export: Export) -> Vec<String> {
-        let email = |uid| String::from_utf8(export.owner(uid).unwrap().email().to_vec()).unwrap();
+        let email = |uid| String::from_utf8(export.owner(uid).email().to_vec()).unwrap();
         [1, 2, 3].map(email).to_vec()
     }
 
     #[test]
     fn entries_are_found_by_uid_and_referrals_are_counted() {
         let export = export(None, None).unwrap();
-        assert_eq!(export.remarks(), Remarks { referrals: 1, hidden: 0 });
+        assert_eq!(export.remarks(), Remarks { referrals: 1, ..Remarks::default() });
         assert_eq!(emails(export), ["a@x", "b@x", ""]);
     }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod directory;
 pub mod dn;
 pub mod filter;
+pub mod inbox;
 pub mod ldap;
 pub mod ldif;
 pub mod owner;
@@ -44,24 +45,21 @@ pub fn run(cli: &Cli) -> Result<u8> {
 
 fn stream(cli: &Cli, report: &mut Report) -> Result<()> {
     let password = std::env::var_os("LDAP_BIND_PASS");
-    let config = Config::new(&cli.options, password, report)?;
-    let mut directory: Box<dyn Directory> = match &config.source {
-        Source::Ldif(file) => Box::new(Export::open(
-            file,
-            &config.attributes,
-            config.base.as_deref(),
-            config.filter.as_ref().map(|(_, filter)| filter),
-        )?),
-        Source::Ldap(access) => Box::new(Server::connect(&config, access, report)?),
+    let Config { source, attributes, base, filter } = Config::new(&cli.options, password, report)?;
+    let (base, filter) = (base.as_deref(), filter.as_ref());
+    let directory: Box<dyn Directory> = match source {
+        Source::Ldif(file) => {
+            Box::new(Export::open(&file, &attributes, base, filter.map(|(_, filter)| filter))?)
+        }
+        Source::Ldap(access) => {
+            let filter = filter.map(|(text, _)| &text[..]);
+            Box::new(Server::connect(access, attributes, base, filter, report)?)
+        }
     };
-    let mut answers = Answers::new(&mut *directory, report);
-    let paths = resolve::resolve(
-        io::stdin().lock(),
-        unbuffered_stdout()?,
-        &mut answers,
-        cli.options.format,
-    )?;
-    answers.conclude();
+    let mut answers = Answers::new(cli.options.format, report);
+    let (paths, remarks) =
+        resolve::resolve(io::stdin(), unbuffered_stdout()?, directory, &mut answers)?;
+    answers.conclude(&remarks);
     report.count("paths", paths);
     Ok(())
 }

@@ -1,96 +1,176 @@
 //! The stream: pairs in, owners out, in input order and in bounded memory.
+//!
+//! Three threads: one reads and asks, one answers, and this one writes, so that a slow scan is
+//! resolved while it runs and a distant directory is asked many questions at a time.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
+use std::sync::Arc;
+use std::thread::Builder;
 
-use anyhow::Result;
-use owner_json::{ObjectWriter, Owners, Pair, PairReader};
+use anyhow::{Context, Result, anyhow};
+use owner_json::{ObjectWriter, Owners, PairReader};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::answers::Answers;
-use crate::cli::Format;
+use crate::answers::{Answers, NO_UID};
+use crate::directory::{Directory, Remarks};
+use crate::inbox::{Block, Ends, Inbox};
+
+/// Bytes of pairs that are handed on together.
+const BLOCK: usize = 64 * 1024;
 
 /// Reads ownership JSON from `input`, writes each path with its owners to `output`, and returns
-/// how many paths there were.
+/// how many paths there were, and what the directory noticed.
 ///
 /// What is known is written before anything that may take a while, be it reading or asking. The
-/// object is closed only after everything went well.
+/// object is closed only after everything went well. On an error, `input` may still be being
+/// read.
 ///
 /// # Errors
 /// Bad input, an unanswered question, or unwritable output. What was known is written.
 pub fn resolve(
-    input: impl Read,
+    input: impl Read + Send + 'static,
     output: impl Write,
+    directory: Box<dyn Directory>,
     answers: &mut Answers<'_>,
-    format: Format,
-) -> Result<u64> {
+) -> Result<(u64, Remarks)> {
+    let inbox = Arc::new(Inbox::default());
+    start(&inbox, input, directory)?;
+    let mut writer = Writer { object: ObjectWriter::new(output), inbox: &inbox, answers };
+    let outcome = writer.write_all().and_then(|paths| Ok((paths, inbox.remarks()?)));
+    inbox.close();
+    match outcome {
+        Ok(outcome) => writer.object.finish().map(|()| outcome),
+        Err(error) => {
+            // The error that ends the run is the one to tell.
+            let _ = writer.object.flush();
+            Err(error)
+        }
+    }
+}
+
+/// Starts the thread that reads and the one that answers.
+fn start(
+    inbox: &Arc<Inbox>,
+    input: impl Read + Send + 'static,
+    mut directory: Box<dyn Directory>,
+) -> Result<()> {
+    let (ask, questions) = unbounded_channel();
+    let answering = Ending(inbox.clone());
+    let answer = move || {
+        let inbox = &answering.0;
+        let outcome = directory.answer(questions, &|answers| inbox.give(answers));
+        inbox.end_answers(outcome.map(|()| directory.remarks()));
+    };
+    let reading = Ending(inbox.clone());
+    let read = move || {
+        let outcome = read(input, &reading.0, &ask);
+        reading.0.end_input(outcome);
+    };
+    Builder::new().spawn(answer).context("failed to start a thread")?;
+    Builder::new().spawn(read).context("failed to start a thread")?;
+    Ok(())
+}
+
+/// Lets nobody wait for a thread that panicked.
+struct Ending(Arc<Inbox>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end_answers(Err(anyhow!("the lookup has failed in a way that is a defect")));
+        }
+    }
+}
+
+/// Reads all pairs, and asks for each UID when it comes for the first time.
+fn read(input: impl Read, inbox: &Inbox, ask: &UnboundedSender<u32>) -> Result<()> {
     let mut reader = PairReader::new(input);
-    let mut object = ObjectWriter::new(output);
-    let mut paths = 0;
+    let mut asked = HashSet::from([NO_UID]);
+    let (mut block, mut last) = (Block::default(), NO_UID);
     loop {
-        match resolve_next(&mut reader, &mut object, answers, format) {
-            Ok(true) => paths += 1,
-            Ok(false) => break,
-            Err(error) => {
-                // The error that ends the run is the one to tell.
-                let _ = object.flush();
-                return Err(error);
+        let mut hand_on = || {
+            if block.pairs.is_empty() || inbox.put(std::mem::take(&mut block)) {
+                return Ok(());
+            }
+            Err(anyhow!("nobody takes the pairs"))
+        };
+        let Some(pair) = reader.next_pair(&mut hand_on)? else {
+            return hand_on();
+        };
+        let one;
+        let (uids, is_array) = match pair.owners {
+            Owners::One(uid) => {
+                one = [uid];
+                (&one[..], false)
+            }
+            Owners::Many(uids) => (uids, true),
+        };
+        for &uid in uids {
+            if uid != last && asked.insert(uid) {
+                // Where nobody answers any more, the writer knows why.
+                let _ = ask.send(uid);
+            }
+            last = uid;
+        }
+        block.keys.extend_from_slice(pair.key);
+        block.uids.extend_from_slice(uids);
+        block.pairs.push(Ends { key: block.keys.len(), uids: block.uids.len(), is_array });
+        if block.size() >= BLOCK && !inbox.put(std::mem::take(&mut block)) {
+            return Ok(());
+        }
+    }
+}
+
+/// The thread that writes.
+struct Writer<'w, 'a, W> {
+    object: ObjectWriter<W>,
+    inbox: &'w Inbox,
+    answers: &'w mut Answers<'a>,
+}
+
+impl<W: Write> Writer<'_, '_, W> {
+    fn write_all(&mut self) -> Result<u64> {
+        let mut paths = 0;
+        while let Some(block) = self.next_block()? {
+            let (mut key, mut uid) = (0, 0);
+            for ends in &block.pairs {
+                let uids = &block.uids[uid..ends.uids];
+                self.write_pair(&block.keys[key..ends.key], uids, ends.is_array)?;
+                (key, uid) = (ends.key, ends.uids);
+            }
+            paths += block.pairs.len() as u64;
+        }
+        Ok(paths)
+    }
+
+    fn next_block(&mut self) -> Result<Option<Block>> {
+        if let Some(block) = self.inbox.try_block()? {
+            return Ok(block);
+        }
+        self.object.flush()?;
+        self.inbox.block()
+    }
+
+    fn write_pair(&mut self, key: &[u8], uids: &[u32], is_array: bool) -> Result<()> {
+        for &uid in uids {
+            while !self.answers.has(uid) {
+                self.object.flush()?;
+                self.answers.take(self.inbox.answers()?);
             }
         }
-    }
-    object.finish()?;
-    Ok(paths)
-}
-
-fn resolve_next(
-    reader: &mut PairReader<impl Read>,
-    object: &mut ObjectWriter<impl Write>,
-    answers: &mut Answers<'_>,
-    format: Format,
-) -> Result<bool> {
-    let Some(pair) = reader.next_pair(&mut || object.flush())? else { return Ok(false) };
-    for &uid in uids(&pair.owners) {
-        if answers.get(uid).is_none() {
-            object.flush()?;
-            answers.look_up(uid)?;
+        let (open, close) = self.answers.brackets(is_array);
+        let out = self.object.member()?;
+        out.extend_from_slice(key);
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(open);
+        for (index, &uid) in uids.iter().enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(self.answers.spelt(uid));
         }
+        out.extend_from_slice(close);
+        Ok(())
     }
-    push_pair(object.member()?, &pair, answers, format);
-    Ok(true)
-}
-
-fn uids<'a>(owners: &'a Owners<'_>) -> &'a [u32] {
-    match owners {
-        Owners::One(uid) => std::slice::from_ref(uid),
-        Owners::Many(uids) => uids,
-    }
-}
-
-fn push_pair(out: &mut Vec<u8>, pair: &Pair<'_>, answers: &Answers<'_>, format: Format) {
-    let several = matches!(pair.owners, Owners::Many(_));
-    let (open, close): (&[u8], &[u8]) = match (format, several) {
-        (Format::Map, _) => (b"{", b"}"),
-        (Format::Object, true) => (b"[", b"]"),
-        (Format::Object, false) => (b"", b""),
-    };
-    out.extend_from_slice(pair.key);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(open);
-    for (index, &uid) in uids(&pair.owners).iter().enumerate() {
-        if index > 0 {
-            out.extend_from_slice(b", ");
-        }
-        push_owner(out, uid, answers.get(uid).unwrap_or(b"\"\""), format);
-    }
-    out.extend_from_slice(close);
-}
-
-fn push_owner(out: &mut Vec<u8>, uid: u32, email: &[u8], format: Format) {
-    let (before, between, after): (&[u8], &[u8], &[u8]) = match format {
-        Format::Map => (b"\"", b"\": ", b""),
-        Format::Object => (b"{\"uid\": ", b", \"email\": ", b"}"),
-    };
-    out.extend_from_slice(before);
-    out.extend_from_slice(uid.to_string().as_bytes());
-    out.extend_from_slice(between);
-    out.extend_from_slice(email);
-    out.extend_from_slice(after);
 }

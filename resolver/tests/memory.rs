@@ -13,7 +13,7 @@ const PAIRS: usize = 1_000_000;
 const LIMIT: i64 = 30 * 1024;
 
 #[test]
-fn a_million_pairs_of_five_owners_take_five_searches_and_little_memory() {
+fn a_million_pairs_of_five_owners_take_few_searches_and_little_memory() {
     let slapd = Slapd::start(&Setup::default());
     // Setting the server up has waited for a child that may have been larger.
     let before = peak();
@@ -46,7 +46,7 @@ fn a_million_pairs_of_five_owners_take_five_searches_and_little_memory() {
     written.join().expect("all written");
     assert!(child.wait().expect("the end").success());
     assert_eq!(lines, PAIRS + 2);
-    assert_eq!(slapd.searches(), 5);
+    assert!(slapd.searches() <= 5, "{} searches", slapd.searches());
     assert!(before < LIMIT, "the set-up hides the measurement: {before} KiB");
     assert!(peak() < LIMIT, "peak RSS is {} KiB", peak());
 }

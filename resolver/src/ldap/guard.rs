@@ -36,7 +36,7 @@ mod tag {
 }
 
 /// What a server sent that no server should.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// Not an LDAP message.
     NotLdap,

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, anyhow};
 use diagnostics::wording::io_error;
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, StdStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 
 use super::address::Address;
 use super::dial::Stream;
-use super::guard::Guard;
+use super::guard::{Guard, Violation};
 
 /// Bytes copied at a time.
 const PIECE: usize = 32 * 1024;
@@ -26,7 +26,33 @@ pub struct Link {
     /// The handle for operations.
     pub ldap: Ldap,
     /// Why the connection broke, once it has.
-    broken: Arc<Mutex<Option<String>>>,
+    broken: Arc<Mutex<Option<Break>>>,
+}
+
+/// Why a connection broke.
+#[derive(Clone)]
+enum Break {
+    Lost(String),
+    /// The server sent what it must not.
+    Violation(Violation),
+}
+
+/// Why an operation was not answered.
+pub enum Unanswered {
+    /// Nothing came in time.
+    Silence(anyhow::Error),
+    /// The connection was lost.
+    Lost(anyhow::Error),
+    /// The server cannot be trusted.
+    Violation(anyhow::Error),
+}
+
+impl Unanswered {
+    /// The error to tell.
+    pub fn into_error(self) -> anyhow::Error {
+        let (Self::Silence(error) | Self::Lost(error) | Self::Violation(error)) = self;
+        error
+    }
 }
 
 impl Link {
@@ -34,7 +60,7 @@ impl Link {
     ///
     /// # Errors
     /// No socket pair could be made.
-    pub async fn new(stream: Box<dyn Stream>) -> Result<Self> {
+    pub async fn new(stream: Box<dyn Stream>) -> anyhow::Result<Self> {
         let (near, far) = StdUnixStream::pair().context("failed to make a socket pair")?;
         far.set_nonblocking(true).context("failed to set up a socket pair")?;
         let far = UnixStream::from_std(far).context("failed to set up a socket pair")?;
@@ -49,12 +75,7 @@ impl Link {
         });
         tokio::spawn(async move {
             let mut to_us = to_us;
-            if let Err(error) = receive(from_server, &mut to_us, &guard).await {
-                let why = match error.kind() {
-                    // rustls explains here at length what a missing close_notify means.
-                    ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
-                    _ => io_error(&error),
-                };
+            if let Err(why) = receive(from_server, &mut to_us, &guard).await {
                 // Set before `to_us` is dropped, which is how ldap3 learns of the end.
                 *reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
             }
@@ -67,17 +88,24 @@ impl Link {
         Ok(Self { ldap, broken })
     }
 
-    /// The words for an operation that was not answered.
-    pub fn failure(&self, address: &Address, operation: &str, error: &LdapError) -> anyhow::Error {
+    /// What became of an operation that was not answered.
+    pub fn unanswered(&self, address: &Address, operation: &str, error: &LdapError) -> Unanswered {
+        let failed = format!("ldap {operation} on `{address}` failed");
         if let LdapError::Timeout { .. } = error {
-            return anyhow!("ldap {operation} on `{address}` failed: no answer in time");
+            return Unanswered::Silence(anyhow!("{failed}: no answer in time"));
         }
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let reason = broken.unwrap_or_else(|| match error {
-            LdapError::Io { source } => io_error(source),
-            _ => "the server closed it".to_owned(),
-        });
-        anyhow!("ldap {operation} on `{address}` failed: connection lost: {reason}")
+        let reason = match broken {
+            Some(Break::Violation(violation)) => {
+                return Unanswered::Violation(anyhow!("{failed}: {violation}"));
+            }
+            Some(Break::Lost(reason)) => reason,
+            None => match error {
+                LdapError::Io { source } => io_error(source),
+                _ => "the server closed it".to_owned(),
+            },
+        };
+        Unanswered::Lost(anyhow!("{failed}: connection lost: {reason}"))
     }
 }
 
@@ -103,18 +131,26 @@ async fn receive(
     mut from: impl AsyncRead + Unpin,
     to: &mut (impl AsyncWrite + Unpin),
     guard: &Mutex<Guard>,
-) -> io::Result<()> {
+) -> Result<(), Break> {
     let (mut piece, mut passed) = (vec![0; PIECE], Vec::new());
     loop {
-        let count = from.read(&mut piece).await?;
+        let count = from.read(&mut piece).await.map_err(|error| lost(&error))?;
         if count == 0 {
             return Ok(());
         }
         let taken = lock(guard).take(&piece[..count], &mut passed);
-        to.write_all(&passed).await?;
+        to.write_all(&passed).await.map_err(|error| lost(&error))?;
         passed.clear();
-        taken.map_err(|violation| io::Error::other(violation.to_string()))?;
+        taken.map_err(Break::Violation)?;
     }
+}
+
+fn lost(error: &io::Error) -> Break {
+    Break::Lost(match error.kind() {
+        // rustls explains here at length what a missing close_notify means.
+        ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
+        _ => io_error(error),
+    })
 }
 
 fn lock(guard: &Mutex<Guard>) -> MutexGuard<'_, Guard> {

@@ -1,0 +1,197 @@
+//! What the writer of the output waits for: pairs from the reader, in their order, and answers
+//! from the directory, in any order. Pairs take bounded memory; who reads must wait for room.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Error, Result};
+
+use crate::directory::Remarks;
+use crate::owner::Owner;
+
+/// Most bytes of pairs that wait while an answer is missing, and while none is.
+const ROOM: (usize, usize) = (64 * 1024 * 1024, 4 * 1024 * 1024);
+
+/// Pairs one after another: keys as they were spelt, and their UIDs.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// The keys, without anything between them.
+    pub keys: Vec<u8>,
+    /// For each pair, where its key ends in `keys`, and its UIDs in `uids`; several if given so.
+    pub pairs: Vec<Ends>,
+    /// The UIDs of all pairs.
+    pub uids: Vec<u32>,
+}
+
+/// Where a pair ends in its block.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// In the keys.
+    pub key: usize,
+    /// In the UIDs.
+    pub uids: usize,
+    /// The value was an array, of whatever length.
+    pub is_array: bool,
+}
+
+impl Block {
+    /// How much memory it takes, in bytes.
+    pub fn size(&self) -> usize {
+        self.keys.len() + self.pairs.len() * size_of::<Ends>() + self.uids.len() * 4
+    }
+}
+
+/// The two things that are waited for.
+#[derive(Default)]
+pub struct Inbox {
+    state: Mutex<State>,
+    /// Something has come.
+    came: Condvar,
+    /// There is room, or nobody takes anything any more.
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    blocks: VecDeque<Block>,
+    size: usize,
+    /// How the reading ended, once it has.
+    input: Option<Result<()>>,
+    answers: Vec<(u32, Owner)>,
+    /// How the answering ended, once it has.
+    directory: Option<Result<Remarks>>,
+    awaits_answer: bool,
+    is_closed: bool,
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        let room = if self.awaits_answer { ROOM.0 } else { ROOM.1 };
+        self.size < room || self.is_closed
+    }
+}
+
+impl Inbox {
+    /// Adds pairs, after waiting for room; false if nobody takes them any more.
+    pub fn put(&self, block: Block) -> bool {
+        let mut state = self.wait(&self.room, self.lock(), State::has_room);
+        state.size += block.size();
+        state.blocks.push_back(block);
+        self.came.notify_one();
+        !state.is_closed
+    }
+
+    /// Ends the pairs, well or not.
+    pub fn end_input(&self, outcome: Result<()>) {
+        self.lock().input.get_or_insert(outcome);
+        self.came.notify_one();
+    }
+
+    /// Adds answers.
+    pub fn give(&self, answers: Vec<(u32, Owner)>) {
+        self.lock().answers.extend(answers);
+        self.came.notify_one();
+    }
+
+    /// Ends the answers, well or not.
+    pub fn end_answers(&self, outcome: Result<Remarks>) {
+        self.lock().directory.get_or_insert(outcome);
+        self.came.notify_one();
+    }
+
+    /// The next pairs if they are there already, or the end of the input (`None`).
+    ///
+    /// # Errors
+    /// Either side has failed; of the input, after all pairs before that.
+    pub fn try_block(&self) -> Result<Option<Option<Block>>> {
+        Self::take_block(&mut self.lock(), &self.room)
+    }
+
+    /// The next pairs, or `None` at the end of the input.
+    ///
+    /// # Errors
+    /// As [`try_block`](Self::try_block).
+    pub fn block(&self) -> Result<Option<Block>> {
+        let is_ready = |state: &State| {
+            let has_failed = matches!(state.directory, Some(Err(_)));
+            !state.blocks.is_empty() || state.input.is_some() || has_failed
+        };
+        let mut state = self.wait(&self.came, self.lock(), is_ready);
+        Ok(Self::take_block(&mut state, &self.room)?.flatten())
+    }
+
+    fn take_block(state: &mut State, room: &Condvar) -> Result<Option<Option<Block>>> {
+        if let Some(Err(error)) = &mut state.directory {
+            return Err(take(error));
+        }
+        if let Some(block) = state.blocks.pop_front() {
+            state.size -= block.size();
+            room.notify_one();
+            return Ok(Some(Some(block)));
+        }
+        match &mut state.input {
+            Some(Err(error)) => Err(take(error)),
+            Some(Ok(())) => Ok(Some(None)),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for answers.
+    ///
+    /// # Errors
+    /// There will be no more.
+    pub fn answers(&self) -> Result<Vec<(u32, Owner)>> {
+        let mut state = self.lock();
+        state.awaits_answer = true;
+        self.room.notify_one();
+        let is_ready = |state: &State| !state.answers.is_empty() || state.directory.is_some();
+        let mut state = self.wait(&self.came, state, is_ready);
+        state.awaits_answer = false;
+        if !state.answers.is_empty() {
+            return Ok(std::mem::take(&mut state.answers));
+        }
+        match &mut state.directory {
+            Some(Err(error)) => Err(take(error)),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Waits for the end of the answers.
+    ///
+    /// # Errors
+    /// It was not a good one.
+    pub fn remarks(&self) -> Result<Remarks> {
+        let is_ready = |state: &State| state.directory.is_some();
+        let mut state = self.wait(&self.came, self.lock(), is_ready);
+        state.directory.take().unwrap_or_else(|| Err(unexpected()))
+    }
+
+    /// Says that nothing more will be taken.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.room.notify_one();
+    }
+
+    fn wait<'s>(
+        &self,
+        condition: &Condvar,
+        state: MutexGuard<'s, State>,
+        is_ready: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'s, State> {
+        let waited = condition.wait_while(state, |state| !is_ready(state));
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The error itself, for whoever is the first to see it.
+fn take(error: &mut Error) -> Error {
+    std::mem::replace(error, unexpected())
+}
+
+fn unexpected() -> Error {
+    anyhow::anyhow!("the lookup has ended before its time")
+}

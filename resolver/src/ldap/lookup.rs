@@ -1,0 +1,246 @@
+//! Many questions at a time over one connection: batches, several of them under way, asked again
+//! over another connection when one is lost.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+use super::session::{Plan, Session, TRIES, Trouble};
+use crate::directory::{Questions, Remarks};
+use crate::owner::Owner;
+
+/// UIDs asked for in one search: more make servers slower again.
+const BATCH: usize = 32;
+/// Searches under way at a time on a near server, and on any: servers drop connections with many
+/// more.
+const WINDOW: (usize, usize) = (8, 64);
+/// Round trip that makes a server a distant one.
+const DISTANT: Duration = Duration::from_millis(3);
+/// How long a batch waits for more questions.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// A batch that takes longer than this is not found by an index.
+const SLOW: Duration = Duration::from_millis(300);
+
+/// A search that has ended.
+struct Ended {
+    uids: Vec<u32>,
+    outcome: Result<Found, Trouble>,
+    took: Duration,
+}
+
+struct Found {
+    owners: Vec<(u32, Owner)>,
+    referrals: u64,
+    hidden: u64,
+}
+
+/// The state of asking.
+pub struct Lookup<'l> {
+    plan: Arc<Plan>,
+    session: Arc<Session>,
+    give: &'l (dyn Fn(Vec<(u32, Owner)>) + Sync),
+    remarks: &'l mut Remarks,
+    waiting: VecDeque<u32>,
+    under_way: JoinSet<Ended>,
+    batch: usize,
+    /// The shortest time that a search took.
+    round_trip: Option<Duration>,
+    /// Connections that were lost since the last answer came.
+    losses: u32,
+    /// Why the connection is to be given up once nothing is under way on it any more.
+    loss: Option<anyhow::Error>,
+}
+
+impl<'l> Lookup<'l> {
+    /// Asks over `session`, and over others when that is lost.
+    pub fn new(
+        plan: Arc<Plan>,
+        session: Session,
+        remarks: &'l mut Remarks,
+        give: &'l (dyn Fn(Vec<(u32, Owner)>) + Sync),
+    ) -> Self {
+        Self {
+            plan,
+            session: Arc::new(session),
+            give,
+            remarks,
+            waiting: VecDeque::new(),
+            under_way: JoinSet::new(),
+            batch: BATCH,
+            round_trip: None,
+            losses: 0,
+            loss: None,
+        }
+    }
+
+    /// Answers all questions.
+    ///
+    /// # Errors
+    /// A question could not be answered.
+    pub async fn run(mut self, mut questions: Questions) -> Result<()> {
+        let (mut is_closed, mut has_paused) = (false, false);
+        let mut deadline = Instant::now();
+        loop {
+            self.start_batches(is_closed || has_paused);
+            if is_closed && self.waiting.is_empty() && self.under_way.is_empty() {
+                return Ok(());
+            }
+            let has_room = self.waiting.len() < 2 * self.batch * WINDOW.1;
+            tokio::select! {
+                biased;
+                Some(ended) = self.under_way.join_next() => self.end(ended).await?,
+                question = questions.recv(), if !is_closed && has_room => {
+                    is_closed = question.is_none();
+                    self.waiting.extend(question);
+                    has_paused = false;
+                    deadline = Instant::now() + PATIENCE;
+                }
+                () = sleep_until(deadline), if !has_paused && !self.waiting.is_empty() => {
+                    has_paused = true;
+                }
+            }
+        }
+    }
+
+    /// Starts as many searches as may be under way; those that are not full only if `all` says
+    /// that no more questions are to be expected soon.
+    fn start_batches(&mut self, all: bool) {
+        while self.loss.is_none()
+            && self.under_way.len() < self.window()
+            && (self.waiting.len() >= self.batch || all && !self.waiting.is_empty())
+        {
+            let size = self.batch.min(self.waiting.len());
+            let uids: Vec<u32> = self.waiting.drain(..size).collect();
+            let (plan, session) = (self.plan.clone(), self.session.clone());
+            self.under_way.spawn(async move {
+                let start = Instant::now();
+                let outcome = find(&plan, &session, &uids).await;
+                Ended { uids, outcome, took: start.elapsed() }
+            });
+        }
+    }
+
+    fn window(&self) -> usize {
+        let round_trip = self.round_trip.unwrap_or_default();
+        let factor = round_trip.as_micros().div_ceil(DISTANT.as_micros()).max(1);
+        WINDOW.0.saturating_mul(usize::try_from(factor).unwrap_or(WINDOW.1)).min(WINDOW.1)
+    }
+
+    async fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<()> {
+        // A panic of a search is a panic of the lookup.
+        let Ended { uids, outcome, took } =
+            ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        match outcome {
+            Ok(found) => {
+                self.round_trip = Some(self.round_trip.map_or(took, |best| best.min(took)));
+                self.remarks.is_slow |= took > SLOW;
+                // Every search meets the same ones.
+                self.remarks.referrals = self.remarks.referrals.max(found.referrals);
+                self.remarks.hidden += found.hidden;
+                self.losses = 0;
+                (self.give)(found.owners);
+            }
+            Err(Trouble::TooMany(error)) if uids.len() == 1 => return Err(error),
+            Err(Trouble::TooMany(_)) => {
+                self.batch = self.batch.min(uids.len() / 2);
+                self.ask_again(uids);
+            }
+            Err(Trouble::Fatal(error)) => return Err(error),
+            Err(Trouble::Silence(error)) if self.plan.addresses.len() == 1 => return Err(error),
+            Err(Trouble::Lost(error) | Trouble::Silence(error)) => {
+                self.ask_again(uids);
+                self.loss.get_or_insert(error);
+            }
+        }
+        if self.under_way.is_empty()
+            && let Some(loss) = self.loss.take()
+        {
+            self.reconnect(loss).await?;
+        }
+        Ok(())
+    }
+
+    fn ask_again(&mut self, uids: Vec<u32>) {
+        uids.into_iter().rev().for_each(|uid| self.waiting.push_front(uid));
+    }
+
+    /// Goes on with the next server, or the same if there is no other.
+    async fn reconnect(&mut self, loss: anyhow::Error) -> Result<()> {
+        self.losses += 1;
+        if self.losses > TRIES {
+            return Err(loss.context(format!("gave up after {TRIES} lost connections")));
+        }
+        let warnings = &mut self.remarks.warnings;
+        let mut warn = |warning| {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        };
+        let next = self.session.number + 1;
+        let connected = self.plan.connect(next % self.plan.addresses.len(), &mut warn).await;
+        self.session = Arc::new(connected.map_err(|error| error.context(format!("{loss:#}")))?);
+        self.round_trip = None;
+        Ok(())
+    }
+}
+
+/// Asks for a few owners. Every UID gets an answer, if only that nobody is known.
+async fn find(plan: &Plan, session: &Session, uids: &[u32]) -> Result<Found, Trouble> {
+    let mut owners: HashMap<u32, Owner> = uids.iter().map(|&uid| (uid, Owner::default())).collect();
+    let mut hidden = 0;
+    let referrals = session
+        .search(plan, uids, |dn, claim| {
+            hidden += u64::from(claim.uids.is_empty());
+            for uid in &claim.uids {
+                if let Some(owner) = owners.get_mut(uid) {
+                    owner.offer(dn, claim.mail());
+                }
+            }
+        })
+        .await?;
+    Ok(Found { owners: owners.into_iter().collect(), referrals, hidden })
+}
+
+/// Reads the owners of all UIDs, over a new connection from the start if one is lost.
+///
+/// # Errors
+/// They could not all be read.
+pub async fn enumerate(
+    plan: &Plan,
+    mut session: Session,
+    remarks: &mut Remarks,
+) -> Result<HashMap<u32, Owner>> {
+    let mut losses = 0;
+    loop {
+        let (mut owners, mut hidden) = (HashMap::<u32, Owner>::new(), 0);
+        let outcome = session
+            .search(plan, &[], |dn, claim| {
+                hidden += u64::from(claim.uids.is_empty());
+                for &uid in &claim.uids {
+                    owners.entry(uid).or_default().offer(dn, claim.mail());
+                }
+            })
+            .await;
+        match outcome {
+            Ok(referrals) => {
+                (remarks.referrals, remarks.hidden) = (referrals, hidden);
+                return Ok(owners);
+            }
+            Err(Trouble::Fatal(error) | Trouble::TooMany(error)) => return Err(error),
+            Err(Trouble::Silence(error)) if plan.addresses.len() == 1 => return Err(error),
+            Err(Trouble::Lost(error) | Trouble::Silence(error)) => {
+                losses += 1;
+                if losses > TRIES {
+                    return Err(error.context(format!("gave up after {TRIES} lost connections")));
+                }
+                let next = (session.number + 1) % plan.addresses.len();
+                let warnings = &mut remarks.warnings;
+                session = plan.connect(next, &mut |warning| warnings.push(warning)).await?;
+            }
+        }
+    }
+}
