@@ -115,6 +115,35 @@ impl Slapd {
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("a running slapd");
     }
+
+    /// Kills it.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn crash(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("its end");
+    }
+
+    /// Starts it again after a [`crash`](Self::crash), with a new log.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn restart(&mut self) {
+        self.child = launch(self.dir.path(), self.port, self.tls_port).expect("slapd starts again");
+    }
+}
+
+/// `count` users from UID 100000 on, as LDIF for [`Setup::entries`]: `u100000@example.com` and so on.
+pub fn many_users(count: u32) -> String {
+    let user = |uid| {
+        format!(
+            "dn: uid=u{uid},{BASE_DN}\nobjectClass: account\nobjectClass: posixAccount\n\
+             objectClass: extensibleObject\ncn: u\nuid: u{uid}\nuidNumber: {uid}\ngidNumber: 1\n\
+             homeDirectory: /\nmail: u{uid}@example.com\n\n"
+        )
+    };
+    (100_000..100_000 + count).map(user).collect()
 }
 
 impl Drop for Slapd {

@@ -22,7 +22,7 @@ const WINDOW: (usize, usize) = (8, 64);
 const DISTANT: Duration = Duration::from_millis(3);
 /// How long a batch waits for more questions.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// A batch that takes longer than this is not found by an index.
+/// If even the fastest batch takes longer than this, it is not found by an index.
 const SLOW: Duration = Duration::from_millis(300);
 
 /// A search that has ended.
@@ -136,8 +136,9 @@ impl<'l> Lookup<'l> {
             ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         match outcome {
             Ok(found) => {
-                self.round_trip = Some(self.round_trip.map_or(took, |best| best.min(took)));
-                self.remarks.is_slow |= took > SLOW;
+                let round_trip = self.round_trip.map_or(took, |best| best.min(took));
+                self.round_trip = Some(round_trip);
+                self.remarks.is_slow = round_trip > SLOW;
                 // Every search meets the same ones.
                 self.remarks.referrals = self.remarks.referrals.max(found.referrals);
                 self.remarks.hidden += found.hidden;

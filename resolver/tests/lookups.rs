@@ -1,0 +1,141 @@
+//! Many owners, asked for many at a time: limits, crashes and failover of real servers.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use e2e::programs::{Outcome, command, run};
+use e2e::slapd::{BASE_DN, Setup, Slapd, many_users};
+
+const USERS: u32 = 3000;
+
+fn server(global: &str) -> Slapd {
+    let entries = many_users(USERS);
+    Slapd::start(&Setup { entries, global: global.to_owned(), ..Setup::default() })
+}
+
+fn resolver(url: &str) -> Command {
+    let mut resolver = command("resolver");
+    resolver.args(["--url", url, "--base-dn", BASE_DN]);
+    resolver
+}
+
+/// Pairs of all users, some twice, and of some UIDs that nobody has.
+fn input() -> String {
+    let uid = |n: u32| if n.is_multiple_of(7) { 1000 + n } else { 100_000 + n % USERS };
+    let pairs: Vec<_> = (0..USERS + 500).map(|n| format!("\"/p/{n}\": {}", uid(n))).collect();
+    format!("{{{}}}", pairs.join(",\n"))
+}
+
+/// What the output must be.
+fn expected() -> String {
+    let mut out = "{".to_owned();
+    for n in 0..USERS + 500 {
+        let comma = if n == 0 { "" } else { "," };
+        let (uid, email) = match n.is_multiple_of(7) {
+            true => (1000 + n, String::new()),
+            false => (100_000 + n % USERS, format!("u{}@example.com", 100_000 + n % USERS)),
+        };
+        write!(out, "{comma}\n  \"/p/{n}\": {{\"{uid}\": \"{email}\"}}").expect("written");
+    }
+    out + "\n}\n"
+}
+
+fn assert_resolved(outcome: &Outcome) {
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert!(outcome.stdout == expected(), "{:.300}", outcome.stdout);
+}
+
+#[test]
+fn owners_are_asked_for_in_batches() {
+    let slapd = server("");
+    assert_resolved(&run(&mut resolver(&slapd.url()), input().as_bytes()));
+    let searches = slapd.searches();
+    assert!(searches < 200, "{searches} searches");
+}
+
+#[test]
+fn a_server_that_gives_few_entries_at_a_time_is_asked_for_few() {
+    let slapd = server("sizelimit 10");
+    assert_resolved(&run(&mut resolver(&slapd.url()), input().as_bytes()));
+}
+
+#[test]
+fn all_owners_can_be_read_in_pages() {
+    let slapd = server("sizelimit size.soft=500 size.hard=500 size.prtotal=unlimited");
+    assert_resolved(&run(resolver(&slapd.url()).arg("--enumerate"), input().as_bytes()));
+    let searches = slapd.searches();
+    assert!(searches < 20, "{searches} searches");
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_passed_over() {
+    let slapd = server("");
+    let urls = format!("ldap://127.0.0.1:1 {}", slapd.url());
+    assert_resolved(&run(&mut resolver(&urls), input().as_bytes()));
+}
+
+/// A run that has been given a third of its input.
+fn begun(url: &str) -> (Child, String) {
+    let mut resolver = resolver(url);
+    resolver.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = resolver.spawn().expect("started");
+    let input = input();
+    let (first, rest) = input.split_at(input.len() / 3);
+    child.stdin.as_mut().expect("stdin").write_all(first.as_bytes()).expect("written");
+    // Some of it is answered.
+    child.stdout.as_mut().expect("stdout").read_exact(&mut [0; 1000]).expect("a beginning");
+    (child, rest.to_owned())
+}
+
+/// Gives the rest of the input; what comes of it.
+fn ended(mut child: Child, rest: &str) -> Outcome {
+    let mut stdin = child.stdin.take().expect("stdin");
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(rest.as_bytes()));
+        child.wait_with_output().expect("the end").into()
+    })
+}
+
+#[test]
+fn a_server_that_crashes_and_comes_back_costs_nothing_but_time() {
+    let mut slapd = server("");
+    let (child, rest) = begun(&slapd.url());
+    slapd.crash();
+    let outcome = std::thread::scope(|scope| {
+        let ended = scope.spawn(|| ended(child, &rest));
+        sleep(Duration::from_secs(1));
+        slapd.restart();
+        ended.join().expect("joined")
+    });
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert!(outcome.stdout == expected()[1000..], "{:.300}", outcome.stdout);
+}
+
+#[test]
+fn a_server_that_crashes_is_replaced_by_another() {
+    let (mut first, second) = (server(""), server(""));
+    let (child, rest) = begun(&format!("{} {}", first.url(), second.url()));
+    assert_eq!(second.searches(), 0);
+    first.crash();
+    let outcome = ended(child, &rest);
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert!(outcome.stdout == expected()[1000..], "{:.300}", outcome.stdout);
+    assert!(second.searches() > 0);
+}
+
+#[test]
+fn a_server_that_crashes_for_good_leaves_the_result_open() {
+    let mut slapd = server("");
+    let (child, rest) = begun(&slapd.url());
+    slapd.crash();
+    let outcome = ended(child, &rest);
+    assert_eq!(outcome.code, Some(1));
+    assert!(!outcome.stdout.ends_with("}\n}\n") && !outcome.stdout.is_empty());
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    let expected = "connection lost: the server closed it: ldap dial after 5 retries: \
+                    failed to connect to";
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+}
