@@ -3,7 +3,8 @@
 use std::fmt::{Display, Write as _};
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -76,19 +77,33 @@ impl Metrics {
 
     fn replace(&self, file: &Path) -> io::Result<()> {
         // What stands behind a link is replaced, not the link.
-        let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-        if fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(io::Error::other("not a regular file"));
+        let file = &match fs::canonicalize(file) {
+            Err(_) if fs::symlink_metadata(file).is_ok() => {
+                return Err(io::Error::other("a link that leads nowhere"));
+            }
+            target => target.unwrap_or_else(|_| file.to_owned()),
+        };
+        if let Ok(metadata) = fs::metadata(file) {
+            if !metadata.is_file() {
+                return Err(io::Error::other("not a regular file"));
+            }
+            if is_stdout(&metadata)? {
+                return Err(io::Error::other("the output goes there"));
+            }
         }
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
         // The collector reads what ends in `.prom`, which this must not.
-        let mut part = Builder::new()
-            .prefix(".metrics-")
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(parent.unwrap_or(Path::new(".")))?;
+        let builder = &mut Builder::new();
+        let mut part = builder.prefix(".metrics-").tempfile_in(parent.unwrap_or(Path::new(".")))?;
+        part.as_file().set_permissions(Permissions::from_mode(0o644))?;
         part.write_all(self.text.as_bytes())?;
         part.persist(file).map(drop).map_err(|error| error.error)
     }
+}
+
+fn is_stdout(metadata: &fs::Metadata) -> io::Result<bool> {
+    let stdout = fs::File::from(io::stdout().as_fd().try_clone_to_owned()?).metadata()?;
+    Ok((stdout.dev(), stdout.ino()) == (metadata.dev(), metadata.ino()))
 }
 
 /// The value of a metric without labels in an older file.

@@ -129,12 +129,14 @@ impl Report {
         }
         let Some(file) = file else { return outcome };
         let written = fs::write(file, serde_json::json!(self.summary).to_string() + "\n");
-        match written {
-            Err(error) if matches!(outcome, Ok(DONE)) => {
-                Err(io_failure("write the summary to", file, &error))
-            }
-            _ => outcome,
+        let Err(error) = written else { return outcome };
+        let error = io_failure("write the summary to", file, &error);
+        if matches!(outcome, Ok(DONE)) {
+            return Err(error);
         }
+        // The run has an error of its own, which is the more important.
+        tell(&format!("Warning: {error:#}"));
+        outcome
     }
 }
 

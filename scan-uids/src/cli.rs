@@ -24,18 +24,11 @@ pub struct Cli {
     pub metrics_file: Option<PathBuf>,
 
     /// How to print what is found.
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        env = "SCAN_UIDS_FORMAT",
-        value_enum,
-        default_value_t,
-        conflicts_with = "print0"
-    )]
+    #[arg(long, value_name = "FORMAT", env = "SCAN_UIDS_FORMAT", value_enum, default_value_t)]
     pub format: Format,
 
-    /// Print path, tab and UID with a NUL byte after each instead, and nothing escaped.
-    #[arg(short = '0', long, env = "SCAN_UIDS_PRINT0", value_parser = BoolishValueParser::new())]
+    /// The same as --format nul.
+    #[arg(short = '0', long)]
     pub print0: bool,
 
     /// Take the directories from a file in which each name ends with a NUL byte; `-` for stdin.

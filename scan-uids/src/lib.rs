@@ -33,21 +33,23 @@ pub fn run(cli: &Cli) -> Result<u8> {
     let start = Instant::now();
     let mut report = Report::new(cli.summary.is_none());
     let mut found = Found::default();
-    let outcome = match list(cli, &mut report, &mut found) {
+    let listed = list(cli, &mut report, &mut found);
+    found.tell(&mut report, cli.options.entries);
+    let is_done = listed.is_ok() && report.partial_failures() == 0;
+    let mut outcome = match listed {
         Err(error) if error.is::<OutputClosed>() => Ok(DONE),
         Err(error) => Err(error),
-        Ok(()) if report.partial_failures() > 0 => Ok(FAILED),
-        Ok(()) => Ok(DONE),
+        Ok(()) if is_done => Ok(DONE),
+        Ok(()) => Ok(FAILED),
     };
-    let outcome = match &cli.metrics_file {
-        Some(file) => {
-            let mut metrics = found.metrics(report.partial_failures(), cli.options.entries);
-            metrics.run("scan_uids", start.elapsed(), matches!(outcome, Ok(DONE)), file);
-            // What went wrong before is the more important.
-            outcome.and_then(|code| metrics.write(file).map(|()| code))
-        }
-        None => outcome,
-    };
+    if let Some(file) = &cli.metrics_file {
+        let mut metrics = found.metrics(report.partial_failures(), cli.options.entries);
+        // What a reader did not want to its end is no success to build on.
+        metrics.run("scan_uids", start.elapsed(), is_done, file);
+        // What went wrong before is the more important.
+        let written = metrics.write(file);
+        outcome = outcome.and_then(|code| written.map(|()| code));
+    }
     report.finish(outcome, cli.summary.as_deref())
 }
 
@@ -133,24 +135,38 @@ fn list(cli: &Cli, report: &mut Report, found: &mut Found) -> Result<()> {
     let walk = Walk::new(below(&cli.options)?);
     let format = if cli.print0 { Format::Nul } else { cli.format };
     let listing = Listing::new(unbuffered_stdout()?, format, cli.options.sort, report);
-    roots::for_each(&cli.dirs, cli.files0_from.as_deref(), |dir: &OsStr| {
-        match walk.look(Path::new(dir)) {
-            Ok(Root::Directory(uid, start)) => {
-                listing.add_root(dir.as_bytes(), uid)?;
-                if descends(&cli.options) {
-                    walk.descend(&start, &|| listing.visitor())?;
-                }
+    let listed = roots::for_each(
+        &cli.dirs,
+        cli.files0_from.as_deref(),
+        || listing.flush(),
+        |dir: &OsStr| list_root(dir, &walk, &listing, descends(&cli.options), &mut found.skipped),
+    );
+    let outcome;
+    (found.counts, outcome) = listing.finish(listed);
+    outcome
+}
+
+fn list_root(
+    dir: &OsStr,
+    walk: &Walk,
+    listing: &Listing<'_>,
+    descends: bool,
+    skipped: &mut u64,
+) -> Result<()> {
+    walk.keep_to_the_rate(|| listing.flush())?;
+    match walk.look(Path::new(dir)) {
+        Ok(Root::Directory(uid, start)) => {
+            listing.add_root(dir.as_bytes(), uid)?;
+            if descends {
+                walk.descend(&start, &|| listing.visitor())?;
             }
-            Ok(Root::NotADirectory) => {
-                found.skipped += 1;
-                let name = one_line(dir.as_bytes());
-                listing.warn(format!("{name} is not a directory, skipping"));
-            }
-            Err(error) => listing.fail(&error),
         }
-        Ok(())
-    })?;
-    found.counts = listing.finish()?;
-    found.tell(report, cli.options.entries);
+        Ok(Root::NotADirectory) => {
+            *skipped += 1;
+            let name = one_line(dir.as_bytes());
+            listing.warn(format!("{name} is not a directory, skipping"));
+        }
+        Err(error) => listing.fail(&error),
+    }
     Ok(())
 }

@@ -13,7 +13,8 @@ use diagnostics::wording::{io_failure, one_line};
 /// Longest name in a list, in bytes.
 const MAX_NAME: u64 = 1024 * 1024;
 
-/// Calls `visit` for each directory, as it comes.
+/// Calls `visit` for each directory, as it comes, and `before_wait` before reading on in the list,
+/// which may take a while.
 ///
 /// # Errors
 /// The list cannot be opened, which is an error of configuration, or not be read to its end; or
@@ -21,29 +22,39 @@ const MAX_NAME: u64 = 1024 * 1024;
 pub fn for_each(
     given: &[OsString],
     list: Option<&Path>,
+    before_wait: impl FnMut() -> Result<()>,
     mut visit: impl FnMut(&OsStr) -> Result<()>,
 ) -> Result<()> {
     let Some(list) = list else { return given.iter().try_for_each(|dir| visit(dir)) };
     if list.as_os_str() == "-" {
-        return for_each_listed(io::stdin().lock(), Path::new("standard input"), visit);
+        let name = Path::new("standard input");
+        return for_each_listed(BufReader::new(io::stdin()), name, before_wait, visit);
     }
     let file = File::open(list).map_err(|error| misconfigured(io_failure("open", list, &error)))?;
-    for_each_listed(BufReader::new(file), list, visit)
+    if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        let list = one_line(list.as_os_str().as_encoded_bytes());
+        return Err(misconfigured(format_args!("`{list}` is a directory, not a list of some")));
+    }
+    for_each_listed(BufReader::new(file), list, before_wait, visit)
 }
 
 fn for_each_listed(
-    mut list: impl BufRead,
+    mut list: BufReader<impl Read>,
     name: &Path,
+    mut before_wait: impl FnMut() -> Result<()>,
     mut visit: impl FnMut(&OsStr) -> Result<()>,
 ) -> Result<()> {
     loop {
         let mut dir = Vec::new();
-        let read = list.by_ref().take(MAX_NAME).read_until(0, &mut dir);
+        if !list.buffer().contains(&0) {
+            before_wait()?;
+        }
+        let read = list.by_ref().take(MAX_NAME + 1).read_until(0, &mut dir);
         read.map_err(|error| io_failure("read", name, &error))?;
         if dir.is_empty() {
             return Ok(());
         }
-        if dir.len() as u64 == MAX_NAME {
+        if dir.len() as u64 > MAX_NAME && dir.last() != Some(&0) {
             let (list, start) =
                 (one_line(name.as_os_str().as_encoded_bytes()), one_line(&dir[..40]));
             let what = "is longer than 1 MiB; names must end in NUL bytes";
@@ -62,10 +73,15 @@ mod tests {
 
     fn listed(list: &[u8]) -> Result<Vec<OsString>> {
         let mut dirs = Vec::new();
-        for_each_listed(list, Path::new("list"), |dir| {
-            dirs.push(dir.to_owned());
-            Ok(())
-        })?;
+        for_each_listed(
+            BufReader::new(list),
+            Path::new("list"),
+            || Ok(()),
+            |dir| {
+                dirs.push(dir.to_owned());
+                Ok(())
+            },
+        )?;
         Ok(dirs)
     }
 

@@ -150,10 +150,13 @@ fn interrupted(dir: &Path, shell: &str, change: impl FnOnce()) -> Outcome {
         .stderr(Stdio::piped())
         .spawn()
         .expect("started");
-    let mut first = [0];
-    child.stdout.as_mut().expect("stdout").read_exact(&mut first).expect("a first byte");
+    // So much that it waits in the middle of the filler.
+    let mut first = vec![0; 16 * 1024];
+    child.stdout.as_mut().expect("stdout").read_exact(&mut first).expect("a beginning");
     change();
-    Outcome::from(child.wait_with_output().expect("the end"))
+    let mut outcome = Outcome::from(child.wait_with_output().expect("the end"));
+    outcome.stdout.insert_str(0, std::str::from_utf8(&first).expect("ASCII"));
+    outcome
 }
 
 /// Directories whose names alone fill pipes and buffers.

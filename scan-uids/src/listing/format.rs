@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use owner_json::{SEPARATOR, push_fragment};
 
+use crate::walk::path::{Push, push_raw};
+
 /// A format of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -15,13 +17,9 @@ pub enum Format {
     Ndjson,
     /// A line of path, tab and UID, with `\\`, `\t`, `\n` and `\r` in paths escaped.
     Tsv,
-    /// As tsv, with nothing escaped and NUL at the end.
-    #[value(skip)]
+    /// As tsv, with nothing escaped and a NUL byte at the end of each.
     Nul,
 }
-
-/// Appends a path, or a part of one that was cut next to a slash.
-pub type Push = fn(&mut Vec<u8>, &[u8]);
 
 /// What stands around a path and its UID.
 #[derive(Clone, Copy)]
@@ -81,11 +79,6 @@ impl Spelling {
             out.extend_from_slice(&self.ending(uid));
         }
     }
-}
-
-/// Appends the bytes as they are.
-pub fn push_raw(out: &mut Vec<u8>, path: &[u8]) {
-    out.extend_from_slice(path);
 }
 
 fn push_escaped(out: &mut Vec<u8>, path: &[u8]) {

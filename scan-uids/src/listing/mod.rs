@@ -1,12 +1,12 @@
 //! The walk's findings as output, with a buffer for each thread.
 
 pub mod format;
-mod path;
 mod progress;
 mod sort;
 
 use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
@@ -15,8 +15,8 @@ use owner_json::{ObjectWriter, write_error};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::walk::Visitor;
+use crate::walk::path::{PathStack, push_raw};
 use format::{Format, Spelling};
-use path::PathStack;
 use progress::Progress;
 use sort::{Sorter, push_record};
 
@@ -132,7 +132,7 @@ impl<'r> Listing<'r> {
             _ => Out::Records(out),
         };
         let out = match sort {
-            true => Out::Sorted(Sorter::new(std::env::temp_dir()), Box::new(out)),
+            true => Out::Sorted(Sorter::new(temporary_directory()), Box::new(out)),
             false => out,
         };
         let progress = Progress::new(report.shows_warnings());
@@ -147,6 +147,7 @@ impl<'r> Listing<'r> {
     /// Unwritable output.
     pub fn add_root(&self, name: &[u8], uid: u32) -> Result<()> {
         let mut inner = self.lock();
+        let is_first = inner.counts == Counts::default();
         let (buffer, count, since) = &mut inner.roots;
         let now = now_ms();
         if buffer.is_empty() {
@@ -158,10 +159,19 @@ impl<'r> Listing<'r> {
             self.spelling.push(buffer, name, uid);
         }
         *count += 1;
-        if buffer.len() >= CHUNK || now - *since >= MAX_AGE_MS {
+        if is_first || buffer.len() >= CHUNK || now - *since >= MAX_AGE_MS {
             return inner.write_roots();
         }
         Ok(())
+    }
+
+    /// Writes the directories that were asked for and found so far, before something that may take
+    /// a while.
+    ///
+    /// # Errors
+    /// Unwritable output.
+    pub fn flush(&self) -> Result<()> {
+        self.lock().write_roots()
     }
 
     /// Notes something that was skipped.
@@ -180,14 +190,14 @@ impl<'r> Listing<'r> {
 
     /// A visitor for one thread.
     pub fn visitor(&self) -> ThreadListing<'_, 'r> {
-        let path = if self.is_sorted { format::push_raw } else { self.spelling.path };
+        let path = if self.is_sorted { push_raw } else { self.spelling.path };
         ThreadListing {
             listing: self,
             buffer: Vec::new(),
             counts: Counts::default(),
             since: 0,
             prefix: PathStack::new(path),
-            raw_prefix: self.needs_raw_paths().then(|| PathStack::new(format::push_raw)),
+            raw_prefix: self.needs_raw_paths().then(|| PathStack::new(push_raw)),
             last_uid: (0, self.spelling.ending(0)),
         }
     }
@@ -196,15 +206,13 @@ impl<'r> Listing<'r> {
         self.spelling.adds_base64 && !self.is_sorted
     }
 
-    /// Completes the output; what was found.
-    ///
-    /// # Errors
-    /// Unwritable output.
-    pub fn finish(self) -> Result<Counts> {
+    /// Completes the output if all went well; what was found in any case.
+    pub fn finish(self, outcome: Result<()>) -> (Counts, Result<()>) {
         let mut inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
-        inner.write_roots()?;
-        inner.out.finish(&self.spelling)?;
-        Ok(inner.counts)
+        let outcome = outcome
+            .and_then(|()| inner.write_roots())
+            .and_then(|()| inner.out.finish(&self.spelling));
+        (inner.counts, outcome)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<'r>> {
@@ -279,6 +287,13 @@ impl Visitor for ThreadListing<'_, '_> {
         self.counts.vanished += 1;
     }
 
+    fn breathe(&mut self) -> Result<()> {
+        if self.buffer.is_empty() || now_ms() - self.since < MAX_AGE_MS {
+            return Ok(());
+        }
+        self.pause()
+    }
+
     fn pause(&mut self) -> Result<()> {
         let counts = std::mem::take(&mut self.counts);
         if counts == Counts::default() {
@@ -294,4 +309,10 @@ impl Visitor for ThreadListing<'_, '_> {
 fn now_ms() -> i64 {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::MonotonicCoarse);
     tv_sec * 1000 + tv_nsec / 1_000_000
+}
+
+/// `TMPDIR`, or `/tmp` if that is not set, or empty.
+fn temporary_directory() -> PathBuf {
+    let given = std::env::var_os("TMPDIR").filter(|directory| !directory.is_empty());
+    given.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
 }

@@ -13,25 +13,38 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    /// Globs without `/` are matched against the last part of a path, the others against all
-    /// of it; `*` and `?` do not match `/`, `**` does.
+    /// Globs without `/` (but at their ends) are matched against the last part of a path, the others
+    /// against all of it; `*` and `?` do not match `/`, `**` does.
     ///
     /// # Errors
     /// A glob cannot be parsed.
     pub fn new(globs: &[String]) -> Result<Self, globset::Error> {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for glob in globs {
+            // What a shell completes ends in a slash.
+            let glob = glob.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(glob);
             let set = if glob.contains('/') { &mut paths } else { &mut names };
             set.add(GlobBuilder::new(glob).literal_separator(true).build()?);
         }
         Ok(Self { names: names.build()?, paths: paths.build()? })
     }
 
-    /// Whether `name` is left out; `path` gives the whole path, and is only called when some
-    /// glob needs it.
-    pub fn matches(&self, name: &[u8], path: impl FnOnce() -> Vec<u8>) -> bool {
-        (!self.names.is_empty() && self.names.is_match(OsStr::from_bytes(name)))
-            || (!self.paths.is_empty() && self.paths.is_match(OsStr::from_bytes(&path())))
+    /// Whether some glob is matched against whole paths.
+    pub fn needs_paths(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
+    /// Whether `name` is left out; `push_path` appends the whole path, and is only called when
+    /// some glob [needs it](Self::needs_paths).
+    pub fn matches(&self, name: &[u8], push_path: impl FnOnce(&mut Vec<u8>)) -> bool {
+        if !self.names.is_empty() && self.names.is_match(OsStr::from_bytes(name)) {
+            return true;
+        }
+        let mut path = Vec::new();
+        if self.needs_paths() {
+            push_path(&mut path);
+        }
+        self.needs_paths() && self.paths.is_match(OsStr::from_bytes(&path))
     }
 }
 
@@ -42,7 +55,7 @@ mod tests {
     fn excludes(glob: &str, path: &[u8]) -> bool {
         let exclude = Exclude::new(&[glob.to_owned()]).unwrap();
         let name = path.rsplit(|&b| b == b'/').next().unwrap();
-        exclude.matches(name, || path.to_vec())
+        exclude.matches(name, |out| out.extend_from_slice(path))
     }
 
     #[test]
@@ -50,6 +63,7 @@ mod tests {
         assert!(excludes("*.tmp", b"/srv/a.tmp"));
         assert!(excludes(".snapshot", b"/srv/x/.snapshot"));
         assert!(!excludes("srv", b"/srv/x"));
+        assert!(excludes("cache/", b"/srv/cache") && excludes("/srv/cache/", b"/srv/cache"));
         assert!(excludes("x?y", b"/srv/x\xffy"), "a byte that is not UTF-8 is one character");
     }
 

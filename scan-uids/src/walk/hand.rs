@@ -23,6 +23,7 @@ use rustix::fs::{AtFlags, RawDir, Statx, StatxFlags, statx};
 
 use super::access::Access;
 use super::dir::{Counted, Dir, FileId, InUse, Open};
+use super::path::{PathStack, push_raw};
 use super::pool::Pool;
 use super::rate::Rate;
 use super::volume::Volume;
@@ -30,7 +31,7 @@ use super::{Below, LinkCounts, Visitor};
 
 /// Bytes of directory entries read at a time: enough to make the system call cheap, little
 /// enough to keep what is pending small.
-const PIECE: usize = 64 * 1024;
+pub const PIECE: usize = 64 * 1024;
 /// A directory that fills this much of a piece probably goes on.
 const FULL: usize = PIECE / 2;
 
@@ -38,7 +39,7 @@ const FULL: usize = PIECE / 2;
 pub const DIRECTORY_FIELDS: StatxFlags = StatxFlags::TYPE
     .union(StatxFlags::UID)
     .union(StatxFlags::NLINK)
-    .union(StatxFlags::MTIME)
+    .union(StatxFlags::CTIME)
     .union(StatxFlags::INO)
     .union(StatxFlags::SIZE);
 const ENTRY_FIELDS: StatxFlags = StatxFlags::TYPE.union(StatxFlags::UID);
@@ -75,12 +76,17 @@ pub struct Shared<'a> {
     pub serials: AtomicU64,
     /// How many descriptors a thread may leave open behind it.
     pub descriptors_a_thread: usize,
+    /// When the walk started, by the clock of file systems (seconds and nanoseconds since 1970).
+    pub started: (i64, u32),
 }
 
 impl Shared<'_> {
-    /// The link count of a directory, where it tells how many subdirectories there are.
+    /// The link count of a directory, where it tells how many subdirectories there are. Not of one
+    /// that was changed since the walk started: within a tick of the clock, another change would
+    /// not show.
     pub fn believed(&self, volume: Volume, counted: Counted) -> Option<Counted> {
-        Some(counted).filter(|counted| self.believes_links(volume) && counted.links >= 2)
+        let is_old = counted.changed < self.started;
+        Some(counted).filter(|counted| self.believes_links(volume) && counted.links >= 2 && is_old)
     }
 
     fn believes_links(&self, volume: Volume) -> bool {
@@ -110,6 +116,8 @@ pub struct Hand<'a, V> {
     /// The serial numbers of the directories from the root to where the visitor is.
     current: Vec<u64>,
     buffer: Vec<MaybeUninit<u8>>,
+    /// The path of where the visitor is, if some glob is matched against paths.
+    path: Option<PathStack>,
     /// Subdirectories of the piece at hand that are to be entered.
     children: Vec<(Box<CStr>, Seen)>,
     /// The directory that was read last: others are found again from there.
@@ -129,6 +137,7 @@ impl<'a, V: Visitor> Hand<'a, V> {
             visitor,
             current: Vec::new(),
             buffer: vec![MaybeUninit::uninit(); PIECE],
+            path: shared.below.exclude.needs_paths().then(|| PathStack::new(push_raw)),
             children: Vec::new(),
             last: None,
             left_open: VecDeque::new(),
@@ -136,28 +145,41 @@ impl<'a, V: Visitor> Hand<'a, V> {
         }
     }
 
-    /// Works until the walk is done. `after_each` is called after each task.
+    /// Works until the walk is done.
     ///
     /// # Errors
     /// The visitor's, which end the walk for all threads.
-    pub fn work(&mut self, mut after_each: impl FnMut()) -> Result<()> {
+    pub fn work(&mut self) -> Result<()> {
         let outcome = loop {
-            let mut paused = Ok(());
             let visitor = &mut self.visitor;
-            let task = self.shared.pool.next(&self.own, || paused = visitor.pause());
-            if paused.is_err() {
-                break paused;
+            match self.shared.pool.next(&self.own, || visitor.pause()) {
+                Ok(None) => break self.visitor.pause(),
+                Err(error) => break Err(error),
+                Ok(Some(task)) => {
+                    if let Err(error) = self.run(task) {
+                        break Err(error);
+                    }
+                }
             }
-            let Some(task) = task else { break self.visitor.pause() };
-            if let Err(error) = self.run(task) {
-                break Err(error);
-            }
-            after_each();
         };
         if outcome.is_err() {
             self.shared.pool.stop();
         }
         outcome
+    }
+
+    /// Works until there is something to do for others (true), or the walk is done (false).
+    ///
+    /// # Errors
+    /// The visitor's.
+    pub fn work_alone(&mut self) -> Result<bool> {
+        while let Some(task) = self.own.pop() {
+            self.run(task)?;
+            if self.shared.pool.has_several() {
+                return Ok(true);
+            }
+        }
+        self.visitor.pause().map(|()| false)
     }
 
     fn run(&mut self, task: Task) -> Result<()> {
@@ -170,6 +192,8 @@ impl<'a, V: Visitor> Hand<'a, V> {
     }
 
     fn enter(&mut self, parent: InUse, name: Box<CStr>, seen: &Seen) -> Result<()> {
+        // Opening and reading may take long.
+        self.visitor.breathe()?;
         let Some(fd) = self.open(&parent, &name) else { return Ok(()) };
         let (mut id, mut counted, mut crosses_mount) = (seen.id, seen.counted, seen.crosses_mount);
         if seen.may_automount
@@ -253,14 +277,9 @@ impl<'a, V: Visitor> Hand<'a, V> {
                     self.look(dir, fd, &entry)?;
                 }
             }
-            if raw.is_buffer_empty() {
-                let is_full = bytes >= FULL;
-                if dir.has_no_more_subdirectories(fd, is_full) {
-                    return Ok(false);
-                }
-                if is_huge || is_full {
-                    return Ok(!is_huge);
-                }
+            if raw.is_buffer_empty() && (is_huge || bytes >= FULL) {
+                let is_complete = dir.has_no_more_subdirectories(fd);
+                return Ok(!is_huge && !is_complete);
             }
         }
     }

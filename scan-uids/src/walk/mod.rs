@@ -3,12 +3,13 @@
 //!
 //! `root` is where it starts, `hand` what one thread does, `pool` shares the work, `dir` keeps
 //! descriptors within bounds, `access` and `rate` are how file systems are touched, `volume` knows
-//! them.
+//! them, `path` spells paths.
 
 mod access;
 mod dir;
 pub mod exclude;
 mod hand;
+pub mod path;
 mod pool;
 mod rate;
 pub mod root;
@@ -19,13 +20,15 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder};
-use std::time::Instant;
+use std::time::Duration;
 
 use anyhow::Result;
 use crossbeam_deque::Worker;
 use diagnostics::wording::io_failure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use access::Access;
 use dir::{Counted, Dir, InUse};
@@ -36,11 +39,14 @@ use rate::Rate;
 use root::{Root, Start};
 use volume::Volume;
 
-/// Descriptors left for everything but the walk.
-const OTHER_DESCRIPTORS: u64 = 8;
+/// Descriptors left for everything but the walk, beside those that are open at its start.
+const OTHER_DESCRIPTORS: usize = 4;
 /// Descriptors that a thread needs at least: its directory, that one's parent, the one before,
 /// and one to move.
 const DESCRIPTORS_A_THREAD: usize = 4;
+
+/// How long to watch before another thread is called, first and at most.
+const NAP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(40));
 
 /// What lies below the directories that are asked for, and how to get there.
 #[derive(Default)]
@@ -96,6 +102,12 @@ pub trait Visitor: Send {
     /// Something was there and is no more.
     fn vanished(&mut self);
 
+    /// What comes next may take a while, or not.
+    ///
+    /// # Errors
+    /// Whatever ends the walk.
+    fn breathe(&mut self) -> Result<()>;
+
     /// There is nothing to do for a while.
     ///
     /// # Errors
@@ -109,6 +121,7 @@ pub struct Walk {
     access: Access,
     rate: Option<Rate>,
     descriptors: usize,
+    started: (i64, u32),
 }
 
 impl Walk {
@@ -116,7 +129,18 @@ impl Walk {
     pub fn new(below: Below) -> Self {
         let access = Access::new(below.dont_sync);
         let rate = below.max_rate.map(Rate::new);
-        Self { below, access, rate, descriptors: descriptor_budget() }
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        let started = (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0));
+        Self { below, access, rate, descriptors: descriptor_budget(), started }
+    }
+
+    /// Waits until a path may be looked at.
+    pub fn keep_to_the_rate(&self, before_sleep: impl FnOnce() -> Result<()>) -> Result<()> {
+        if let Some(wait) = self.rate.as_ref().and_then(Rate::take) {
+            before_sleep()?;
+            thread::sleep(wait);
+        }
+        Ok(())
     }
 
     /// Looks at a path that is asked for, following symbolic links.
@@ -124,9 +148,6 @@ impl Walk {
     /// # Errors
     /// It exists but cannot be looked at: ``failed to stat `PATH`: ...``.
     pub fn look(&self, path: &Path) -> Result<Root> {
-        if let Some(wait) = self.rate.as_ref().and_then(Rate::take) {
-            thread::sleep(wait);
-        }
         Root::look(&self.access, path)
     }
 
@@ -162,46 +183,78 @@ impl Walk {
             rate: self.rate.as_ref(),
             serials: AtomicU64::new(1),
             descriptors_a_thread: (self.descriptors / threads).max(DESCRIPTORS_A_THREAD),
+            started: self.started,
         };
         let name = start.path.clone().into_boxed_c_str();
         let counted = shared.believed(volume, Counted::of(&status));
         let root = Dir::new(None, name, hand::file_id(&status), volume, 0, counted, fd);
-        run(&shared, stacks, InUse::new(root), visitor)
+        let is_huge = status.stx_size > hand::PIECE as u64;
+        run(&shared, stacks, InUse::new(root), is_huge, visitor)
     }
 }
 
-/// Starts alone, and calls the other threads one by one as there is enough to do.
+/// Walks alone as long as there is nothing to do for others.
 fn run<V: Visitor>(
     shared: &Shared<'_>,
     stacks: Vec<Worker<Task>>,
     root: InUse,
+    is_huge: bool,
     visitor: &(dyn Fn() -> V + Sync),
 ) -> Result<()> {
+    let mut stacks = stacks.into_iter();
+    let Some(own) = stacks.next() else { return Ok(()) };
+    shared.pool.push(&own, Task::Read(root));
+    let mut first = Hand::new(shared, own, visitor());
+    let has_work_for_others = is_huge || first.work_alone()?;
+    match has_work_for_others {
+        true if stacks.len() > 0 => supervise(shared, first, stacks, visitor),
+        true => first.work(),
+        false => Ok(()),
+    }
+}
+
+/// Lets another thread go on with the work and watches it: however long a file system makes one
+/// wait, more are called as long as something waits to be done.
+fn supervise<V: Visitor>(
+    shared: &Shared<'_>,
+    first: Hand<'_, V>,
+    mut stacks: std::vec::IntoIter<Worker<Task>>,
+    visitor: &(dyn Fn() -> V + Sync),
+) -> Result<()> {
+    let first = Mutex::new(Some(first));
+    let take_first = || first.lock().unwrap_or_else(PoisonError::into_inner).take();
     thread::scope(|scope| {
-        let mut stacks = stacks.into_iter();
-        let Some(own) = stacks.next() else { return Ok(()) };
-        shared.pool.push(&own, Task::Read(root));
-        let (mut helpers, mut last_call) = (Vec::new(), Instant::now());
-        let call_for_help = || {
-            if stacks.len() == 0 || !shared.pool.needs_help(helpers.len(), last_call.elapsed()) {
-                return;
-            }
-            let hand = |own| Hand::new(shared, own, visitor());
-            let spawn = |own| Builder::new().spawn_scoped(scope, move || hand(own).work(|| {}));
-            match stacks.next().map(spawn) {
-                Some(Ok(helper)) => helpers.push(helper),
-                // Where no more threads may be made, those that there are do the work.
-                _ => stacks = Vec::new().into_iter(),
-            }
-            last_call = Instant::now();
-        };
-        let mut outcome = Hand::new(shared, own, visitor()).work(call_for_help);
-        for helper in helpers {
-            // A panic of a helper is a panic of the walk.
-            let ended = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            outcome = outcome.and(ended);
+        let begin = || take_first().map_or(Ok(()), |mut first| first.work());
+        let mut threads = Vec::new();
+        match Builder::new().spawn_scoped(scope, begin) {
+            Ok(thread) => threads.push(thread),
+            // Where no more threads may be made, those that there are do the work.
+            Err(_) => return begin(),
         }
-        outcome
+        let mut nap = NAP.0;
+        let mut has_waited = false;
+        while stacks.len() > 0 {
+            if shared.pool.needs_help(threads.len(), has_waited)
+                && let Some(own) = stacks.next()
+            {
+                let work = || Hand::new(shared, own, visitor()).work();
+                match Builder::new().spawn_scoped(scope, work) {
+                    Ok(thread) => threads.push(thread),
+                    Err(_) => break,
+                }
+                (nap, has_waited) = (NAP.0, false);
+                continue;
+            }
+            if shared.pool.wait_for_end(nap) {
+                break;
+            }
+            (nap, has_waited) = (NAP.1.min(nap * 2), true);
+        }
+        threads.into_iter().fold(Ok(()), |outcome, thread| {
+            // A panic of a thread is a panic of the walk.
+            let ended = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            outcome.and(ended)
+        })
     })
 }
 
@@ -216,5 +269,7 @@ fn descriptor_budget() -> usize {
     }
     // Beyond a few thousand, more open directories make nothing faster.
     let current = current.unwrap_or(4096).min(4096);
-    usize::try_from(current.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(0)
+    // Whoever started us may have left some open.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(4, |open| open.count());
+    usize::try_from(current).unwrap_or(0).saturating_sub(open + OTHER_DESCRIPTORS)
 }

@@ -11,9 +11,8 @@ use crossbeam_deque::{Steal, Stealer, Worker};
 /// lost between its last look and its sleep.
 const NAP: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 
-/// So many tasks for each thread, or so much time, call for another thread.
+/// So many tasks for each thread call for another thread.
 const MANY: usize = 32;
-const A_WHILE: Duration = Duration::from_millis(5);
 
 /// What the threads of one walk share.
 pub struct Pool<T> {
@@ -24,6 +23,7 @@ pub struct Pool<T> {
     stopped: AtomicBool,
     sleep: Mutex<()>,
     wake: Condvar,
+    ended: Condvar,
 }
 
 impl<T> Pool<T> {
@@ -36,6 +36,7 @@ impl<T> Pool<T> {
             stopped: AtomicBool::new(false),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
+            ended: Condvar::new(),
         }
     }
 
@@ -50,19 +51,26 @@ impl<T> Pool<T> {
 
     /// The next task for a thread, its own newest or another's oldest; `None` when the walk has
     /// ended. `rest` is called before the thread sleeps.
-    pub fn next(&self, own: &Worker<T>, mut rest: impl FnMut()) -> Option<T> {
+    ///
+    /// # Errors
+    /// Those of `rest`.
+    pub fn next<E>(
+        &self,
+        own: &Worker<T>,
+        mut rest: impl FnMut() -> Result<(), E>,
+    ) -> Result<Option<T>, E> {
         let mut nap = NAP.0;
         loop {
             if self.is_stopped() {
-                return None;
+                return Ok(None);
             }
             if let Some(task) = own.pop().or_else(|| self.steal()) {
-                return Some(task);
+                return Ok(Some(task));
             }
-            if self.pending.load(Ordering::Acquire) == 0 {
-                return None;
+            if self.is_over() {
+                return Ok(None);
             }
-            rest();
+            rest()?;
             self.idle.fetch_add(1, Ordering::Relaxed);
             let guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
             drop(self.wake.wait_timeout(guard, nap));
@@ -74,23 +82,46 @@ impl<T> Pool<T> {
     /// Says that a task, with all that it pushed, was dealt with.
     pub fn done(&self) {
         if self.pending.fetch_sub(1, Ordering::Release) == 1 {
-            self.wake.notify_all();
+            self.wake_all();
         }
     }
 
-    /// Whether a thread that has just finished a task wants one more beside its `helpers`, the
-    /// last of which came so long ago: nobody is idle, and either many tasks wait or some have
-    /// waited for a while. Small walks are over before another thread has started.
-    pub fn needs_help(&self, helpers: usize, since: Duration) -> bool {
-        let waiting = self.pending.load(Ordering::Relaxed).saturating_sub(helpers);
+    /// Whether more than one task waits or is worked on.
+    pub fn has_several(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) > 1
+    }
+
+    /// Waits until the walk has ended, but no longer than `limit`; whether it has.
+    pub fn wait_for_end(&self, limit: Duration) -> bool {
+        let guard = self.sleep.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = |(): &mut ()| !self.is_over() && !self.is_stopped();
+        drop(self.ended.wait_timeout_while(guard, limit, goes_on));
+        self.is_over() || self.is_stopped()
+    }
+
+    /// Whether one more thread would help `working` others: nobody is idle, and either many
+    /// tasks wait for each, or some do and have done so for a while.
+    pub fn needs_help(&self, working: usize, for_a_while: bool) -> bool {
+        let waiting = self.pending.load(Ordering::Relaxed).saturating_sub(working);
         self.idle.load(Ordering::Relaxed) == 0
-            && (waiting >= MANY * (helpers + 1) || waiting > 0 && since >= A_WHILE)
+            && (waiting >= MANY * working || for_a_while && waiting > 0)
     }
 
     /// Ends the walk before its time.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        self.wake_all();
+    }
+
+    fn is_over(&self) -> bool {
+        self.pending.load(Ordering::Acquire) == 0
+    }
+
+    fn wake_all(&self) {
+        // Whoever is about to sleep has either seen what happened, or hears of it.
+        drop(self.sleep.lock().unwrap_or_else(PoisonError::into_inner));
         self.wake.notify_all();
+        self.ended.notify_all();
     }
 
     /// Whether [`stop`](Self::stop) was called.

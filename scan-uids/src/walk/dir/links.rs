@@ -12,13 +12,15 @@ use super::Dir;
 pub struct Counted {
     /// Two more than there are subdirectories.
     pub links: u32,
-    changed: (i64, u32),
+    /// In seconds and nanoseconds since 1970.
+    pub changed: (i64, u32),
 }
 
 impl Counted {
     /// What was looked at, with its link count and time of change.
     pub fn of(status: &Statx) -> Self {
-        let time = &status.stx_mtime;
+        // Not the time of modification, which programs set back.
+        let time = &status.stx_ctime;
         Self { links: status.stx_nlink, changed: (time.tv_sec, time.tv_nsec) }
     }
 }
@@ -31,28 +33,26 @@ impl Dir {
         }
     }
 
-    /// Whether no further subdirectory can follow what was read so far; `is_full` if that fills
-    /// much of the buffer.
+    /// Whether no further subdirectory can follow what was read so far.
     ///
     /// Subdirectories that were made since the links were counted use up the count of older ones,
-    /// which may be still to come. So either the kernel had no more to give, or nothing may have
-    /// changed in the directory since. File systems that count links fill the buffer if they can.
-    pub fn has_no_more_subdirectories(&self, fd: BorrowedFd<'_>, is_full: bool) -> bool {
+    /// which may be still to come: so nothing may have changed in the directory since. That the
+    /// kernel has not filled the buffer means nothing: a signal is enough for that.
+    pub fn has_no_more_subdirectories(&self, fd: BorrowedFd<'_>) -> bool {
         if self.left.load(Ordering::Relaxed) != 0 {
             return false;
         }
-        let may_go_on = is_full || !self.volume.counts_links;
-        let is_complete = !may_go_on || self.is_unchanged(fd);
-        if is_complete {
+        let is_unchanged = self.is_unchanged(fd);
+        if is_unchanged {
             self.is_complete.store(true, Ordering::Relaxed);
         } else {
             self.left.store(i64::MAX, Ordering::Relaxed);
         }
-        is_complete
+        is_unchanged
     }
 
     fn is_unchanged(&self, fd: BorrowedFd<'_>) -> bool {
-        let fields = StatxFlags::NLINK | StatxFlags::MTIME;
+        let fields = StatxFlags::NLINK | StatxFlags::CTIME;
         statx(fd, c"", AtFlags::EMPTY_PATH, fields)
             .is_ok_and(|status| Some(Counted::of(&status)) == self.counted)
     }

@@ -53,7 +53,7 @@ impl<V: Visitor> Hand<'_, V> {
             };
         }
         dir.count_down();
-        if self.is_excluded(dir, name) {
+        if self.is_excluded(name) {
             return Ok(());
         }
         self.visitor.entry(name.to_bytes(), status.stx_uid, true)?;
@@ -84,10 +84,12 @@ impl<V: Visitor> Hand<'_, V> {
             .failure(anyhow!("failed to enter `{path}`: a directory above it is mounted there"));
     }
 
-    fn is_excluded(&self, dir: &Dir, name: &CStr) -> bool {
+    fn is_excluded(&self, name: &CStr) -> bool {
         let below = self.shared.below;
         (!below.snapshots && is_snapshots(name))
-            || below.exclude.matches(name.to_bytes(), || dir.path_of(name))
+            || below.exclude.matches(name.to_bytes(), |path| {
+                self.path.iter().for_each(|stack| stack.push_child(path, name.to_bytes()));
+            })
     }
 
     /// What to remember of a directory that is to be entered; nothing if it is not.

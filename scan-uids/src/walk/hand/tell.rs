@@ -28,6 +28,9 @@ impl<V: Visitor> Hand<'_, V> {
             self.current.truncate(dir.depth);
             self.current.push(dir.serial);
             self.visitor.directory(dir.depth, dir.name.to_bytes());
+            if let Some(path) = &mut self.path {
+                path.set(dir.depth, dir.name.to_bytes());
+            }
         }
     }
 
@@ -55,5 +58,5 @@ impl<V: Visitor> Hand<'_, V> {
 
 /// What errors say of an entry that was replaced or removed since its directory was read.
 fn is_gone(error: Errno) -> bool {
-    matches!(error, Errno::NOENT | Errno::NOTDIR | Errno::STALE)
+    matches!(error, Errno::NOENT | Errno::NOTDIR)
 }

@@ -1,7 +1,13 @@
 //! The path of the directory at hand, kept so that moving to the next one costs only the part
 //! that differs.
 
-use super::format::Push;
+/// Appends a name, or a path that ends next to a slash, in some spelling.
+pub type Push = fn(&mut Vec<u8>, &[u8]);
+
+/// Appends the bytes as they are.
+pub fn push_raw(out: &mut Vec<u8>, path: &[u8]) {
+    out.extend_from_slice(path);
+}
 
 /// A path that grows and shrinks a name at a time, in whatever spelling `append` gives names.
 #[derive(Debug)]
@@ -43,7 +49,7 @@ mod tests {
 
     #[test]
     fn paths_follow_the_walk() {
-        let mut path = PathStack::new(|out, name| out.extend_from_slice(name));
+        let mut path = PathStack::new(push_raw);
         let child = |path: &PathStack, name: &[u8]| {
             let mut out = Vec::new();
             path.push_child(&mut out, name);
