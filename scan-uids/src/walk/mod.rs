@@ -250,11 +250,13 @@ fn supervise<V: Visitor>(
             }
             (nap, has_waited) = (NAP.1.min(nap * 2), true);
         }
-        threads.into_iter().fold(Ok(()), |outcome, thread| {
+        let mut outcome = Ok(());
+        for thread in threads {
             // A panic of a thread is a panic of the walk.
             let ended = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            outcome.and(ended)
-        })
+            outcome = outcome.and(ended);
+        }
+        outcome
     })
 }
 
