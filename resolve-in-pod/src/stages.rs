@@ -50,7 +50,7 @@ pub fn run(invocation: &Invocation, output: Option<File>) -> Result<Vec<Ended>> 
     let mut scan = Stage::prepare("scan-uids", &invocation.scan)?;
     scan.command.stdout(Stdio::piped());
     // Only the lookup needs the password, and it reads one format alone.
-    for variable in ["LDAP_BIND_PASS", "SCAN_UIDS_FORMAT", "SCAN_UIDS_PRINT0"] {
+    for variable in ["LDAP_BIND_PASS", "SCAN_UIDS_FORMAT"] {
         scan.command.env_remove(variable);
     }
     let mut scan = scan.start()?;

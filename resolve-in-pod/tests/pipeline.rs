@@ -139,8 +139,7 @@ fn settings_of_the_scan_alone_do_not_disturb_the_pipeline() {
     let pod = Pod::new();
     let mut command = command("resolve-in-pod");
     command.current_dir(pod.dir.path()).args(["--ldif", USERS_LDIF, "--recursive", "--sort", "."]);
-    command.envs([("SCAN_UIDS_FORMAT", "tsv"), ("SCAN_UIDS_PRINT0", "true")]);
-    command.env("SCAN_UIDS_METRICS_FILE", "scan.prom");
+    command.envs([("SCAN_UIDS_FORMAT", "tsv"), ("SCAN_UIDS_METRICS_FILE", "scan.prom")]);
     let outcome = run(&mut command, b"");
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
     let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
