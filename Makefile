@@ -10,7 +10,7 @@ PDU_VERSION := 0.24.0
 # Programs that are built for the project alone.
 TOOLS := target/tools
 
-.PHONY: help build demo test lint unit bench-scan install deny clean
+.PHONY: help build demo test lint unit test-storage bench-scan install deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,6 +35,12 @@ lint: ## Formatting, compiler and script warnings
 unit: ## Unit, binary and server tests (needs what `make test` sets up)
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace
+
+test-storage: ## Test scan-uids on file systems of all kinds, as root (some minutes, 2 GB of memory)
+	e2e/setup.sh storage
+	$(CARGO) build --locked --release -p scan-uids
+	$(CARGO) test --locked --release -p scan-uids --test storage -- \
+	  --ignored --test-threads=1 --show-output
 
 bench-scan: ## Compare scan-uids with other walkers (BENCH_RUNS=5, BENCH_COLD=1, BENCH_DIR=...)
 	@e2e/setup.sh bench >&2

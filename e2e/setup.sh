@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes sure that the programs which the tests run are installed, or with the argument `bench`
-# those of the benchmarks: as root from Debian packages, otherwise by saying what is missing.
+# those of the benchmarks, with `storage` those of `make test-storage`: as root from Debian
+# packages, otherwise by saying what is missing.
 set -eu
 
 # Debian keeps servers where users do not look.
@@ -10,9 +11,13 @@ PATH=$PATH:/usr/sbin:/sbin
 needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
 unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck'
 
-if [ "${1-}" = bench ]; then
-    needed='find:findutils bfs:bfs fdfind:fd-find strace:strace'
-fi
+case ${1-} in
+bench) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
+storage)
+    needed='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3
+python3:python3 find:findutils mount:mount'
+    ;;
+esac
 
 missing=
 for pair in $needed; do

@@ -1,0 +1,189 @@
+//! A tree that others rename, remove and replace by links to the outside while it is scanned.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use crate::compare::{MODES, THREADS};
+use crate::place::Place;
+use crate::scan::{excerpt, limited, output, pairs};
+use crate::trees::{Random, add_chain, grow};
+
+const ROUNDS: usize = 200;
+const DISTURBERS: u64 = 3;
+/// How the names of all that lies outside begin, and nothing in the tree.
+const SECRET: &str = "secret";
+
+#[test]
+#[ignore = "heavy: run by make test-storage"]
+fn a_tree_that_is_torn_apart_is_never_left_and_always_gives_valid_json() {
+    let place = Place::new();
+    let (tree, outside) = (place.path().join("tree"), place.path().join(SECRET));
+    grow(&tree, 400, 1);
+    add_chain(&tree, 60, "ac", "012");
+    for number in 0..50 {
+        fs::create_dir_all(outside.join(format!("{SECRET}{number}/{SECRET}"))).unwrap();
+        File::create(outside.join(format!("{SECRET}-file{number}"))).unwrap();
+    }
+    let done = AtomicBool::new(false);
+    let (mut listed, mut partial) = (0, 0);
+    std::thread::scope(|scope| {
+        for seed in 0..DISTURBERS {
+            let mut disturber = Disturber::new(&tree, &outside, seed);
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    disturber.disturb();
+                }
+            });
+        }
+        let _stop = StopAtTheEnd(&done);
+        for round in 0..ROUNDS {
+            let (count, is_partial) = assert_sane_scan(place.path(), round);
+            listed += count;
+            partial += usize::from(is_partial);
+        }
+    });
+    println!("{listed} entries in {ROUNDS} scans, {partial} of them in part");
+    assert!(listed > 50 * ROUNDS, "there was little left to scan: {listed}");
+}
+
+/// Without it, a failed scan would leave the disturbers at work for ever.
+struct StopAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Scans once; how much was listed, and whether some of it was reported as missing.
+fn assert_sane_scan(place: &Path, round: usize) -> (usize, bool) {
+    let (mode, _) = MODES[round % MODES.len()];
+    let threads = THREADS[round / 2 % THREADS.len()];
+    // Few descriptors, so that directories must be found again, and time for them to be moved.
+    let (setup, rate) = [("exec", "1000000"), ("ulimit -n 16; exec", "4000")][round / 8 % 2];
+    let mut scan = limited(setup);
+    scan.current_dir(place).args([mode, "--threads", threads, "--max-rate", rate, "tree"]);
+    let outcome = output(&mut scan);
+    let what = format!("{setup} {mode} {threads}: {}", excerpt(&outcome.stderr));
+    let is_partial = match outcome.code {
+        Some(0) => false,
+        Some(1) => true,
+        code => panic!("{code:?}: {what}"),
+    };
+    assert_eq!(is_partial, !outcome.stderr.is_empty(), "{what}");
+    assert!(outcome.stderr.lines().all(|line| line.starts_with("scan-uids: failed to ")), "{what}");
+    let pairs = pairs(&outcome.stdout);
+    for (key, _) in &pairs {
+        let key = String::from_utf8_lossy(key);
+        assert!(key == "tree" || key.starts_with("tree/"), "{what}: {}", excerpt(&key));
+        let is_outside = key.contains(SECRET) || key.contains("/tree");
+        assert!(!is_outside, "{what}: went out of the tree: {}", excerpt(&key));
+    }
+    (pairs.len(), is_partial)
+}
+
+/// Changes the tree at random places, at any depth.
+struct Disturber {
+    tree: PathBuf,
+    outside: PathBuf,
+    /// Next to the tree, and of this disturber alone.
+    aside: PathBuf,
+    random: Random,
+    made: usize,
+}
+
+impl Disturber {
+    fn new(tree: &Path, outside: &Path, seed: u64) -> Self {
+        let aside = tree.with_file_name(format!("{SECRET}-aside{seed}"));
+        let (tree, outside) = (tree.to_owned(), outside.to_owned());
+        Self { tree, outside, aside, random: Random::new(seed), made: 0 }
+    }
+
+    /// Whatever fails fails, also because of other disturbers: a scan must cope with any state.
+    fn disturb(&mut self) {
+        let path = self.somewhere();
+        let _ = match self.random.below(6) {
+            0 => fs::rename(&path, self.somewhere().join(self.name())),
+            1 => self.replace_by_link(&path),
+            2 => self.exchange_with_link(&path),
+            3 => fs::remove_dir_all(&path),
+            4 => self.remake(&path),
+            _ => self.add_to(&path),
+        };
+    }
+
+    /// A directory of the tree other than the tree itself, if it has any.
+    fn somewhere(&mut self) -> PathBuf {
+        let mut at = self.tree.clone();
+        loop {
+            let entries = fs::read_dir(&at).into_iter().flatten().flatten();
+            let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let mut names: Vec<_> = dirs.map(|entry| entry.file_name()).collect();
+            // It may just have become a link to the outside, from where nothing may be taken.
+            names.retain(|name| !name.to_string_lossy().starts_with(SECRET));
+            if names.is_empty() {
+                return if at == self.tree { at.join(self.name()) } else { at };
+            }
+            at.push(&names[self.random.below(names.len())]);
+            if self.random.below(4) == 0 {
+                return at;
+            }
+        }
+    }
+
+    fn name(&mut self) -> String {
+        self.made += 1;
+        format!("n{}-{}", self.made, self.random.below(1000))
+    }
+
+    /// Lets a state last for as long as a scan takes to look at some entries, or hardly at all.
+    fn hold(&mut self) {
+        if self.random.below(2) == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn replace_by_link(&mut self, path: &Path) -> std::io::Result<()> {
+        fs::rename(path, &self.aside)?;
+        let _ = symlink(&self.outside, path);
+        self.hold();
+        let _ = fs::remove_file(path);
+        // If there is no way back by now, it is added at the top.
+        fs::rename(&self.aside, path)
+            .or_else(|_| fs::rename(&self.aside, self.tree.join("back")))
+            .or_else(|_| fs::remove_dir_all(&self.aside))
+    }
+
+    fn exchange_with_link(&mut self, path: &Path) -> std::io::Result<()> {
+        symlink(&self.outside, &self.aside)?;
+        let aside = self.aside.clone();
+        let exchange = || renameat_with(CWD, &aside, CWD, path, RenameFlags::EXCHANGE);
+        if exchange().is_ok() {
+            self.hold();
+            let _ = exchange();
+        }
+        fs::remove_file(&self.aside).or_else(|_| fs::remove_dir_all(&self.aside))
+    }
+
+    fn remake(&self, path: &Path) -> std::io::Result<()> {
+        fs::remove_dir_all(path)?;
+        File::create(path)?;
+        fs::remove_file(path)?;
+        fs::create_dir_all(path.join("fresh/x/y"))
+    }
+
+    fn add_to(&mut self, path: &Path) -> std::io::Result<()> {
+        for _ in 0..10 {
+            let at = path.join(self.name());
+            fs::create_dir_all(at.join("x/y/z"))?;
+            File::create(at.join("file"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! What takes storage of its own to test: real file systems of every kind, a million directories,
+//! a tree that never ends. `make test-storage` runs it, as root.
+
+mod bind_mounts;
+mod cgroup;
+mod changes;
+mod compare;
+mod deep;
+mod file_systems;
+mod fuse;
+mod link_counts;
+mod place;
+mod scan;
+mod served;
+mod trees;
+mod wide;
