@@ -42,7 +42,7 @@ test-storage: ## Test scan-uids on file systems of all kinds, as root (some minu
 	$(CARGO) test --locked --release -p scan-uids --test storage -- \
 	  --ignored --test-threads=1 --show-output
 
-bench-scan: ## Compare scan-uids with other walkers (BENCH_RUNS=5, BENCH_COLD=1, BENCH_DIR=...)
+bench-scan: ## Compare scan-uids with other walkers (settings: scan-uids/benches/scan/main.rs)
 	@e2e/setup.sh bench >&2
 	@test -x $(TOOLS)/bin/pdu || \
 	  $(CARGO) install parallel-disk-usage --version $(PDU_VERSION) --locked --root $(TOOLS)

@@ -16,6 +16,27 @@ use crate::wording::io_failure;
 /// What is read of an older file at most, in bytes.
 const MAX_OLD: u64 = 1024 * 1024;
 
+/// Upper bounds of the durations that are counted together, in seconds.
+const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// How long things took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Durations {
+    /// Those within each of the bounds and not the one before; all others last.
+    counts: [u64; BOUNDS.len() + 1],
+    sum: Duration,
+}
+
+impl Durations {
+    /// Counts one more.
+    pub fn add(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let place = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.counts[place] += 1;
+        self.sum += took;
+    }
+}
+
 /// Metrics in the text format, version 0.0.4.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -29,6 +50,25 @@ impl Metrics {
         for (result, value) in results {
             self.sample(format_args!("{name}{{result=\"{result}\"}}"), value);
         }
+    }
+
+    /// Adds a counter without labels.
+    pub fn count(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, help, "counter");
+        self.sample(name, value);
+    }
+
+    /// Adds a histogram, in seconds.
+    pub fn histogram(&mut self, name: &str, help: &str, durations: &Durations) {
+        self.head(name, help, "histogram");
+        let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        let mut total = 0;
+        for (bound, count) in bounds.zip(durations.counts) {
+            total += count;
+            self.sample(format_args!("{name}_bucket{{le=\"{bound}\"}}"), total);
+        }
+        self.sample(format_args!("{name}_sum"), durations.sum.as_secs_f64());
+        self.sample(format_args!("{name}_count"), total);
     }
 
     /// Adds a gauge.
@@ -142,6 +182,25 @@ mod tests {
         write(false);
         assert_eq!(previous(&file, name), Some(time));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_histogram_adds_up() {
+        let mut durations = Durations::default();
+        for millis in [1, 2, 2, 60_000] {
+            durations.add(Duration::from_millis(millis));
+        }
+        let mut metrics = Metrics::default();
+        metrics.histogram("x_seconds", "Time.", &durations);
+        let bucket = |bound: &str, count| {
+            let sample = format!("\nx_seconds_bucket{{le=\"{bound}\"}} {count}\n");
+            assert!(metrics.text.contains(&sample), "{sample}: {}", metrics.text);
+        };
+        bucket("0.001", 1);
+        bucket("0.0025", 3);
+        bucket("10", 3);
+        bucket("+Inf", 4);
+        assert!(metrics.text.ends_with("x_seconds_sum 60.005\nx_seconds_count 4\n"));
     }
 
     #[test]

@@ -112,8 +112,13 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// Ends with the warnings that only the whole run can give, and the counts.
-    pub fn conclude(self, remarks: &Remarks) {
+    /// How many UIDs there were, and how many of them have no address.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.spelt.len() as u64, self.unresolved)
+    }
+
+    /// The warnings that only the whole run can give, and the counts.
+    pub fn conclude(&mut self, remarks: &Remarks) {
         let asked = self.spelt.len() as u64 - u64::from(self.spelt.contains_key(&NO_UID));
         if asked >= SUSPICIOUS && self.known == 0 {
             self.report.warn(format!(

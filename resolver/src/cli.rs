@@ -20,6 +20,10 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", env = "RESOLVER_SUMMARY")]
     pub summary: Option<PathBuf>,
 
+    /// Write metrics there, for Prometheus's node exporter (textfile collector).
+    #[arg(long, value_name = "FILE", env = "RESOLVER_METRICS_FILE")]
+    pub metrics_file: Option<PathBuf>,
+
     /// Whom to ask, and how.
     #[command(flatten)]
     pub options: LookupOptions,

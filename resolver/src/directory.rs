@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use diagnostics::exit::misconfigured;
+use diagnostics::metrics::Durations;
 use diagnostics::wording::{io_error, one_line};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -35,7 +36,7 @@ pub trait Directory: Send {
 }
 
 /// What a source noticed while answering.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Remarks {
     /// Pointers to other servers, which are not followed.
     pub referrals: u64,
@@ -45,6 +46,21 @@ pub struct Remarks {
     pub is_slow: bool,
     /// What else people should know.
     pub warnings: Vec<String>,
+    /// What was asked of a server.
+    pub searches: Searches,
+}
+
+/// Searches by what came of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Searches {
+    /// Answered.
+    pub answered: u64,
+    /// Refused as too large, and asked again in parts.
+    pub too_large: u64,
+    /// Without an answer, for whatever reason.
+    pub failed: u64,
+    /// How long those took that were answered.
+    pub durations: Durations,
 }
 
 /// An LDIF export, held in memory as one answer for each UID in it.

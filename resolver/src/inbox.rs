@@ -59,7 +59,8 @@ struct State {
     input: Option<Result<()>>,
     answers: Vec<(u32, Owner)>,
     /// How the answering ended, once it has.
-    directory: Option<Result<Remarks>>,
+    directory: Option<Result<()>>,
+    remarks: Remarks,
     awaits_answer: bool,
     is_closed: bool,
 }
@@ -93,16 +94,22 @@ impl Inbox {
         self.came.notify_one();
     }
 
-    /// Ends the answers, well or not.
-    pub fn end_answers(&self, outcome: Result<Remarks>) {
-        self.lock().directory.get_or_insert(outcome);
+    /// Ends the answers, well or not, with what was noticed.
+    pub fn end_answers(&self, outcome: Result<()>, remarks: Remarks) {
+        let mut state = self.lock();
+        if state.directory.is_none() {
+            // What waits already may still have its answers; nothing more should come.
+            state.is_closed |= outcome.is_err();
+            (state.directory, state.remarks) = (Some(outcome), remarks);
+        }
         self.came.notify_one();
+        self.room.notify_one();
     }
 
     /// The next pairs if they are there already, or the end of the input (`None`).
     ///
     /// # Errors
-    /// Either side has failed; of the input, after all pairs before that.
+    /// Either side has failed, after all pairs that had come by then.
     pub fn try_block(&self) -> Result<Option<Option<Block>>> {
         Self::take_block(&mut self.lock(), &self.room)
     }
@@ -121,13 +128,13 @@ impl Inbox {
     }
 
     fn take_block(state: &mut State, room: &Condvar) -> Result<Option<Option<Block>>> {
-        if let Some(Err(error)) = &mut state.directory {
-            return Err(take(error));
-        }
         if let Some(block) = state.blocks.pop_front() {
             state.size -= block.size();
             room.notify_one();
             return Ok(Some(Some(block)));
+        }
+        if let Some(Err(error)) = &mut state.directory {
+            return Err(take(error));
         }
         match &mut state.input {
             Some(Err(error)) => Err(take(error)),
@@ -160,16 +167,18 @@ impl Inbox {
     ///
     /// # Errors
     /// It was not a good one.
-    pub fn remarks(&self) -> Result<Remarks> {
+    pub fn end(&self) -> Result<()> {
         let is_ready = |state: &State| state.directory.is_some();
         let mut state = self.wait(&self.came, self.lock(), is_ready);
         state.directory.take().unwrap_or_else(|| Err(unexpected()))
     }
 
-    /// Says that nothing more will be taken.
-    pub fn close(&self) {
-        self.lock().is_closed = true;
+    /// What the directory has noticed, as far as it has ended. Nothing more will be taken.
+    pub fn close(&self) -> Remarks {
+        let mut state = self.lock();
+        state.is_closed = true;
         self.room.notify_one();
+        std::mem::take(&mut state.remarks)
     }
 
     fn wait<'s>(

@@ -17,9 +17,11 @@ pub mod owner;
 pub mod resolve;
 
 use std::io;
+use std::time::Instant;
 
 use anyhow::Result;
 use diagnostics::exit::DONE;
+use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use owner_json::{OutputClosed, unbuffered_stdout};
 
@@ -28,22 +30,33 @@ use cli::Cli;
 use config::{Config, Source};
 use directory::{Directory, Export};
 use ldap::Server;
+use resolve::Done;
 
 /// Runs the command and returns its exit code.
 ///
 /// # Errors
 /// As the exit codes say: configuration, an unanswered question, bad input, unwritable output.
 pub fn run(cli: &Cli) -> Result<u8> {
+    let start = Instant::now();
     let mut report = Report::new(cli.summary.is_none());
-    let outcome = match stream(cli, &mut report) {
+    let mut metrics = Metrics::default();
+    let streamed = stream(cli, &mut report, &mut metrics);
+    let is_done = streamed.is_ok();
+    let mut outcome = match streamed {
         Err(error) if error.is::<OutputClosed>() => Ok(DONE),
-        Err(error) => Err(error),
-        Ok(()) => Ok(DONE),
+        streamed => streamed.map(|()| DONE),
     };
+    if let Some(file) = &cli.metrics_file {
+        // What a reader did not want to its end is no success to build on.
+        metrics.run("resolver", start.elapsed(), is_done, file);
+        let written = metrics.write(file);
+        // What went wrong before is the more important.
+        outcome = outcome.and_then(|code| written.map(|()| code));
+    }
     report.finish(outcome, cli.summary.as_deref())
 }
 
-fn stream(cli: &Cli, report: &mut Report) -> Result<()> {
+fn stream(cli: &Cli, report: &mut Report, metrics: &mut Metrics) -> Result<()> {
     let password = std::env::var_os("LDAP_BIND_PASS");
     let Config { source, attributes, base, filter } = Config::new(&cli.options, password, report)?;
     let (base, filter) = (base.as_deref(), filter.as_ref());
@@ -57,9 +70,30 @@ fn stream(cli: &Cli, report: &mut Report) -> Result<()> {
         }
     };
     let mut answers = Answers::new(cli.options.format, report);
-    let (paths, remarks) =
-        resolve::resolve(io::stdin(), unbuffered_stdout()?, directory, &mut answers)?;
-    answers.conclude(&remarks);
-    report.count("paths", paths);
-    Ok(())
+    let mut done = Done::default();
+    let outcome =
+        resolve::resolve(io::stdin(), unbuffered_stdout()?, directory, &mut answers, &mut done);
+    measure(metrics, &done, answers.counts());
+    if outcome.is_ok() {
+        answers.conclude(&done.remarks);
+        report.count("paths", done.paths);
+    }
+    outcome
+}
+
+fn measure(metrics: &mut Metrics, done: &Done, (owners, unresolved): (u64, u64)) {
+    let searches = &done.remarks.searches;
+    let results = [
+        ("answered", searches.answered),
+        ("too_large", searches.too_large),
+        ("failed", searches.failed),
+    ];
+    let help = "Searches by what came of them.";
+    metrics.counter("resolver_ldap_queries_total", help, &results);
+    let help = "How long the answered searches took.";
+    metrics.histogram("resolver_ldap_query_duration_seconds", help, &searches.durations);
+    metrics.count("resolver_paths_total", "Paths that were resolved.", done.paths);
+    metrics.count("resolver_owners_total", "Distinct UIDs.", owners);
+    let help = "Distinct UIDs without an address.";
+    metrics.count("resolver_unresolved_owners_total", help, unresolved);
 }

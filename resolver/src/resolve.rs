@@ -19,8 +19,17 @@ use crate::inbox::{Block, Ends, Inbox};
 /// Bytes of pairs that are handed on together.
 const BLOCK: usize = 64 * 1024;
 
-/// Reads ownership JSON from `input`, writes each path with its owners to `output`, and returns
-/// how many paths there were, and what the directory noticed.
+/// What a run came to.
+#[derive(Default)]
+pub struct Done {
+    /// Paths that were written, or nearly so.
+    pub paths: u64,
+    /// What the directory noticed.
+    pub remarks: Remarks,
+}
+
+/// Reads ownership JSON from `input`, and writes each path with its owners to `output`. What it
+/// came to is told in `done`, on an error too.
 ///
 /// What is known is written before anything that may take a while, be it reading or asking. The
 /// object is closed only after everything went well. On an error, `input` may still be being
@@ -33,20 +42,19 @@ pub fn resolve(
     output: impl Write,
     directory: Box<dyn Directory>,
     answers: &mut Answers<'_>,
-) -> Result<(u64, Remarks)> {
+    done: &mut Done,
+) -> Result<()> {
     let inbox = Arc::new(Inbox::default());
     start(&inbox, input, directory)?;
     let mut writer = Writer { object: ObjectWriter::new(output), inbox: &inbox, answers };
-    let outcome = writer.write_all().and_then(|paths| Ok((paths, inbox.remarks()?)));
-    inbox.close();
-    match outcome {
-        Ok(outcome) => writer.object.finish().map(|()| outcome),
-        Err(error) => {
-            // The error that ends the run is the one to tell.
-            let _ = writer.object.flush();
-            Err(error)
-        }
+    let outcome = writer.write_all(&mut done.paths).and_then(|()| inbox.end());
+    done.remarks = inbox.close();
+    if outcome.is_ok() {
+        return writer.object.finish();
     }
+    // The error that ends the run is the one to tell.
+    let _ = writer.object.flush();
+    outcome
 }
 
 /// Starts the thread that reads and the one that answers.
@@ -60,7 +68,7 @@ fn start(
     let answer = move || {
         let inbox = &answering.0;
         let outcome = directory.answer(questions, &|answers| inbox.give(answers));
-        inbox.end_answers(outcome.map(|()| directory.remarks()));
+        inbox.end_answers(outcome, directory.remarks());
     };
     let reading = Ending(inbox.clone());
     let read = move || {
@@ -78,7 +86,8 @@ struct Ending(Arc<Inbox>);
 impl Drop for Ending {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.end_answers(Err(anyhow!("the lookup has failed in a way that is a defect")));
+            let error = anyhow!("the lookup has failed in a way that is a defect");
+            self.0.end_answers(Err(error), Remarks::default());
         }
     }
 }
@@ -130,8 +139,7 @@ struct Writer<'w, 'a, W> {
 }
 
 impl<W: Write> Writer<'_, '_, W> {
-    fn write_all(&mut self) -> Result<u64> {
-        let mut paths = 0;
+    fn write_all(&mut self, paths: &mut u64) -> Result<()> {
         while let Some(block) = self.next_block()? {
             let (mut key, mut uid) = (0, 0);
             for ends in &block.pairs {
@@ -139,9 +147,9 @@ impl<W: Write> Writer<'_, '_, W> {
                 self.write_pair(&block.keys[key..ends.key], uids, ends.is_array)?;
                 (key, uid) = (ends.key, ends.uids);
             }
-            paths += block.pairs.len() as u64;
+            *paths += block.pairs.len() as u64;
         }
-        Ok(paths)
+        Ok(())
     }
 
     fn next_block(&mut self) -> Result<Option<Block>> {

@@ -1,6 +1,7 @@
 //! Many owners, asked for many at a time: limits, crashes and failover of real servers.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -59,7 +60,22 @@ fn owners_are_asked_for_in_batches() {
 #[test]
 fn a_server_that_gives_few_entries_at_a_time_is_asked_for_few() {
     let slapd = server("sizelimit 10");
-    assert_resolved(&run(&mut resolver(&slapd.url()), input().as_bytes()));
+    let file = slapd.dir().join("resolver.prom");
+    let mut resolver = resolver(&slapd.url());
+    assert_resolved(&run(resolver.arg("--metrics-file").arg(&file), input().as_bytes()));
+
+    let metrics = fs::read_to_string(file).expect("metrics");
+    let value = |name: &str| -> f64 {
+        let sample = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        sample.unwrap_or_else(|| panic!("{name}: {metrics}")).parse().expect("a number")
+    };
+    let answered = value("resolver_ldap_queries_total{result=\"answered\"}");
+    assert!(answered >= f64::from(USERS) / 10.0);
+    assert_eq!(value("resolver_ldap_query_duration_seconds_count"), answered);
+    assert!(value("resolver_ldap_queries_total{result=\"too_large\"}") >= 1.0);
+    assert_eq!(value("resolver_paths_total"), f64::from(USERS + 500));
+    assert_eq!(value("resolver_unresolved_owners_total"), f64::from((USERS + 500) / 7));
+    assert!(value("resolver_last_success_timestamp_seconds") > 1e9);
 }
 
 #[test]

@@ -248,6 +248,43 @@ fn what_must_not_be_read_is_named_and_the_rest_is_printed() {
 }
 
 #[test]
+fn each_kind_of_closed_directory_is_listed_and_named() {
+    let dir = TempDir::new().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let modes = [0o000, 0o111, 0o444, 0o711];
+    let path = |mode: u32| dir.path().join(format!("tree/m{mode:03o}"));
+    for mode in modes {
+        fs::create_dir_all(path(mode).join("below")).unwrap();
+        fs::set_permissions(path(mode), Permissions::from_mode(mode)).unwrap();
+    }
+    let mut scan = Command::new(copy_program("scan-uids", dir.path()));
+    if is_root() {
+        scan.uid(NOBODY).gid(NOBODY);
+    }
+    let outcome = run(scan.current_dir(dir.path()).args(["--entries", "--sort", "tree"]), b"");
+    for mode in modes {
+        fs::set_permissions(path(mode), Permissions::from_mode(0o755)).unwrap();
+    }
+    assert_eq!(outcome.code, Some(1));
+    let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+    let mut listed = vec!["tree", "tree/m000", "tree/m111", "tree/m444", "tree/m711"];
+    let mut errors = vec![
+        "scan-uids: failed to read `tree/m000`: permission denied",
+        "scan-uids: failed to read `tree/m111`: permission denied",
+        "scan-uids: failed to stat `tree/m444/below`: permission denied",
+    ];
+    if is_root() {
+        errors.insert(2, "scan-uids: failed to read `tree/m711`: permission denied");
+    } else {
+        listed.push("tree/m711/below"); // The owner may read it.
+    }
+    let mut told: Vec<_> = outcome.stderr.lines().collect();
+    told.sort_unstable();
+    assert_eq!(told, errors);
+    assert!(keys.iter().map(Vec::as_slice).eq(listed.iter().map(|path| path.as_bytes())));
+}
+
+#[test]
 fn a_summary_takes_the_place_of_warnings() {
     let dir = TempDir::new().unwrap();
     let outcome = scan(dir.path(), &["--summary", "summary", ".", "missing"]);

@@ -10,7 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::session::{Plan, Session, TRIES, Trouble};
-use crate::directory::{Questions, Remarks};
+use crate::directory::{Questions, Remarks, Searches};
 use crate::owner::Owner;
 
 /// UIDs asked for in one search: more make servers slower again.
@@ -134,6 +134,7 @@ impl<'l> Lookup<'l> {
         // A panic of a search is a panic of the lookup.
         let Ended { uids, outcome, took } =
             ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        self.remarks.searches.note(&outcome, took);
         match outcome {
             Ok(found) => {
                 let round_trip = self.round_trip.map_or(took, |best| best.min(took));
@@ -189,6 +190,19 @@ impl<'l> Lookup<'l> {
     }
 }
 
+impl Searches {
+    fn note<T>(&mut self, outcome: &Result<T, Trouble>, took: Duration) {
+        match outcome {
+            Ok(_) => {
+                self.answered += 1;
+                self.durations.add(took);
+            }
+            Err(Trouble::TooMany(_)) => self.too_large += 1,
+            Err(_) => self.failed += 1,
+        }
+    }
+}
+
 /// Asks for a few owners. Every UID gets an answer, if only that nobody is known.
 async fn find(plan: &Plan, session: &Session, uids: &[u32]) -> Result<Found, Trouble> {
     let mut owners: HashMap<u32, Owner> = uids.iter().map(|&uid| (uid, Owner::default())).collect();
@@ -218,6 +232,7 @@ pub async fn enumerate(
     let mut losses = 0;
     loop {
         let (mut owners, mut hidden) = (HashMap::<u32, Owner>::new(), 0);
+        let start = Instant::now();
         let outcome = session
             .search(plan, &[], |dn, claim| {
                 hidden += u64::from(claim.uids.is_empty());
@@ -226,6 +241,7 @@ pub async fn enumerate(
                 }
             })
             .await;
+        remarks.searches.note(&outcome, start.elapsed());
         match outcome {
             Ok(referrals) => {
                 (remarks.referrals, remarks.hidden) = (referrals, hidden);

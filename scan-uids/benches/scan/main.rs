@@ -1,7 +1,8 @@
 //! `make bench-scan`: scan-uids beside other walkers on the same trees, run by turns.
 //!
-//! `BENCH_DIR` is where the trees are made and kept, `BENCH_RUNS` how often each command runs
-//! (5), `BENCH_COLD=1` empties the kernel's caches before each run (root only).
+//! `BENCH_DIR` is where the trees are made and kept, `BENCH_TREES` which of them are scanned (all),
+//! `BENCH_RUNS` how often each command runs (5), `BENCH_COLD=1` empties the kernel's caches before
+//! each run (root only).
 
 mod contenders;
 mod floors;
@@ -55,20 +56,26 @@ fn compare() -> Result<(), Box<dyn Error>> {
     let dir = setting("BENCH_DIR").map_or(own, PathBuf::from);
     let runs = setting("BENCH_RUNS").map_or(Ok(5), |runs| runs.parse::<usize>())?.max(1);
     let is_cold = setting("BENCH_COLD").is_some();
+    let wanted = setting("BENCH_TREES");
+    let is_wanted =
+        |name: &str| wanted.as_ref().is_none_or(|names| names.split(' ').any(|n| n == name));
     println!("Trees:\n");
-    for tree in &TREES {
+    for tree in TREES.iter().filter(|tree| is_wanted(tree.name)) {
         tell(&format!("preparing {}", tree.name));
         tree.ready(&dir)?;
         println!("- {}: {}", tree.name, tree.shape);
     }
-    for (work, tree) in RACES {
+    for (work, tree) in RACES.into_iter().filter(|(_, tree)| is_wanted(tree)) {
         let contenders = contenders(work, tree);
         let what = if work == Work::Directories { "directory" } else { "entry" };
         let state = if is_cold { "cold" } else { "warm" };
         println!("\n## The owner of every {what}: {tree} ({state}, {runs} runs)\n");
         print_race(&contenders, &race(&dir, &contenders, runs, is_cold)?);
     }
-    print_system_calls(&dir)
+    if is_wanted("small") {
+        print_system_calls(&dir)?;
+    }
+    Ok(())
 }
 
 /// The costs of all runs of each contender, who run by turns.
@@ -121,6 +128,8 @@ fn print_system_calls(dir: &Path) -> Result<(), Box<dyn Error>> {
     let mut rows: BTreeMap<&str, [Option<u64>; 2]> = BTreeMap::new();
     for (column, work) in [Work::Directories, Work::Entries].into_iter().enumerate() {
         for contender in contenders(work, "small") {
+            // The first run is for the kernel's caches.
+            measure::measure(dir, &contender.command)?;
             let calls = measure::system_calls(dir, &contender.command)?;
             rows.entry(contender.name).or_default()[column] = Some(calls);
         }
