@@ -42,7 +42,8 @@ impl Server {
     /// Connects and binds, to ask for entries within `base` that match `filter`.
     ///
     /// # Errors
-    /// As [`Plan::connect`]; the authorities for TLS cannot be read.
+    /// Nobody could be reached in five rounds; or, at once, whatever retrying cannot cure: wrong
+    /// password, refused StartTLS, untrusted certificate, authorities that cannot be read.
     pub fn connect(
         access: Access,
         attributes: Attributes,
