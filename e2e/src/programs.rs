@@ -123,7 +123,7 @@ for key, value in pairs:
         scope.spawn(move || stdin.write_all(json.as_bytes()).expect("python reads it all"));
         child.wait_with_output().expect("python's end")
     });
-    assert!(output.status.success(), "not JSON: {json}");
+    assert!(output.status.success(), "not JSON: {json:.300}");
     let mut fields = output.stdout.split(|&b| b == 0).map(<[u8]>::to_vec);
     let mut pairs = Vec::new();
     while let (Some(key), Some(value)) = (fields.next(), fields.next()) {

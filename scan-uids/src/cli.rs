@@ -133,7 +133,7 @@ pub enum TrustNlink {
     /// On ext4, xfs and tmpfs, which are known for it.
     #[default]
     Auto,
-    /// Everywhere: incomplete where it is not true (btrfs, many FUSE and network file systems).
+    /// Everywhere: incomplete where it is not true (many FUSE and network file systems).
     Always,
     /// Nowhere.
     Never,

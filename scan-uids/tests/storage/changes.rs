@@ -10,7 +10,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::compare::{MODES, THREADS};
 use crate::place::Place;
-use crate::scan::{excerpt, limited, output, pairs};
+use crate::scan::{excerpt, interrupted, limited, output, pairs};
 use crate::trees::{Random, add_chain, grow};
 
 const ROUNDS: usize = 200;
@@ -50,6 +50,47 @@ fn a_tree_that_is_torn_apart_is_never_left_and_always_gives_valid_json() {
     });
     println!("{listed} entries in {ROUNDS} scans, {partial} of them in part");
     assert!(listed > 50 * ROUNDS, "there was little left to scan: {listed}");
+}
+
+#[test]
+#[ignore = "heavy: run by make test-storage"]
+fn what_was_moved_out_of_the_tree_leads_nowhere_else() {
+    // Both halves can be found again.
+    assert_eq!(scan_while_moved_out(&["lower"]), (Some(0), 2 + 2 + 30 * 6 + 2000 * 2));
+    // The upper one cannot.
+    assert_eq!(scan_while_moved_out(&["lower", "upper"]).0, Some(1));
+}
+
+/// While a scan with few descriptors is at the end of a chain, moves halves of it to where what
+/// lies around them is called the same. The exit code, and the number of lines.
+fn scan_while_moved_out(halves: &[&str]) -> (Option<i32>, usize) {
+    let place = Place::new();
+    let outside = place.path().join(SECRET);
+    for name in ["a", "c", "0", "2"] {
+        fs::create_dir_all(outside.join(name).join(SECRET)).expect("made");
+    }
+    let top = place.path().join("tree");
+    fs::create_dir(&top).expect("made");
+    let chain = add_chain(&top, 30, "ac", "012");
+    let end = chain.join(["b"; 30].join("/"));
+    for number in 0..2000 {
+        // Their names alone fill pipes and buffers.
+        fs::create_dir_all(end.join(format!("{number:0200}/x"))).expect("made");
+    }
+    let mut scan = limited("ulimit -n 16; exec");
+    // Without link counts, there is something left to do on the way back.
+    scan.current_dir(place.path()).args(["--recursive", "--trust-nlink=never", "--threads", "1"]);
+    let outcome = interrupted(scan.arg("tree"), "b/000", || {
+        for half in halves {
+            let (from, to) = match *half {
+                "lower" => (chain.join(["b"; 15].join("/")), "b"),
+                _ => (chain.clone(), "1"),
+            };
+            fs::rename(from, outside.join(to)).expect("moved");
+        }
+    });
+    assert!(!outcome.stdout.contains(SECRET), "went out of the tree");
+    (outcome.code, outcome.stdout.lines().count())
 }
 
 /// Without it, a failed scan would leave the disturbers at work for ever.

@@ -114,8 +114,19 @@ pub fn stream(command: &mut Command, mut each: impl FnMut(&[u8])) -> Ended {
 
 /// Runs a command and keeps its output.
 pub fn output(command: &mut Command) -> Outcome {
+    interrupted(command, "", || {})
+}
+
+/// Runs a command, lets `change` happen when its output has come to `mark`, and reads on. If it
+/// has more to print than pipes and buffers hold, it waits meanwhile.
+pub fn interrupted(command: &mut Command, mark: &str, change: impl FnOnce()) -> Outcome {
     let mut stdout = Vec::new();
-    let ended = finish(command, |pipe| {
+    let ended = finish(command, |mut pipe| {
+        let mut goes_on = true;
+        while goes_on && !String::from_utf8_lossy(&stdout).contains(mark) {
+            goes_on = pipe.by_ref().take(4096).read_to_end(&mut stdout).expect("read") > 0;
+        }
+        change();
         pipe.take(MAX_OUTPUT).read_to_end(&mut stdout).expect("read");
     });
     assert!((stdout.len() as u64) < MAX_OUTPUT, "output without end");
