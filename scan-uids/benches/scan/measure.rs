@@ -23,6 +23,7 @@ pub struct Cost {
 pub fn measure(dir: &Path, command: &[String]) -> io::Result<Cost> {
     let output = Command::new(std::env::current_exe()?)
         .current_dir(dir)
+        .env_remove("LD_LIBRARY_PATH")
         .arg("run")
         .args(command)
         .stderr(Stdio::inherit())
@@ -52,7 +53,9 @@ pub fn run_and_print(command: &[String]) -> io::Result<()> {
 /// How many system calls a command makes, by strace.
 pub fn system_calls(dir: &Path, command: &[String]) -> io::Result<u64> {
     let counts = dir.join("strace.out");
+    // Cargo's own search path for libraries costs hundreds of calls.
     let status = Command::new("strace")
+        .env_remove("LD_LIBRARY_PATH")
         .args(["-f", "-c", "-o"])
         .arg(&counts)
         .args(command.iter().map(OsStr::new))
