@@ -10,7 +10,7 @@ PDU_VERSION := 0.24.0
 # Programs that are built for the project alone.
 TOOLS := target/tools
 
-.PHONY: help build demo test lint unit test-storage bench-scan install deny clean
+.PHONY: help build demo test lint unit test-storage bench-scan bench-resolver install deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,10 +43,14 @@ test-storage: ## Test scan-uids on file systems of all kinds, as root (some minu
 	  --ignored --test-threads=1 --show-output
 
 bench-scan: ## Compare scan-uids with other walkers (settings: scan-uids/benches/scan/main.rs)
-	@e2e/setup.sh bench >&2
+	@e2e/setup.sh bench-scan >&2
 	@test -x $(TOOLS)/bin/pdu || \
 	  $(CARGO) install parallel-disk-usage --version $(PDU_VERSION) --locked --root $(TOOLS)
 	@PATH="$$PWD/$(TOOLS)/bin:$$PATH" $(CARGO) bench --locked --quiet -p scan-uids --bench scan
+
+bench-resolver: ## Compare resolver with other ways (settings: resolver/benches/resolve/main.rs)
+	@e2e/setup.sh bench-resolver >&2
+	@$(CARGO) bench --locked --quiet -p resolver --bench resolve
 
 install: ## Install what `make build` built, with the old scripts' names as links, below PREFIX
 	@test -x target/release/resolver || { echo "run 'make build' first" >&2; exit 1; }

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes sure that the programs which the tests run are installed, or with the argument `bench`
-# those of the benchmarks, with `storage` those of `make test-storage`: as root from Debian
-# packages, otherwise by saying what is missing.
+# Makes sure that the programs which the tests run are installed, or with an argument those of a
+# benchmark or of `make test-storage`: as root from Debian packages, otherwise by saying what is
+# missing.
 set -eu
 
 # Debian keeps servers where users do not look.
@@ -12,7 +12,8 @@ needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:fin
 unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck'
 
 case ${1-} in
-bench) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
+bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
+bench-resolver) needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils jq:jq' ;;
 storage)
     needed='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3
 python3:python3 find:findutils mount:mount'

@@ -4,6 +4,7 @@
 //! Nothing here is part of the product. Failures panic, since that is how tests fail.
 
 pub mod certificates;
+pub mod measure;
 pub mod programs;
 pub mod slapd;
 

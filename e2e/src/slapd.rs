@@ -180,8 +180,8 @@ fn configure(dir: &Path, setup: &Setup) {
         "include /etc/ldap/schema/core.schema\ninclude /etc/ldap/schema/cosine.schema\n\
          include /etc/ldap/schema/nis.schema\ninclude /etc/ldap/schema/inetorgperson.schema\n\
          modulepath /usr/lib/ldap\nmoduleload back_mdb\nidletimeout 0\n{tls}{global}\n\
-         database mdb\nsuffix {BASE_DN}\ndirectory {db}\nmaxsize 104857600\n\
-         rootdn cn=admin,{BASE_DN}\nrootpw adm1n\nindex uidNumber eq\n{access}\n",
+         database mdb\nsuffix {BASE_DN}\ndirectory {db}\nmaxsize 1073741824\n\
+         rootdn cn=admin,{BASE_DN}\nrootpw adm1n\nindex objectClass,uidNumber eq\n{access}\n",
         tls = if setup.without_tls { "" } else { &tls },
         global = setup.global,
         db = dir.join("db").display(),

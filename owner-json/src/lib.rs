@@ -6,6 +6,7 @@
 //!
 //! What the values mean is left to the callers.
 
+mod quick;
 mod reader;
 mod string;
 mod writer;

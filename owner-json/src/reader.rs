@@ -11,6 +11,8 @@ use std::io::{ErrorKind, Read};
 use anyhow::{Result, bail};
 use diagnostics::wording::io_error;
 
+use crate::quick::quick_pair;
+
 /// First size of the buffer, in bytes; it grows only for a pair that does not fit.
 const CHUNK: usize = 256 * 1024;
 /// Longest pair accepted, in bytes: 10,000 levels of 255 escaped bytes fit.
@@ -107,6 +109,19 @@ impl<R: Read> PairReader<R> {
         if self.state == State::Start {
             self.open(before_read)?;
         }
+        if self.state == State::NextMember
+            && let Some(pair) = quick_pair(&self.buffer[self.at..self.end])
+        {
+            let start = self.at;
+            self.at += pair.end;
+            let key = &self.buffer[start + pair.key..start + pair.key_end];
+            return Ok(Some(Pair { key, owners: Owners::One(pair.uid) }));
+        }
+        self.careful_pair(before_read)
+    }
+
+    /// A pair that may be cut off by the end of the buffer, need care, or be wrong.
+    fn careful_pair(&mut self, before_read: BeforeRead<'_>) -> Result<Option<Pair<'_>>> {
         if self.state == State::Done || !self.member(before_read)? {
             return Ok(None);
         }

@@ -17,25 +17,45 @@ const OVERFLOW_UID: u32 = 65534;
 /// From this many questions on, not a single hit is suspicious.
 const SUSPICIOUS: u64 = 20;
 
+/// How many UIDs are found without a search of all that are known; most neighbours have few owners.
+pub const RECENT: usize = 256;
+
 /// Answers from a directory. Memory grows with the number of distinct UIDs alone.
 pub struct Answers<'a> {
     report: &'a mut Report,
     format: Format,
     /// Answers that no pair has wanted yet.
     fresh: HashMap<u32, Owner>,
-    /// The others as they are printed: `"30001": "a@x"`, or as objects.
-    spelt: HashMap<u32, Box<[u8]>>,
-    /// The last one: most neighbours have one owner.
-    last: Option<(u32, Box<[u8]>)>,
+    /// Where in `text` the others stand.
+    spelt: HashMap<u32, Spelt>,
+    /// Values of paths with a single owner, one after another: `{"30001": "a@x"}`, or as objects.
+    text: Vec<u8>,
+    /// Each UID that was wanted lately, at its lowest bits.
+    recent: Box<[Option<(u32, Spelt)>; RECENT]>,
     known: u64,
     unresolved: u64,
+}
+
+/// A piece of the text.
+#[derive(Clone, Copy)]
+struct Spelt {
+    start: usize,
+    end: usize,
 }
 
 impl<'a> Answers<'a> {
     /// No answers yet; warnings go to `report`.
     pub fn new(format: Format, report: &'a mut Report) -> Self {
-        let (fresh, spelt) = (HashMap::new(), HashMap::new());
-        Self { report, format, fresh, spelt, last: None, known: 0, unresolved: 0 }
+        Self {
+            report,
+            format,
+            fresh: HashMap::new(),
+            spelt: HashMap::new(),
+            text: Vec::new(),
+            recent: Box::new([None; RECENT]),
+            known: 0,
+            unresolved: 0,
+        }
     }
 
     /// Takes answers.
@@ -43,52 +63,55 @@ impl<'a> Answers<'a> {
         self.fresh.extend(answers);
     }
 
-    /// Whether the answer for a UID is there. Warnings about it are given in the order of the
-    /// pairs, whatever the order of the answers.
-    pub fn has(&mut self, uid: u32) -> bool {
-        if self.last.as_ref().is_some_and(|(last, _)| *last == uid) {
-            return true;
+    /// The value of a path that this UID owns alone, if the answer is there. Warnings about it
+    /// are given in the order of the pairs, whatever the order of the answers.
+    pub fn one(&mut self, uid: u32) -> Option<&[u8]> {
+        let place = uid as usize % RECENT;
+        let spelt = match self.recent[place] {
+            Some((recent, spelt)) if recent == uid => spelt,
+            _ => {
+                let spelt = self.spelt.get(&uid).copied();
+                let spelt = spelt.or_else(|| self.take_up(uid))?;
+                self.recent[place] = Some((uid, spelt));
+                spelt
+            }
+        };
+        Some(&self.text[spelt.start..spelt.end])
+    }
+
+    /// Writes the value of a path with these owners, whose answers are there, to `out`.
+    pub fn write_many(&self, uids: &[u32], out: &mut Vec<u8>) {
+        let is_map = self.format == Format::Map;
+        let (open, close) = if is_map { (b'{', b'}') } else { (b'[', b']') };
+        out.push(open);
+        for (index, uid) in uids.iter().enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b", ");
+            }
+            let Spelt { start, end } = self.spelt[uid];
+            let braces = usize::from(is_map);
+            out.extend_from_slice(&self.text[start + braces..end - braces]);
         }
-        if let Some(spelt) = self.spelt.get(&uid) {
-            self.last = Some((uid, spelt.clone()));
-            return true;
-        }
-        let owner = self.fresh.remove(&uid).or_else(|| (uid == NO_UID).then(Owner::default));
-        let Some(owner) = owner else { return false };
+        out.push(close);
+    }
+
+    /// Makes an answer one of those that are spelt.
+    fn take_up(&mut self, uid: u32) -> Option<Spelt> {
+        let owner = self.fresh.remove(&uid).or_else(|| (uid == NO_UID).then(Owner::default))?;
         self.warn(uid, &owner);
         self.known += u64::from(owner.is_known());
         self.unresolved += u64::from(owner.email().is_empty());
-        self.spelt.insert(uid, self.spell(uid, owner.email()));
-        true
-    }
-
-    /// The UID with its address as the output wants them; nothing unless the answer
-    /// [is there](Self::has).
-    pub fn spelt(&self, uid: u32) -> &[u8] {
-        match &self.last {
-            Some((last, spelt)) if *last == uid => spelt,
-            _ => self.spelt.get(&uid).map_or(b"", |spelt| spelt),
-        }
-    }
-
-    /// What stands around the owners of a path; `is_array` if they were given as one.
-    pub fn brackets(&self, is_array: bool) -> (&'static [u8], &'static [u8]) {
-        match (self.format, is_array) {
-            (Format::Map, _) => (b"{", b"}"),
-            (Format::Object, true) => (b"[", b"]"),
-            (Format::Object, false) => (b"", b""),
-        }
-    }
-
-    fn spell(&self, uid: u32, email: &[u8]) -> Box<[u8]> {
-        let (open, close) = match self.format {
-            Format::Map => (format!("\"{uid}\": "), ""),
-            Format::Object => (format!("{{\"uid\": {uid}, \"email\": "), "}"),
+        let start = self.text.len();
+        let (key, colon) = match self.format {
+            Format::Map => ("\"", "\": "),
+            Format::Object => ("\"uid\": ", ", \"email\": "),
         };
-        let mut spelt = open.into_bytes();
-        push_string(&mut spelt, email);
-        spelt.extend_from_slice(close.as_bytes());
-        spelt.into()
+        self.text.extend_from_slice(format!("{{{key}{uid}{colon}").as_bytes());
+        push_string(&mut self.text, owner.email());
+        self.text.push(b'}');
+        let spelt = Spelt { start, end: self.text.len() };
+        self.spelt.insert(uid, spelt);
+        Some(spelt)
     }
 
     fn warn(&mut self, uid: u32, owner: &Owner) {

@@ -12,32 +12,56 @@ use crate::owner::Owner;
 /// Most bytes of pairs that wait while an answer is missing, and while none is.
 const ROOM: (usize, usize) = (64 * 1024 * 1024, 4 * 1024 * 1024);
 
+/// Most blocks that are kept to be filled again.
+const SPARE: usize = 32;
+/// Most memory, in bytes, that the keys of a block may take to be kept.
+const LARGE: usize = 1024 * 1024;
+
 /// Pairs one after another: keys as they were spelt, and their UIDs.
 #[derive(Debug, Default)]
 pub struct Block {
     /// The keys, without anything between them.
     pub keys: Vec<u8>,
-    /// For each pair, where its key ends in `keys`, and its UIDs in `uids`; several if given so.
-    pub pairs: Vec<Ends>,
     /// The UIDs of all pairs.
     pub uids: Vec<u32>,
+    /// For each pair where it ends; several UIDs only if given so.
+    pub pairs: Vec<Ends>,
 }
 
 /// Where a pair ends in its block.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
-    /// In the keys.
-    pub key: usize,
-    /// In the UIDs.
-    pub uids: usize,
+    key: usize,
+    uids: usize,
     /// The value was an array, of whatever length.
-    pub is_array: bool,
+    is_array: bool,
 }
 
 impl Block {
+    /// Makes a pair of what was added since the last one.
+    pub fn end_pair(&mut self, is_array: bool) {
+        self.pairs.push(Ends { key: self.keys.len(), uids: self.uids.len(), is_array });
+    }
+
+    /// Each pair's key and UIDs, and whether these were an array.
+    pub fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u32], bool)> {
+        let (mut key, mut uids) = (0, 0);
+        self.pairs.iter().map(move |ends| {
+            let pair = (&self.keys[key..ends.key], &self.uids[uids..ends.uids], ends.is_array);
+            (key, uids) = (ends.key, ends.uids);
+            pair
+        })
+    }
+
     /// How much memory it takes, in bytes.
     pub fn size(&self) -> usize {
         self.keys.len() + self.pairs.len() * size_of::<Ends>() + self.uids.len() * 4
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.uids.clear();
+        self.pairs.clear();
     }
 }
 
@@ -55,6 +79,8 @@ pub struct Inbox {
 struct State {
     blocks: VecDeque<Block>,
     size: usize,
+    /// Empty ones.
+    spare: Vec<Block>,
     /// How the reading ended, once it has.
     input: Option<Result<()>>,
     answers: Vec<(u32, Owner)>,
@@ -73,13 +99,27 @@ impl State {
 }
 
 impl Inbox {
-    /// Adds pairs, after waiting for room; false if nobody takes them any more.
-    pub fn put(&self, block: Block) -> bool {
+    /// Adds pairs, after waiting for room, and makes `block` an empty one; false if nobody takes
+    /// them any more.
+    pub fn put(&self, block: &mut Block) -> bool {
         let mut state = self.wait(&self.room, self.lock(), State::has_room);
         state.size += block.size();
-        state.blocks.push_back(block);
+        let spare = state.spare.pop().unwrap_or_default();
+        state.blocks.push_back(std::mem::replace(block, spare));
+        let is_closed = state.is_closed;
+        drop(state);
         self.came.notify_one();
-        !state.is_closed
+        !is_closed
+    }
+
+    /// Takes a block back to be filled again.
+    pub fn give_back(&self, mut block: Block) {
+        block.clear();
+        let mut state = self.lock();
+        // One that holds an enormous pair is not worth its memory.
+        if state.spare.len() < SPARE && block.keys.capacity() <= LARGE {
+            state.spare.push(block);
+        }
     }
 
     /// Ends the pairs, well or not.

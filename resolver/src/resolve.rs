@@ -12,9 +12,9 @@ use anyhow::{Context, Result, anyhow};
 use owner_json::{ObjectWriter, Owners, PairReader};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::answers::{Answers, NO_UID};
+use crate::answers::{Answers, NO_UID, RECENT};
 use crate::directory::{Directory, Remarks};
-use crate::inbox::{Block, Ends, Inbox};
+use crate::inbox::{Block, Inbox};
 
 /// Bytes of pairs that are handed on together.
 const BLOCK: usize = 64 * 1024;
@@ -95,11 +95,11 @@ impl Drop for Ending {
 /// Reads all pairs, and asks for each UID when it comes for the first time.
 fn read(input: impl Read, inbox: &Inbox, ask: &UnboundedSender<u32>) -> Result<()> {
     let mut reader = PairReader::new(input);
-    let mut asked = HashSet::from([NO_UID]);
-    let (mut block, mut last) = (Block::default(), NO_UID);
+    let mut asked = Asked::default();
+    let mut block = Block::default();
     loop {
         let mut hand_on = || {
-            if block.pairs.is_empty() || inbox.put(std::mem::take(&mut block)) {
+            if block.pairs.is_empty() || inbox.put(&mut block) {
                 return Ok(());
             }
             Err(anyhow!("nobody takes the pairs"))
@@ -107,27 +107,48 @@ fn read(input: impl Read, inbox: &Inbox, ask: &UnboundedSender<u32>) -> Result<(
         let Some(pair) = reader.next_pair(&mut hand_on)? else {
             return hand_on();
         };
-        let one;
-        let (uids, is_array) = match pair.owners {
-            Owners::One(uid) => {
-                one = [uid];
-                (&one[..], false)
-            }
-            Owners::Many(uids) => (uids, true),
-        };
-        for &uid in uids {
-            if uid != last && asked.insert(uid) {
+        let mut note = |uid| {
+            if asked.is_new(uid) {
                 // Where nobody answers any more, the writer knows why.
                 let _ = ask.send(uid);
             }
-            last = uid;
-        }
+        };
         block.keys.extend_from_slice(pair.key);
-        block.uids.extend_from_slice(uids);
-        block.pairs.push(Ends { key: block.keys.len(), uids: block.uids.len(), is_array });
-        if block.size() >= BLOCK && !inbox.put(std::mem::take(&mut block)) {
+        match pair.owners {
+            Owners::One(uid) => {
+                note(uid);
+                block.uids.push(uid);
+            }
+            Owners::Many(uids) => {
+                uids.iter().for_each(|&uid| note(uid));
+                block.uids.extend_from_slice(uids);
+            }
+        }
+        block.end_pair(matches!(pair.owners, Owners::Many(_)));
+        if block.size() >= BLOCK && !inbox.put(&mut block) {
             return Ok(());
         }
+    }
+}
+
+/// Which UIDs were asked for.
+struct Asked {
+    all: HashSet<u32>,
+    /// Each that came lately, at its lowest bits.
+    recent: [u32; RECENT],
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        // It counts as asked for, since it never is.
+        Self { all: HashSet::from([NO_UID]), recent: [NO_UID; RECENT] }
+    }
+}
+
+impl Asked {
+    fn is_new(&mut self, uid: u32) -> bool {
+        let recent = &mut self.recent[uid as usize % RECENT];
+        std::mem::replace(recent, uid) != uid && self.all.insert(uid)
     }
 }
 
@@ -141,13 +162,14 @@ struct Writer<'w, 'a, W> {
 impl<W: Write> Writer<'_, '_, W> {
     fn write_all(&mut self, paths: &mut u64) -> Result<()> {
         while let Some(block) = self.next_block()? {
-            let (mut key, mut uid) = (0, 0);
-            for ends in &block.pairs {
-                let uids = &block.uids[uid..ends.uids];
-                self.write_pair(&block.keys[key..ends.key], uids, ends.is_array)?;
-                (key, uid) = (ends.key, ends.uids);
+            for (key, uids, is_array) in block.pairs() {
+                match uids {
+                    [uid] if !is_array => self.write_one(key, *uid)?,
+                    _ => self.write_many(key, uids)?,
+                }
             }
             *paths += block.pairs.len() as u64;
+            self.inbox.give_back(block);
         }
         Ok(())
     }
@@ -160,25 +182,30 @@ impl<W: Write> Writer<'_, '_, W> {
         self.inbox.block()
     }
 
-    fn write_pair(&mut self, key: &[u8], uids: &[u32], is_array: bool) -> Result<()> {
-        for &uid in uids {
-            while !self.answers.has(uid) {
-                self.object.flush()?;
-                self.answers.take(self.inbox.answers()?);
-            }
-        }
-        let (open, close) = self.answers.brackets(is_array);
+    fn write_one(&mut self, key: &[u8], uid: u32) -> Result<()> {
+        self.await_answer(uid)?;
+        let value = self.answers.one(uid).unwrap_or_default();
         let out = self.object.member()?;
         out.extend_from_slice(key);
         out.extend_from_slice(b": ");
-        out.extend_from_slice(open);
-        for (index, &uid) in uids.iter().enumerate() {
-            if index > 0 {
-                out.extend_from_slice(b", ");
-            }
-            out.extend_from_slice(self.answers.spelt(uid));
+        out.extend_from_slice(value);
+        Ok(())
+    }
+
+    fn write_many(&mut self, key: &[u8], uids: &[u32]) -> Result<()> {
+        uids.iter().try_for_each(|&uid| self.await_answer(uid))?;
+        let out = self.object.member()?;
+        out.extend_from_slice(key);
+        out.extend_from_slice(b": ");
+        self.answers.write_many(uids, out);
+        Ok(())
+    }
+
+    fn await_answer(&mut self, uid: u32) -> Result<()> {
+        while self.answers.one(uid).is_none() {
+            self.object.flush()?;
+            self.answers.take(self.inbox.answers()?);
         }
-        out.extend_from_slice(close);
         Ok(())
     }
 }

@@ -1,11 +1,22 @@
 //! Who is compared, and at what.
 
+use std::path::Path;
+
+use e2e::measure::{Job, own_command, words};
+
 /// A command that does the work.
 pub struct Contender {
     /// What the table calls it.
     pub name: &'static str,
     /// What to run.
     pub command: Vec<String>,
+}
+
+impl Contender {
+    /// Its work on a tree in `dir`.
+    pub fn job<'j>(&'j self, dir: &'j Path) -> Job<'j> {
+        Job { dir, command: &self.command, input: None }
+    }
 }
 
 /// What is asked for.
@@ -21,7 +32,7 @@ pub enum Work {
 pub fn contenders(work: Work, tree: &str) -> Vec<Contender> {
     let mut contenders = peers(work, tree);
     let own = env!("CARGO_BIN_EXE_scan-uids");
-    let kernel = |ask| bench(&["kernel", ask, tree]);
+    let kernel = |ask| own_command(&["kernel", ask, tree]);
     match work {
         Work::Directories => contenders.extend([
             contender("the kernel alone", kernel("names")),
@@ -56,8 +67,8 @@ fn peers(work: Work, tree: &str) -> Vec<Contender> {
         contender("GNU find", of_find("find")),
         contender("bfs", of_find("bfs")),
         contender("fd (names only)", fd),
-        contender("walkdir", bench(&["walkdir", what, tree])),
-        contender("ignore, 2 threads", bench(&["ignore", what, tree])),
+        contender("walkdir", own_command(&["walkdir", what, tree])),
+        contender("ignore, 2 threads", own_command(&["ignore", what, tree])),
     ];
     if work == Work::Entries {
         let arguments = ["--threads=2", "--max-depth=1", "--quantity=apparent-size", tree];
@@ -68,15 +79,4 @@ fn peers(work: Work, tree: &str) -> Vec<Contender> {
 
 fn contender(name: &'static str, command: Vec<String>) -> Contender {
     Contender { name, command }
-}
-
-/// This program in another role.
-fn bench(arguments: &[&str]) -> Vec<String> {
-    let own = std::env::current_exe().expect("our own path");
-    let own = own.to_str().expect("UTF-8");
-    words(&[&[own], arguments].concat())
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
 }

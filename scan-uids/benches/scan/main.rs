@@ -4,9 +4,9 @@
 //! `BENCH_RUNS` how often each command runs (5), `BENCH_COLD=1` empties the kernel's caches before
 //! each run (root only).
 
+mod calls;
 mod contenders;
 mod floors;
-mod measure;
 mod trees;
 mod walkers;
 
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use contenders::{Contender, Work, contenders};
 use diagnostics::stderr::tell;
+use e2e::measure::{self, Cost, median, setting};
 use floors::Ask;
-use measure::Cost;
 use trees::TREES;
 
 /// What is measured, and on which trees.
@@ -51,7 +51,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn compare() -> Result<(), Box<dyn Error>> {
-    let setting = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let own = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-scan");
     let dir = setting("BENCH_DIR").map_or(own, PathBuf::from);
     let runs = setting("BENCH_RUNS").map_or(Ok(5), |runs| runs.parse::<usize>())?.max(1);
@@ -94,7 +93,7 @@ fn race(
                 nix::unistd::sync();
                 fs::write("/proc/sys/vm/drop_caches", "3")?;
             }
-            let cost = measure::measure(dir, &contender.command)?;
+            let cost = contender.job(dir).measure()?;
             if round > 0 {
                 costs.push(cost);
             }
@@ -116,12 +115,6 @@ fn print_race(contenders: &[Contender], costs: &[Vec<Cost>]) {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// System calls on the small tree, all of the process from its start to its end.
 fn print_system_calls(dir: &Path) -> Result<(), Box<dyn Error>> {
     println!("\n## System calls: small\n\n| | a directory | an entry |\n|---|---:|---:|");
@@ -129,8 +122,8 @@ fn print_system_calls(dir: &Path) -> Result<(), Box<dyn Error>> {
     for (column, work) in [Work::Directories, Work::Entries].into_iter().enumerate() {
         for contender in contenders(work, "small") {
             // The first run is for the kernel's caches.
-            measure::measure(dir, &contender.command)?;
-            let calls = measure::system_calls(dir, &contender.command)?;
+            contender.job(dir).measure()?;
+            let calls = calls::system_calls(dir, &contender.command)?;
             rows.entry(contender.name).or_default()[column] = Some(calls);
         }
     }

@@ -1,0 +1,100 @@
+//! Runs commands and measures them from outside, for benchmarks.
+//!
+//! A benchmark passes its arguments to [`run_and_print`] when the first of them is `run`.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use nix::sys::resource::{UsageWho, getrusage};
+
+/// What is run.
+pub struct Job<'j> {
+    /// Where.
+    pub dir: &'j Path,
+    /// The program and its arguments.
+    pub command: &'j [String],
+    /// The file that it reads, below `dir` or absolute.
+    pub input: Option<&'j str>,
+}
+
+/// What a run of a command cost.
+#[derive(Clone, Copy)]
+pub struct Cost {
+    /// Wall-clock time, in milliseconds.
+    pub millis: f64,
+    /// Most memory that was resident at a time, in MB.
+    pub megabytes: f64,
+}
+
+impl Job<'_> {
+    /// Runs it by way of this program, whose own memory is small: the memory that a process
+    /// occupied before it became another program counts as well.
+    ///
+    /// # Errors
+    /// It cannot be run, or fails.
+    pub fn measure(&self) -> io::Result<Cost> {
+        let output = Command::new(std::env::current_exe()?)
+            .current_dir(self.dir)
+            .env_remove("LD_LIBRARY_PATH")
+            .args(["run", self.input.unwrap_or("/dev/null")])
+            .args(self.command)
+            .stderr(Stdio::inherit())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut numbers = text.split_whitespace().map(|number| number.parse().ok());
+        match (numbers.next().flatten(), numbers.next().flatten()) {
+            (Some(millis), Some(megabytes)) => Ok(Cost { millis, megabytes }),
+            _ => Err(io::Error::other(format!("failed to run {:?}", self.command))),
+        }
+    }
+}
+
+/// The other end of [`Job::measure`]: runs a command with a file as its input, and prints what it
+/// cost.
+///
+/// # Errors
+/// It cannot be run, or fails.
+pub fn run_and_print(arguments: &[String]) -> io::Result<()> {
+    let [input, name, arguments @ ..] = arguments else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let input = File::open(input)?;
+    let start = Instant::now();
+    let status = Command::new(name).args(arguments).stdin(input).stdout(Stdio::null()).status()?;
+    let millis = start.elapsed().as_secs_f64() * 1000.0;
+    if !status.success() {
+        return Err(io::Error::other(format!("{name} failed: {status}")));
+    }
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    println!("{millis} {}", usage.max_rss() as f64 / 1024.0);
+    Ok(())
+}
+
+/// The middle one of some values, of which there is at least one.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The environment variable, if it is not empty.
+pub fn setting(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// This program in another role.
+///
+/// # Panics
+/// Its path cannot be told.
+pub fn own_command(arguments: &[&str]) -> Vec<String> {
+    let own = std::env::current_exe().expect("our own path");
+    words(&[&[own.to_str().expect("UTF-8")], arguments].concat())
+}
+
+/// A command.
+pub fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
