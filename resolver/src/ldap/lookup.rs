@@ -15,8 +15,7 @@ use crate::owner::Owner;
 
 /// UIDs asked for in one search: more make servers slower again.
 const BATCH: usize = 32;
-/// Searches under way at a time on a near server, and on any: servers drop connections with many
-/// more.
+/// Searches under way at a time at first, and at most: servers drop connections with many more.
 const WINDOW: (usize, usize) = (8, 64);
 /// Round trip that makes a server a distant one.
 const DISTANT: Duration = Duration::from_millis(3);
@@ -47,6 +46,8 @@ pub struct Lookup<'l> {
     waiting: VecDeque<u32>,
     under_way: JoinSet<Ended>,
     batch: usize,
+    /// How many searches may be under way.
+    window: usize,
     /// The shortest time that a search took.
     round_trip: Option<Duration>,
     /// Connections that were lost since the last answer came.
@@ -71,6 +72,7 @@ impl<'l> Lookup<'l> {
             waiting: VecDeque::new(),
             under_way: JoinSet::new(),
             batch: BATCH,
+            window: WINDOW.0,
             round_trip: None,
             losses: 0,
             loss: None,
@@ -110,7 +112,7 @@ impl<'l> Lookup<'l> {
     /// that no more questions are to be expected soon.
     fn start_batches(&mut self, all: bool) {
         while self.loss.is_none()
-            && self.under_way.len() < self.window()
+            && self.under_way.len() < self.window
             && (self.waiting.len() >= self.batch || all && !self.waiting.is_empty())
         {
             let size = self.batch.min(self.waiting.len());
@@ -124,10 +126,17 @@ impl<'l> Lookup<'l> {
         }
     }
 
-    fn window(&self) -> usize {
-        let round_trip = self.round_trip.unwrap_or_default();
-        let factor = round_trip.as_micros().div_ceil(DISTANT.as_micros()).max(1);
-        WINDOW.0.saturating_mul(usize::try_from(factor).unwrap_or(WINDOW.1)).min(WINDOW.1)
+    /// Takes note of how long a search took. A distant server is asked more at a time; but one
+    /// that takes longer for each search the more there are is not distant but busy.
+    fn adapt(&mut self, took: Duration) {
+        let best = self.round_trip.map_or(took, |best| best.min(took));
+        self.round_trip = Some(best);
+        self.remarks.is_slow = best > SLOW;
+        if best < DISTANT || took > best * 2 {
+            self.window = (self.window - 1).max(WINDOW.0);
+        } else if took < best * 3 / 2 {
+            self.window = (self.window + 1).min(WINDOW.1);
+        }
     }
 
     async fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<()> {
@@ -137,9 +146,7 @@ impl<'l> Lookup<'l> {
         self.remarks.searches.note(&outcome, took);
         match outcome {
             Ok(found) => {
-                let round_trip = self.round_trip.map_or(took, |best| best.min(took));
-                self.round_trip = Some(round_trip);
-                self.remarks.is_slow = round_trip > SLOW;
+                self.adapt(took);
                 // Every search meets the same ones.
                 self.remarks.referrals = self.remarks.referrals.max(found.referrals);
                 self.remarks.hidden += found.hidden;
@@ -185,7 +192,7 @@ impl<'l> Lookup<'l> {
         let next = self.session.number + 1;
         let connected = self.plan.connect(next % self.plan.addresses.len(), &mut warn).await;
         self.session = Arc::new(connected.map_err(|error| error.context(format!("{loss:#}")))?);
-        self.round_trip = None;
+        (self.round_trip, self.window) = (None, WINDOW.0);
         Ok(())
     }
 }
