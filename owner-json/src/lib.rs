@@ -8,9 +8,11 @@
 
 mod quick;
 mod reader;
+mod source;
 mod string;
 mod writer;
 
 pub use reader::{InputError, Owners, Pair, PairReader};
+pub use source::{BeforeRead, ReadAhead, Source};
 pub use string::{push_fragment, push_string};
 pub use writer::{ObjectWriter, OutputClosed, SEPARATOR, unbuffered_stdout, write_error};

@@ -6,23 +6,16 @@
 //! RFC 8259, with one array level allowed in a value.
 
 use std::fmt;
-use std::io::{ErrorKind, Read};
 
-use anyhow::{Result, bail};
-use diagnostics::wording::io_error;
+use anyhow::Result;
 
 use crate::quick::quick_pair;
+use crate::source::{BeforeRead, Source};
 
-/// First size of the buffer, in bytes; it grows only for a pair that does not fit.
-const CHUNK: usize = 256 * 1024;
 /// Longest pair accepted, in bytes: 10,000 levels of 255 escaped bytes fit.
 const MAX_PAIR: usize = 32 * 1024 * 1024;
 /// Most UIDs accepted for one path.
 const MAX_OWNERS: usize = 1 << 20;
-
-/// Called before every read of the input, so that a caller can write out what is waiting
-/// before it blocks.
-type BeforeRead<'h> = &'h mut dyn FnMut() -> Result<()>;
 
 /// The input is not the ownership JSON.
 #[derive(Debug)]
@@ -67,8 +60,8 @@ enum State {
 }
 
 /// A streaming reader of ownership JSON.
-pub struct PairReader<R> {
-    input: R,
+pub struct PairReader<S> {
+    input: S,
     buffer: Vec<u8>,
     /// Start of the pair being read: what stands before it may be forgotten.
     mark: usize,
@@ -76,18 +69,18 @@ pub struct PairReader<R> {
     at: usize,
     /// End of the bytes read so far.
     end: usize,
-    /// Offset in the input of `buffer[0]`.
+    /// Offset in the input of `buffer[0]`; below zero, wrapped, if the input starts behind that.
     base: u64,
     state: State,
     many: Vec<u32>,
 }
 
-impl<R: Read> PairReader<R> {
+impl<S: Source> PairReader<S> {
     /// A reader of `input`, which need not be buffered.
-    pub fn new(input: R) -> Self {
+    pub fn new(input: S) -> Self {
         Self {
             input,
-            buffer: vec![0; CHUNK],
+            buffer: Vec::new(),
             mark: 0,
             at: 0,
             end: 0,
@@ -99,7 +92,7 @@ impl<R: Read> PairReader<R> {
 
     /// The next pair, or `None` after a complete object and nothing but white space.
     ///
-    /// `before_read` is called before every read of the input, which may block.
+    /// `before_read` is called before every read of the input that may block.
     ///
     /// # Errors
     /// [`InputError`] where the input is not as the contract says or ends early; the I/O error
@@ -314,32 +307,20 @@ impl<R: Read> PairReader<R> {
 
     /// Reads more, keeping the bytes from `mark` on; false at the end of the input.
     fn fill(&mut self, before_read: BeforeRead<'_>) -> Result<bool> {
-        self.buffer.copy_within(self.mark..self.end, 0);
-        self.base += self.mark as u64;
-        self.at -= self.mark;
-        self.end -= self.mark;
-        self.mark = 0;
-        if self.end == self.buffer.len() {
-            if self.end >= MAX_PAIR {
-                return self.fail(&format!("a pair longer than {MAX_PAIR} bytes"));
-            }
-            self.buffer.resize(self.end * 2, 0);
+        let (kept, passed) = (self.mark..self.end, self.at - self.mark);
+        let count = kept.len();
+        if count >= MAX_PAIR {
+            return self.fail(&format!("a pair longer than {MAX_PAIR} bytes"));
         }
-        before_read()?;
-        loop {
-            match self.input.read(&mut self.buffer[self.end..]) {
-                Ok(count) => {
-                    self.end += count;
-                    return Ok(count > 0);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => bail!("failed to read the input: {}", io_error(&error)),
-            }
-        }
+        let found = self.input.more(&mut self.buffer, kept, before_read)?;
+        let moved = (self.mark as u64).wrapping_sub(found.start as u64);
+        self.base = self.base.wrapping_add(moved);
+        (self.mark, self.at, self.end) = (found.start, found.start + passed, found.end);
+        Ok(found.len() > count)
     }
 
     fn offset(&self) -> u64 {
-        self.base + self.at as u64
+        self.base.wrapping_add(self.at as u64)
     }
 
     fn fail<T>(&self, what: &str) -> Result<T> {

@@ -2,12 +2,12 @@
 
 use std::io::{self, Read};
 
-use owner_json::{InputError, ObjectWriter, Owners, PairReader, push_string};
+use owner_json::{InputError, ObjectWriter, Owners, PairReader, ReadAhead, Source, push_string};
 use proptest::prelude::*;
 
 type Parsed = Vec<(Vec<u8>, Vec<u32>)>;
 
-fn parse(input: impl Read) -> anyhow::Result<Parsed> {
+fn parse(input: impl Source) -> anyhow::Result<Parsed> {
     let mut reader = PairReader::new(input);
     let mut pairs = Vec::new();
     while let Some(pair) = reader.next_pair(&mut || Ok(()))? {
@@ -26,18 +26,21 @@ fn error(input: &str) -> (u64, String) {
     (error.offset, error.to_string())
 }
 
+/// The same, read by another thread.
+fn parse_ahead(input: impl Read + Send + 'static) -> anyhow::Result<Parsed> {
+    parse(ReadAhead::start(input).expect("a thread"))
+}
+
 /// Hands out `data` in pieces of `step` bytes.
-struct Pieces<'a> {
-    data: &'a [u8],
+struct Pieces<R> {
+    data: R,
     step: usize,
 }
 
-impl Read for Pieces<'_> {
+impl<R: Read> Read for Pieces<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.step.min(self.data.len()).min(buffer.len());
-        buffer[..count].copy_from_slice(&self.data[..count]);
-        self.data = &self.data[count..];
-        Ok(count)
+        let count = self.step.min(buffer.len());
+        self.data.read(&mut buffer[..count])
     }
 }
 
@@ -76,6 +79,7 @@ fn uids_that_are_not_numbers_of_32_bits_are_refused_with_their_offset() {
         ("\"1\"", "not a string"),
         ("4294967296", "32 bits"),
         ("99999999999999999999999999", "32 bits"),
+        ("18446744073709551617", "32 bits"),
         ("007", "leading zero"),
         ("null", "expected a UID"),
         ("{}", "expected a UID"),
@@ -88,6 +92,11 @@ fn uids_that_are_not_numbers_of_32_bits_are_refused_with_their_offset() {
         assert!(message.contains(what), "{value}: {message}");
         let inside = if value.starts_with('[') { 7..=9 } else { 6..=6 };
         assert!(inside.contains(&offset), "{value}: {offset}");
+        // Not the first, and with something behind it.
+        let (later, same) = error(&format!("{{\"b\": 0,\"a\": {value}, \"c\": 0}}"));
+        let what = if value.is_empty() { "expected a UID" } else { what };
+        assert!(same.contains(what), "{value}: {same}");
+        assert_eq!(later, offset + 7, "{value}");
     }
 }
 
@@ -140,10 +149,43 @@ fn a_key_without_end_is_refused_in_bounded_memory() {
 }
 
 #[test]
+fn long_keys_are_read_ahead_in_pieces_of_any_size() {
+    let name = |index: usize| "x".repeat(index * 7_919);
+    let names: Vec<String> = (0..60).map(name).collect();
+    let pairs: Vec<String> = names.iter().map(|name| format!("\"{name}\": 1")).collect();
+    let text = format!("{{{}}}", pairs.join(", "));
+    for step in [511, 16 * 1024, 100_000, usize::MAX] {
+        let pieces = Pieces { data: io::Cursor::new(text.clone().into_bytes()), step };
+        let keys: Vec<_> = parse_ahead(pieces).unwrap().into_iter().map(|(key, _)| key).collect();
+        let expected: Vec<_> =
+            names.iter().map(|name| format!("\"{name}\"").into_bytes()).collect();
+        assert!(keys == expected, "in pieces of {step} bytes");
+    }
+    let cut = Pieces { data: io::Cursor::new(text.into_bytes()).take(9_000_000), step: 70_000 };
+    let error = parse_ahead(cut).unwrap_err().downcast::<InputError>().unwrap();
+    assert_eq!(error.offset, 9_000_000);
+}
+
+#[test]
+fn what_is_wrong_with_the_input_itself_is_told_after_what_came_before() {
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(5))
+        }
+    }
+    let input = io::Cursor::new(b"{\"a\": 1, ".to_vec()).chain(Broken);
+    let mut reader = PairReader::new(ReadAhead::start(input).unwrap());
+    assert!(reader.next_pair(&mut || Ok(())).unwrap().is_some());
+    let error = reader.next_pair(&mut || Ok(())).unwrap_err();
+    assert_eq!(error.to_string(), "failed to read the input: input/output error");
+}
+
+#[test]
 fn the_caller_is_told_before_every_read() {
     let mut reads = 0;
     let data = b"{\"a\": 1}";
-    let mut reader = PairReader::new(Pieces { data, step: 1 });
+    let mut reader = PairReader::new(Pieces { data: &data[..], step: 1 });
     while reader
         .next_pair(&mut || {
             reads += 1;
@@ -189,7 +231,9 @@ proptest! {
         document in documents(), step in 1usize..64
     ) {
         let (expected, text) = spell(&document);
-        prop_assert_eq!(parse(Pieces { data: &text, step }).unwrap(), expected);
+        prop_assert_eq!(&parse(Pieces { data: &text[..], step }).unwrap(), &expected);
+        let pieces = Pieces { data: io::Cursor::new(text), step };
+        prop_assert_eq!(parse_ahead(pieces).unwrap(), expected);
     }
 
     #[test]
@@ -197,6 +241,19 @@ proptest! {
         let (_, text) = spell(&document);
         let closed = text.len() - 1; // without its last newline it is still complete
         prop_assert!(parse(&text[..cut.index(closed)]).is_err());
+    }
+
+    // Byte by byte, no pair ever stands in the buffer as a whole.
+    #[test]
+    fn a_changed_byte_means_the_same_at_once_and_byte_by_byte(
+        document in documents(), place in any::<prop::sample::Index>(), byte: u8
+    ) {
+        let (_, mut text) = spell(&document);
+        let place = place.index(text.len());
+        text[place] = byte;
+        let outcome = |parsed: anyhow::Result<Parsed>| parsed.map_err(|error| error.to_string());
+        let at_once = outcome(parse(&text[..]));
+        prop_assert_eq!(at_once, outcome(parse(Pieces { data: &text[..], step: 1 })));
     }
 
     #[test]

@@ -65,6 +65,7 @@ impl<'a> Answers<'a> {
 
     /// The value of a path that this UID owns alone, if the answer is there. Warnings about it
     /// are given in the order of the pairs, whatever the order of the answers.
+    #[inline]
     pub fn one(&mut self, uid: u32) -> Option<&[u8]> {
         let place = uid as usize % RECENT;
         let spelt = match self.recent[place] {

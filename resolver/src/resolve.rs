@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::Builder;
 
 use anyhow::{Context, Result, anyhow};
-use owner_json::{ObjectWriter, Owners, PairReader};
+use owner_json::{ObjectWriter, Owners, PairReader, ReadAhead};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::answers::{Answers, NO_UID, RECENT};
@@ -93,7 +93,12 @@ impl Drop for Ending {
 }
 
 /// Reads all pairs, and asks for each UID when it comes for the first time.
-fn read(input: impl Read, inbox: &Inbox, ask: &UnboundedSender<u32>) -> Result<()> {
+fn read(
+    input: impl Read + Send + 'static,
+    inbox: &Inbox,
+    ask: &UnboundedSender<u32>,
+) -> Result<()> {
+    let input = ReadAhead::start(input).context("failed to start a thread")?;
     let mut reader = PairReader::new(input);
     let mut asked = Asked::default();
     let mut block = Block::default();

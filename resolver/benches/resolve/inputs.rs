@@ -24,7 +24,7 @@ pub fn ready(dir: &Path, uids: &[u32]) -> io::Result<[String; 2]> {
     let number = |n: usize| {
         let (project, run) = (n / 50_000 % 200, n / 64);
         let path = format!(
-            "/srv/projects/p{project:03}/data/measurements/run-{run:07}/results/sample-{n:08}/raw"
+            "/srv/projects/p{project:03}/data/measurements/run-{run:07}/results/sample-{n:08}/raw/channel-1"
         );
         (path, USERS[n / 8 % USERS.len()].0)
     };
