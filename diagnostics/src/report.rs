@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::DONE;
+use crate::progress::Progress;
 use crate::stderr::tell;
 use crate::wording::io_failure;
 
@@ -62,22 +63,25 @@ pub struct Report {
     summary: Summary,
     errors: u64,
     show_warnings: bool,
+    progress: Progress,
 }
 
 impl Report {
     /// A report that shows warnings on stderr, or keeps them for a summary.
     pub fn new(show_warnings: bool) -> Self {
-        Self { summary: Summary::default(), errors: 0, show_warnings }
+        let progress = Progress::new(show_warnings);
+        Self { summary: Summary::default(), errors: 0, show_warnings, progress }
     }
 
-    /// Whether somebody may be looking at stderr.
-    pub fn shows_warnings(&self) -> bool {
-        self.show_warnings
+    /// The line on the terminal that tells how far the run is, if somebody may look at it.
+    pub fn progress(&mut self) -> &mut Progress {
+        &mut self.progress
     }
 
     /// Notes something that the reader of a complete result should know.
     pub fn warn(&mut self, warning: String) {
         if self.show_warnings {
+            self.progress.hide();
             tell(&format!("Warning: {warning}"));
         }
         if self.summary.warnings.len() < MAX_WARNINGS {
@@ -96,6 +100,7 @@ impl Report {
 
     /// Notes a failure after which the run goes on, to end as done only in part.
     pub fn partial_failure(&mut self, program: &str, error: &anyhow::Error) {
+        self.progress.hide();
         tell(&format!("{program}: {error:#}"));
         self.errors += 1;
         self.summary.error.get_or_insert_with(|| format!("{error:#}"));
@@ -116,6 +121,7 @@ impl Report {
     /// # Errors
     /// The summary cannot be written, after a run that succeeded.
     pub fn finish(mut self, outcome: Result<u8>, file: Option<&Path>) -> Result<u8> {
+        self.progress.hide();
         self.summary.exit_code = match &outcome {
             Ok(code) => *code,
             Err(error) => crate::exit::code_of(error),

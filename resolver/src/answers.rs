@@ -136,6 +136,15 @@ impl<'a> Answers<'a> {
         }
     }
 
+    /// Shows how far the run is, on a terminal.
+    pub fn show_progress(&mut self, paths: u64) {
+        let (owners, unresolved) = self.counts();
+        self.report.progress().show(|seconds| {
+            let rate = paths as f64 / seconds;
+            format!("{paths} paths, {owners} owners, {unresolved} unresolved, {rate:.0} paths/s")
+        });
+    }
+
     /// How many UIDs there were, and how many of them have no address.
     pub fn counts(&self) -> (u64, u64) {
         (self.spelt.len() as u64, self.unresolved)

@@ -174,6 +174,7 @@ impl<W: Write> Writer<'_, '_, W> {
                 }
             }
             *paths += block.pairs.len() as u64;
+            self.answers.show_progress(*paths);
             self.inbox.give_back(block);
         }
         Ok(())

@@ -1,11 +1,11 @@
 //! stdin and stdout: bad input, open pipes, memory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use e2e::USERS_LDIF;
-use e2e::programs::{command, run};
+use e2e::programs::{command, program, run};
 
 #[test]
 fn bad_input_is_told_with_its_byte_and_leaves_the_result_open() {
@@ -56,6 +56,24 @@ fn an_answer_is_written_while_the_input_is_still_open() {
     let rest: Vec<_> = stdout.lines().map(|line| line.expect("a line")).collect();
     assert_eq!(rest[0], r#"  "a": {"30001": "alice.johnson@example.com"},"#);
     assert_eq!(child.wait().expect("the end").code(), Some(0));
+}
+
+#[test]
+fn progress_is_shown_by_the_last_of_a_pipe_alone_and_only_on_a_terminal() {
+    let dir = tempfile::tempdir().expect("a directory");
+    (0..30).for_each(|n| fs::create_dir(dir.path().join(n.to_string())).expect("made"));
+    let scan = format!("{} -r --max-rate=20 .", program("scan-uids").display());
+    let resolver = format!("{} --ldif {USERS_LDIF}", program("resolver").display());
+    for (stdout, is_shown) in [(" > /dev/null", true), (" | cat", false), ("", false)] {
+        // A terminal of its own, whose output comes out here.
+        let mut script = Command::new("script");
+        script.args(["-qec", &format!("{scan} | {resolver}{stdout}"), "/dev/null"]);
+        let outcome = run(script.current_dir(dir.path()).env("TERM", "xterm"), b"");
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stdout);
+        assert_eq!(outcome.stdout.contains(" unresolved, "), is_shown, "{:?}", outcome.stdout);
+        assert!(!outcome.stdout.contains(" listed in "), "{:?}", outcome.stdout);
+        assert_eq!(outcome.stdout.ends_with("\r\x1b[K"), is_shown, "{:?}", outcome.stdout);
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The walk's findings as output, with a buffer for each thread.
 
 pub mod format;
-mod progress;
 mod sort;
 
 use std::fs::File;
@@ -17,7 +16,6 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use crate::walk::Visitor;
 use crate::walk::path::{PathStack, push_raw};
 use format::{Format, Spelling};
-use progress::Progress;
 use sort::{Sorter, push_record};
 
 /// Output collected by a thread before it is written, in bytes.
@@ -61,7 +59,6 @@ struct Inner<'r> {
     counts: Counts,
     /// Directories that were asked for and are not written yet, and since when.
     roots: (Vec<u8>, u64, i64),
-    progress: Progress,
     report: &'r mut Report,
 }
 
@@ -119,7 +116,8 @@ impl Inner<'_> {
     fn take(&mut self, findings: &[u8], counts: Counts) -> Result<()> {
         self.write_roots()?;
         self.counts.add(counts);
-        self.progress.show(self.counts.listed());
+        let listed = self.counts.listed();
+        self.report.progress().show(|seconds| progress(listed, seconds));
         self.out.take(findings, counts.listed())
     }
 }
@@ -135,9 +133,8 @@ impl<'r> Listing<'r> {
             true => Out::Sorted(Sorter::new(temporary_directory()), Box::new(out)),
             false => out,
         };
-        let progress = Progress::new(report.shows_warnings());
         let roots = (Vec::new(), 0, 0);
-        let inner = Inner { out, counts: Counts::default(), roots, progress, report };
+        let inner = Inner { out, counts: Counts::default(), roots, report };
         Self { spelling: format.spelling(), is_sorted: sort, inner: Mutex::new(inner) }
     }
 
@@ -176,16 +173,12 @@ impl<'r> Listing<'r> {
 
     /// Notes something that was skipped.
     pub fn warn(&self, warning: String) {
-        let mut inner = self.lock();
-        inner.progress.hide();
-        inner.report.warn(warning);
+        self.lock().report.warn(warning);
     }
 
     /// Notes a failure that the scan survives.
     pub fn fail(&self, error: &anyhow::Error) {
-        let mut inner = self.lock();
-        inner.progress.hide();
-        inner.report.partial_failure("scan-uids", error);
+        self.lock().report.partial_failure("scan-uids", error);
     }
 
     /// A visitor for one thread.
@@ -303,6 +296,11 @@ impl Visitor for ThreadListing<'_, '_> {
         self.buffer.clear();
         taken
     }
+}
+
+/// How far the scan is, in words.
+fn progress(listed: u64, seconds: f64) -> String {
+    format!("{listed} listed in {seconds:.0} s, {:.0}/s", listed as f64 / seconds)
 }
 
 /// A clock good to a few milliseconds, which costs next to nothing to read.

@@ -1,9 +1,11 @@
-//! How far the scan is, on a terminal.
+//! How far a run is, on a terminal.
 
 use std::io::{IsTerminal, stderr, stdout};
 use std::time::{Duration, Instant};
 
-use diagnostics::stderr::show;
+use rustix::fs::{FileType, fstat};
+
+use crate::stderr::show;
 
 /// How often the line changes.
 const EVERY: Duration = Duration::from_millis(200);
@@ -20,22 +22,22 @@ pub struct Progress {
 
 impl Progress {
     /// Shows a line if it is wanted, stderr is a terminal that can clear a line, and the output
-    /// does not go to a terminal as well.
+    /// goes to neither a terminal nor a pipe, at whose other end one may be.
     pub fn new(is_wanted: bool) -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let is_wanted = is_wanted && !is_dumb && stderr().is_terminal() && !stdout().is_terminal();
+        let is_wanted = is_wanted && !is_dumb && stderr().is_terminal() && is_stdout_a_file();
         let start = Instant::now();
         Self { start, next: is_wanted.then(|| start + EVERY), is_shown: false }
     }
 
-    /// Tells how many were found so far, unless that was told just now.
-    pub fn show(&mut self, listed: u64) {
+    /// Shows the line that is made of the seconds since the start, unless one was shown just now.
+    pub fn show(&mut self, line: impl FnOnce(f64) -> String) {
         let now = Instant::now();
         if self.next.is_none_or(|next| now < next) {
             return;
         }
-        let seconds = (now - self.start).as_secs_f64();
-        show(&format!("{CLEAR}{}", line(listed, seconds)));
+        let seconds = (now - self.start).as_secs_f64().max(0.001);
+        show(&format!("{CLEAR}{}", line(seconds)));
         (self.next, self.is_shown) = (Some(now + EVERY), true);
     }
 
@@ -53,16 +55,9 @@ impl Drop for Progress {
     }
 }
 
-fn line(listed: u64, seconds: f64) -> String {
-    let rate = listed as f64 / seconds.max(0.001);
-    format!("{listed} listed in {seconds:.0} s, {rate:.0}/s")
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_line_tells_number_time_and_rate() {
-        assert_eq!(super::line(1_200_000, 8.0), "1200000 listed in 8 s, 150000/s");
-        assert_eq!(super::line(0, 0.0), "0 listed in 0 s, 0/s");
-    }
+/// A file, or a device like `/dev/null`.
+fn is_stdout_a_file() -> bool {
+    let kind = fstat(stdout()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    let is_device = kind == Ok(FileType::CharacterDevice) && !stdout().is_terminal();
+    is_device || kind == Ok(FileType::RegularFile)
 }
