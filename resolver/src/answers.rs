@@ -150,10 +150,11 @@ impl<'a> Answers<'a> {
         (self.spelt.len() as u64, self.unresolved)
     }
 
-    /// The warnings that only the whole run can give, and the counts.
-    pub fn conclude(&mut self, remarks: &Remarks) {
+    /// The warnings that the whole run can give, and the counts; of a run that failed, as far as it
+    /// came.
+    pub fn conclude(&mut self, remarks: &Remarks, paths: u64, is_whole: bool) {
         let asked = self.spelt.len() as u64 - u64::from(self.spelt.contains_key(&NO_UID));
-        if asked >= SUSPICIOUS && self.known == 0 {
+        if is_whole && asked >= SUSPICIOUS && self.known == 0 {
             self.report.warn(format!(
                 "none of {asked} UIDs has an entry: the bind DN may lack the right to read them, \
                  or the base DN or filter may be wrong"
@@ -178,6 +179,7 @@ impl<'a> Answers<'a> {
             );
         }
         remarks.warnings.iter().for_each(|warning| self.report.warn_once(warning.clone()));
+        self.report.count("paths", paths);
         self.report.count("owners", self.spelt.len() as u64);
         self.report.count("unresolved", self.unresolved);
         self.report.count("referrals", remarks.referrals);

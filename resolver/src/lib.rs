@@ -74,10 +74,7 @@ fn stream(cli: &Cli, report: &mut Report, metrics: &mut Metrics) -> Result<()> {
     let outcome =
         resolve::resolve(io::stdin(), unbuffered_stdout()?, directory, &mut answers, &mut done);
     measure(metrics, &done, answers.counts());
-    if outcome.is_ok() {
-        answers.conclude(&done.remarks);
-        report.count("paths", done.paths);
-    }
+    answers.conclude(&done.remarks, done.paths, outcome.is_ok());
     outcome
 }
 

@@ -109,8 +109,14 @@ fn read(
             }
             Err(anyhow!("nobody takes the pairs"))
         };
-        let Some(pair) = reader.next_pair(&mut hand_on)? else {
-            return hand_on();
+        let pair = match reader.next_pair(&mut hand_on) {
+            Ok(Some(pair)) => pair,
+            Ok(None) => return hand_on(),
+            Err(error) => {
+                // What came before is good; if nobody takes it, there is an earlier error.
+                let _ = hand_on();
+                return Err(error);
+            }
         };
         let mut note = |uid| {
             if asked.is_new(uid) {
@@ -172,8 +178,8 @@ impl<W: Write> Writer<'_, '_, W> {
                     [uid] if !is_array => self.write_one(key, *uid)?,
                     _ => self.write_many(key, uids)?,
                 }
+                *paths += 1;
             }
-            *paths += block.pairs.len() as u64;
             self.answers.show_progress(*paths);
             self.inbox.give_back(block);
         }

@@ -29,6 +29,20 @@ fn bad_input_is_told_with_its_byte_and_leaves_the_result_open() {
 }
 
 #[test]
+fn a_run_that_fails_tells_how_far_it_came() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("summary");
+    let mut resolver = command("resolver");
+    resolver.args(["--ldif", USERS_LDIF, "--summary"]).arg(&file);
+    let outcome = run(&mut resolver, br#"{"a": 30001, "b": 7, "c": -1}"#);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let summary = fs::read_to_string(file).expect("a summary");
+    let counts = r#""counts":{"owners":2,"paths":2,"referrals":0,"unresolved":1}"#;
+    assert!(summary.contains(counts), "{summary}");
+    assert!(summary.contains(r#""error":"bad input at byte 26: "#), "{summary}");
+}
+
+#[test]
 fn keys_come_through_untouched() {
     let key = r#""\u002fa\/b\t\" \udcff\ud83e\udd80 🦀""#;
     let input = format!("{{{key}:30001}}");
