@@ -9,12 +9,14 @@ use anyhow::Result;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::session::{Plan, Session, TRIES, Trouble};
+use super::session::{Asked, Plan, Session, TRIES, Trouble};
 use crate::directory::{Questions, Remarks, Searches};
 use crate::owner::Owner;
 
 /// UIDs asked for in one search: more make servers slower again.
 const BATCH: usize = 32;
+/// Entries asked for at a time when everything is read.
+const PAGE: i32 = 1000;
 /// Searches under way at a time at first, and at most: servers drop connections with many more.
 const WINDOW: (usize, usize) = (8, 64);
 /// Round trip that makes a server a distant one.
@@ -215,7 +217,7 @@ async fn find(plan: &Plan, session: &Session, uids: &[u32]) -> Result<Found, Tro
     let mut owners: HashMap<u32, Owner> = uids.iter().map(|&uid| (uid, Owner::default())).collect();
     let mut hidden = 0;
     let referrals = session
-        .search(plan, uids, |dn, claim| {
+        .search(plan, Asked::Uids(uids), |dn, claim| {
             hidden += u64::from(claim.uids.is_empty());
             for uid in &claim.uids {
                 if let Some(owner) = owners.get_mut(uid) {
@@ -236,12 +238,13 @@ pub async fn enumerate(
     mut session: Session,
     remarks: &mut Remarks,
 ) -> Result<HashMap<u32, Owner>> {
-    let mut losses = 0;
+    let (mut losses, mut page) = (0, PAGE);
     loop {
-        let (mut owners, mut hidden) = (HashMap::<u32, Owner>::new(), 0);
+        let (mut owners, mut hidden, mut received) = (HashMap::<u32, Owner>::new(), 0, 0);
         let start = Instant::now();
         let outcome = session
-            .search(plan, &[], |dn, claim| {
+            .search(plan, Asked::Everybody { page }, |dn, claim| {
+                received += 1;
                 hidden += u64::from(claim.uids.is_empty());
                 for &uid in &claim.uids {
                     owners.entry(uid).or_default().offer(dn, claim.mail());
@@ -254,6 +257,8 @@ pub async fn enumerate(
                 (remarks.referrals, remarks.hidden) = (referrals, hidden);
                 return Ok(owners);
             }
+            // It stopped within the first page: 389 Directory Server limits pages, not their sum.
+            Err(Trouble::TooMany(_)) if (1..page).contains(&received) => page /= 2,
             Err(Trouble::Fatal(error) | Trouble::TooMany(error)) => return Err(error),
             Err(Trouble::Silence(error)) if plan.addresses.len() == 1 => return Err(error),
             Err(Trouble::Lost(error) | Trouble::Silence(error)) => {

@@ -56,6 +56,10 @@ pub fn search_error(question: &Question<'_>, result: &LdapResult) -> anyhow::Err
                 other.unwrap_or_default()
             ))
         }
+        11 => misconfigured(format_args!(
+            "`{address}` does not look through as many entries as this takes: the attribute that \
+             holds the UID needs an index there, or a higher limit: adminLimitExceeded{text}"
+        )),
         13 => demands_tls(address, &text),
         32 => misconfigured(format_args!(
             "the base DN `{base}` does not exist on `{address}` (or must not be seen): \
@@ -155,6 +159,7 @@ mod tests {
             (50, true, "access denied: `cn=reader`"),
             (50, false, "access denied: an anonymous user"),
             (10, true, "refers to `ldap://other/`"),
+            (11, true, "needs an index there"),
             (13, true, "demands TLS"),
             (1, false, "refuses anonymous access"),
             (8, false, "refuses anonymous access"),

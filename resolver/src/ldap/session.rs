@@ -21,8 +21,6 @@ use crate::owner::{Attributes, Claim};
 pub const TRIES: u32 = 5;
 /// Pause before the second try; doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Entries asked for at a time when everything is read.
-const PAGE: i32 = 1000;
 
 /// Whom to ask, and what for; the same for the whole run.
 pub struct Plan {
@@ -59,6 +57,18 @@ pub enum Trouble {
     TooMany(anyhow::Error),
     /// Asking again will not help.
     Fatal(anyhow::Error),
+}
+
+/// Whom a search is for.
+#[derive(Clone, Copy)]
+pub enum Asked<'a> {
+    /// The owners of these UIDs.
+    Uids(&'a [u32]),
+    /// Everybody who has a UID.
+    Everybody {
+        /// How many entries to ask for at a time.
+        page: i32,
+    },
 }
 
 /// What is said while connecting that is no failure.
@@ -119,13 +129,12 @@ impl Plan {
         }
     }
 
-    /// The filter that finds these owners; everybody who has a UID if there are none.
-    fn filter_for(&self, uids: &[u32]) -> String {
+    fn filter_for(&self, asked: Asked<'_>) -> String {
         let name = &self.attributes.uid;
-        let asked = match uids {
-            [] => format!("({name}=*)"),
-            [uid] => format!("({name}={uid})"),
-            _ => {
+        let asked = match asked {
+            Asked::Everybody { .. } => format!("({name}=*)"),
+            Asked::Uids([uid]) => format!("({name}={uid})"),
+            Asked::Uids(uids) => {
                 let each = uids.iter().map(|uid| format!("({name}={uid})"));
                 format!("(|{})", each.collect::<String>())
             }
@@ -147,23 +156,22 @@ impl Plan {
 }
 
 impl Session {
-    /// Asks for the owners of these UIDs, or, if there are none, for all in pages; each entry is
-    /// given to `each`, which must sort out those that were not asked for. How many referrals
-    /// came.
+    /// Asks; each entry is given to `each`, which must sort out those that were not asked for. How
+    /// many referrals came.
     ///
     /// # Errors
     /// Why there is no answer, or only part of one.
     pub async fn search(
         &self,
         plan: &Plan,
-        uids: &[u32],
+        asked: Asked<'_>,
         mut each: impl FnMut(&[u8], Claim),
     ) -> Result<u64, Trouble> {
         let mut wanted = vec![&plan.attributes.uid[..]];
         wanted.extend(plan.attributes.mail.iter().map(|mail| &mail[..]));
-        let adapters: Vec<Box<dyn Adapter<'_, &str, Vec<&str>>>> = match uids {
-            [] => vec![Box::new(PagedResults::new(PAGE))],
-            _ => Vec::new(),
+        let adapters: Vec<Box<dyn Adapter<'_, &str, Vec<&str>>>> = match asked {
+            Asked::Everybody { page } => vec![Box::new(PagedResults::new(page))],
+            Asked::Uids(_) => Vec::new(),
         };
         let mut ldap = self.link.ldap.clone();
         let mut answers = ldap
@@ -173,7 +181,7 @@ impl Session {
                 adapters,
                 &plan.base,
                 Scope::Subtree,
-                &plan.filter_for(uids),
+                &plan.filter_for(asked),
                 wanted,
             )
             .await
