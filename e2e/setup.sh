@@ -1,13 +1,13 @@
 #!/bin/sh
 # Makes sure that the programs which the tests run are installed, or with an argument those of a
-# benchmark or of `make test-storage`: as root from Debian packages, otherwise by saying what is
+# benchmark, of `make test-storage` or of `make test-directories`: as root from Debian packages, otherwise by saying what is
 # missing.
 set -eu
 
 # Debian keeps servers where users do not look.
 PATH=$PATH:/usr/sbin:/sbin
 
-# program:package
+# program:package, or for what is no program file:package
 needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
 unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck'
 
@@ -18,11 +18,25 @@ storage)
     needed='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3
 python3:python3 find:findutils mount:mount'
     ;;
+directories)
+    needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils ns-slapd:389-ds-base
+dscreate:python3-lib389 samba:samba samba-tool:samba-common-bin unshare:util-linux ip:iproute2
+/usr/share/samba/setup:samba-ad-provision /usr/lib/*/samba/ldb/samba_dsdb.so:samba-dsdb-modules
+/usr/lib/*/samba/vfs/acl_xattr.so:samba-vfs-modules'
+    ;;
 esac
+
+is_there() {
+    # shellcheck disable=SC2086 # a pattern, for the machine's architecture
+    case $1 in
+    /*) ls -d $1 ;;
+    *) command -v "$1" ;;
+    esac >/dev/null 2>&1
+}
 
 missing=
 for pair in $needed; do
-    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+    is_there "${pair%%:*}" || missing="$missing ${pair#*:}"
 done
 # shellcheck disable=SC2086 # a list of packages
 missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
@@ -46,3 +60,8 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get -o DPkg::Lock::Timeout=120 update -qq
 # shellcheck disable=SC2086 # a list of packages
 apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends $missing
+
+# Nor at the next start of the machine, when Samba would serve all of its networks.
+if [ "${missing#*samba }" != "$missing" ] && command -v systemctl >/dev/null; then
+    systemctl --root=/ --quiet disable smbd.service nmbd.service samba-ad-dc.service
+fi

@@ -4,10 +4,13 @@
 //! Nothing here is part of the product. Failures panic, since that is how tests fail.
 
 pub mod certificates;
+pub mod dirsrv;
 pub mod measure;
 pub mod programs;
+pub mod samba;
 pub mod slapd;
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// The five users of the examples: UIDs 30001 to 30005.
@@ -44,4 +47,15 @@ pub fn is_root() -> bool {
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(root || !in_ci, "under CI=true the tests run as root, or they would leave cases out");
     root
+}
+
+/// Debian keeps servers where users do not look.
+fn server_path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
+/// Two ports of loopback that nobody listens on yet.
+fn free_ports() -> [u16; 2] {
+    let listeners = [0; 2].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }

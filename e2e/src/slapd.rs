@@ -1,7 +1,7 @@
 //! A real slapd on free loopback ports.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,15 +12,15 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::certificates::Authority;
-use crate::{USERS_LDIF, wait_for};
+use crate::{USERS_LDIF, free_ports, server_path, wait_for};
 
 /// The suffix of the directory.
 pub const BASE_DN: &str = "dc=example,dc=com";
 /// A user that may read everything, and its password.
 pub const READER: (&str, &str) = ("cn=reader,dc=example,dc=com", "r3ader-s3cret");
 
-/// The entries that the users stand below.
-const ROOT_LDIF: &str = "dn: dc=example,dc=com\nobjectClass: dcObject\nobjectClass: organization\n\
+/// The entries that the users stand below, and the reader.
+pub(crate) const ROOT_LDIF: &str = "dn: dc=example,dc=com\nobjectClass: dcObject\nobjectClass: organization\n\
     dc: example\no: Example\n\ndn: cn=reader,dc=example,dc=com\nobjectClass: organizationalRole\n\
     objectClass: simpleSecurityObject\ncn: reader\nuserPassword: r3ader-s3cret\n\n";
 
@@ -146,6 +146,12 @@ pub fn many_users(count: u32) -> String {
     (100_000..100_000 + count).map(user).collect()
 }
 
+/// The five users and these entries, as LDIF.
+pub(crate) fn users_and(entries: &str) -> String {
+    let users = fs::read_to_string(USERS_LDIF).expect("users.ldif");
+    format!("{}\n\n{entries}", users.replacen("version: 1\n", "", 1))
+}
+
 impl Drop for Slapd {
     fn drop(&mut self) {
         // It may have been killed by the test itself.
@@ -158,18 +164,11 @@ fn socket_url(dir: &Path) -> String {
     format!("ldapi://{}", dir.join("socket").to_str().expect("UTF-8").replace('/', "%2F"))
 }
 
-fn free_ports() -> [u16; 2] {
-    let listeners = [0; 2].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
-}
-
 fn configure(dir: &Path, setup: &Setup) {
     fs::create_dir(dir.join("db")).expect("a database directory");
     let authority = Authority::new(dir, "ca");
     let (certificate, key) = authority.issue("server", &["localhost"]);
-    let users = fs::read_to_string(USERS_LDIF).expect("users.ldif");
-    let users = users.replacen("version: 1\n", "", 1);
-    let data = format!("{ROOT_LDIF}{users}\n\n{}", setup.entries);
+    let data = format!("{ROOT_LDIF}{}", users_and(&setup.entries));
     fs::write(dir.join("data.ldif"), data).expect("written");
     let tls = format!(
         "TLSCertificateFile {}\nTLSCertificateKeyFile {}\n",
@@ -197,11 +196,6 @@ fn configure(dir: &Path, setup: &Setup) {
         .output()
         .expect("slapadd is installed (Debian package slapd)");
     assert!(added.status.success(), "slapadd: {}", String::from_utf8_lossy(&added.stderr));
-}
-
-/// Debian keeps servers where users do not look.
-fn server_path() -> String {
-    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
 fn launch(dir: &Path, port: u16, tls_port: u16) -> Option<Child> {
