@@ -10,10 +10,11 @@ PDU_VERSION := 0.24.0
 # Programs that are built for the project alone.
 TOOLS := target/tools
 
-.PHONY: help build demo test lint unit test-storage bench-scan bench-resolver install deny clean
+.PHONY: help build demo test lint unit test-storage test-directories bench-scan bench-resolver install \
+  deny clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## Build the release binaries into target/release
 	$(CARGO) build --locked --release --workspace --bins
@@ -41,6 +42,11 @@ test-storage: ## Test scan-uids on file systems of all kinds, as root (some minu
 	$(CARGO) build --locked --release -p scan-uids
 	$(CARGO) test --locked --release -p scan-uids --test storage -- \
 	  --ignored --test-threads=1 --show-output
+
+test-directories: ## Test resolver with slapd, 389 Directory Server and Samba AD, as root (minutes)
+	e2e/setup.sh directories
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked -p resolver --test directories -- --ignored --show-output
 
 bench-scan: ## Compare scan-uids with other walkers (settings: scan-uids/benches/scan/main.rs)
 	@e2e/setup.sh bench-scan >&2
