@@ -2,7 +2,8 @@
 //!
 //! `dscreate` sets it up from a file, as people do. What it writes, it writes below paths that
 //! `defaults.inf` names; a copy of that file, found through `PREFIX`, moves all of them into a
-//! temporary directory, so that nothing of the machine's own is touched.
+//! temporary directory. One file is left outside: a semaphore in `/dev/shm`, named after the
+//! instance, which is named after the directory and so the only one of this name.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};
@@ -18,8 +19,6 @@ use crate::{free_ports, server_path, wait_for};
 
 /// Where the Debian package says what lies where.
 const DEFAULTS: &str = "/usr/share/dirsrv/inf/defaults.inf";
-/// The instance, for `dscreate`; only the directory's own files know it.
-const INSTANCE: &str = "e2e";
 /// Who may change settings, and its password.
 const MANAGER: (&str, &str) = ("cn=Directory Manager", "adm1n-s3cret");
 
@@ -134,15 +133,23 @@ impl Drop for DirSrv {
         // It may have been killed by the test itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Killed, it leaves this behind.
+        let _ = fs::remove_file(format!("/dev/shm/sem.{}.stats", instance(self.dir.path())));
     }
 }
 
+/// The name of the instance, as far as files go.
+fn instance(dir: &Path) -> String {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    format!("slapd-e2e{}", name.trim_start_matches('.'))
+}
+
 fn config_dir(dir: &Path) -> PathBuf {
-    dir.join(format!("etc/dirsrv/slapd-{INSTANCE}"))
+    dir.join("etc/dirsrv").join(instance(dir))
 }
 
 fn log_dir(dir: &Path) -> PathBuf {
-    dir.join(format!("var/log/dirsrv/slapd-{INSTANCE}"))
+    dir.join("var/log/dirsrv").join(instance(dir))
 }
 
 /// Makes an instance in `dir` that does not run.
@@ -165,13 +172,14 @@ fn create(dir: &Path) {
             .status();
         assert!(copied.expect("cp").success());
     }
-    let instance = format!(
+    let settings = format!(
         "[general]\nfull_machine_name = localhost\nselinux = False\nsystemd = False\n\
-         start = False\n[slapd]\ninstance_name = {INSTANCE}\nroot_password = {}\n\
+         start = False\n[slapd]\ninstance_name = {}\nroot_password = {}\n\
          [backend-userroot]\nsuffix = {BASE_DN}\n",
+        instance(dir).trim_start_matches("slapd-"),
         MANAGER.1
     );
-    fs::write(dir.join("instance.inf"), instance).expect("written");
+    fs::write(dir.join("instance.inf"), settings).expect("written");
     let created = Command::new("unshare")
         .env("PATH", server_path())
         .env("PREFIX", dir)

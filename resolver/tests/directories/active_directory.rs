@@ -60,10 +60,11 @@ fn a_user_binds_by_principal_name_dn_or_domain_and_only_over_tls() {
         let outcome = samba.run(anonymous, INPUT);
         assert!(assert_failure(&outcome, 2).contains("refuses anonymous access"), "{outcome:?}");
     }
-    let outcome =
-        samba.run(reader(TLS_URL, &samba).env("LDAP_BASE_DN", "OU=x,DC=example,DC=com"), INPUT);
-    let message = assert_failure(&outcome, 2);
-    assert!(message.contains("`OU=x,DC=example,DC=com` does not exist"), "{message}");
+    for base in ["OU=x,DC=example,DC=com", "DC=nowhere,DC=com"] {
+        let outcome = samba.run(reader(TLS_URL, &samba).env("LDAP_BASE_DN", base), INPUT);
+        let message = assert_failure(&outcome, 2);
+        assert!(message.contains(&format!("the base DN `{base}` does not exist")), "{message}");
+    }
 }
 
 #[test]
