@@ -1,7 +1,6 @@
 #!/bin/sh
-# Makes sure that the programs which the tests run are installed, or with an argument those of a
-# benchmark, of `make test-storage` or of `make test-directories`: as root from Debian packages, otherwise by saying what is
-# missing.
+# Makes sure that the programs which the tests run are installed, or with an argument those of
+# another make target: as root from Debian packages, otherwise by saying what is missing.
 set -eu
 
 # Debian keeps servers where users do not look.
