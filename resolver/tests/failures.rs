@@ -102,12 +102,54 @@ fn rights_that_are_missing_are_told_apart() {
     success(reader(&secure.tls_url()).arg("--ca-file").arg(secure.ca_file()));
 }
 
+/// A run without a result that was begun, for what would be in it is not known to be true.
+fn hidden(resolver: &mut Command) -> String {
+    let outcome = run(resolver, INPUT);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert!(!outcome.stdout.ends_with("}\n"), "{outcome:?}");
+    outcome.stderr
+}
+
 #[test]
-fn entries_that_do_not_show_their_uid_are_not_taken_for_strangers() {
-    let access = "access to attrs=uidNumber by * search\naccess to * by * read";
-    let slapd = Slapd::start(&Setup { access: Some(access.to_owned()), ..Setup::default() });
-    let outcome = run(&mut anonymous(&slapd.url()), INPUT);
+fn what_a_server_hides_is_not_taken_for_missing() {
+    let start = |rule: &str| {
+        let access = format!("access to {rule}\naccess to * by * read");
+        Slapd::start(&Setup { access: Some(access), ..Setup::default() })
+    };
+    for (rule, hides) in [
+        ("attrs=uidNumber by * search", "uidNumber"),
+        ("attrs=uidNumber by * none", "uidNumber"),
+        ("attrs=mail by * search", "mail"),
+        ("attrs=mail by * none", "mail"),
+    ] {
+        let slapd = start(rule);
+        for mode in [&[][..], &["--enumerate"]] {
+            let message = hidden(anonymous(&slapd.url()).args(mode));
+            let expected = format!(
+                "` shows an anonymous user no entry with `{hides}` below `dc=example,dc=com`"
+            );
+            assert!(message.contains(&expected), "{rule}, {mode:?}: {message}");
+        }
+    }
+    // One that is hidden among others is only told.
+    let slapd = start("dn.sub=\"uid=alice,dc=example,dc=com\" attrs=uidNumber by * search");
+    let outcome = run(&mut anonymous(&slapd.url()), br#"{"a": 30001, "b": 30002}"#);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stderr.contains("1 matching entries do not show their UID"), "{outcome:?}");
+}
+
+#[test]
+fn nobody_is_an_answer_where_the_server_shows_others() {
+    let slapd = Slapd::start(&Setup::default());
+    for mode in [&[][..], &["--enumerate"]] {
+        let outcome = run(anonymous(&slapd.url()).args(mode), br#"{"a": 7}"#);
+        let expected = "{\n  \"a\": {\"7\": \"\"}\n}\n";
+        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(0), expected), "{outcome:?}");
+    }
+    for arguments in [["--mail-attr", "maill"], ["--filter", "(objectClass=robot)"]] {
+        let message = hidden(anonymous(&slapd.url()).args(arguments));
+        assert!(message.contains("the name of the attribute is wrong"), "{message}");
+    }
 }
 
 #[test]

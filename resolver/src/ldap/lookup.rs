@@ -9,6 +9,7 @@ use anyhow::Result;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use super::evidence::Evidence;
 use super::session::{Asked, Plan, Session, TRIES, Trouble};
 use crate::directory::{Questions, Remarks, Searches};
 use crate::owner::Owner;
@@ -45,6 +46,7 @@ pub struct Lookup<'l> {
     session: Arc<Session>,
     give: &'l (dyn Fn(Vec<(u32, Owner)>) + Sync),
     remarks: &'l mut Remarks,
+    evidence: Evidence,
     waiting: VecDeque<u32>,
     under_way: JoinSet<Ended>,
     batch: usize,
@@ -71,6 +73,7 @@ impl<'l> Lookup<'l> {
             session: Arc::new(session),
             give,
             remarks,
+            evidence: Evidence::default(),
             waiting: VecDeque::new(),
             under_way: JoinSet::new(),
             batch: BATCH,
@@ -91,7 +94,7 @@ impl<'l> Lookup<'l> {
         loop {
             self.start_batches(is_closed || has_paused);
             if is_closed && self.waiting.is_empty() && self.under_way.is_empty() {
-                return Ok(());
+                return self.check().await;
             }
             let has_room = self.waiting.len() < 2 * self.batch * WINDOW.1;
             tokio::select! {
@@ -153,6 +156,7 @@ impl<'l> Lookup<'l> {
                 self.remarks.referrals = self.remarks.referrals.max(found.referrals);
                 self.remarks.hidden += found.hidden;
                 self.losses = 0;
+                found.owners.iter().for_each(|(_, owner)| self.evidence.note(owner));
                 (self.give)(found.owners);
             }
             Err(Trouble::TooMany(error)) if uids.len() == 1 => return Err(error),
@@ -173,6 +177,17 @@ impl<'l> Lookup<'l> {
             self.reconnect(loss).await?;
         }
         Ok(())
+    }
+
+    /// Makes sure that a run without any address is not due to a server that hides them.
+    async fn check(&mut self) -> Result<()> {
+        loop {
+            match self.evidence.check(&self.plan, &self.session).await {
+                Ok(()) => return Ok(()),
+                Err(Trouble::Lost(error)) => self.reconnect(error).await?,
+                Err(trouble) => return Err(trouble.into_error()),
+            }
+        }
     }
 
     fn ask_again(&mut self, uids: Vec<u32>) {
@@ -255,6 +270,10 @@ pub async fn enumerate(
         match outcome {
             Ok(referrals) => {
                 (remarks.referrals, remarks.hidden) = (referrals, hidden);
+                let mut evidence = Evidence::default();
+                evidence.note(&Owner::default());
+                owners.values().for_each(|owner| evidence.note(owner));
+                evidence.check(plan, &session).await.map_err(Trouble::into_error)?;
                 return Ok(owners);
             }
             // It stopped within the first page: 389 Directory Server limits pages, not their sum.

@@ -4,6 +4,7 @@ pub mod address;
 mod ber;
 mod dial;
 mod entry;
+mod evidence;
 mod guard;
 mod link;
 mod lookup;

@@ -59,6 +59,15 @@ pub enum Trouble {
     Fatal(anyhow::Error),
 }
 
+impl Trouble {
+    /// The error to tell.
+    pub fn into_error(self) -> anyhow::Error {
+        let (Self::Lost(error) | Self::Silence(error) | Self::TooMany(error) | Self::Fatal(error)) =
+            self;
+        error
+    }
+}
+
 /// Whom a search is for.
 #[derive(Clone, Copy)]
 pub enum Asked<'a> {
@@ -69,6 +78,8 @@ pub enum Asked<'a> {
         /// How many entries to ask for at a time.
         page: i32,
     },
+    /// Any entry that matches this filter; one is enough.
+    Any(&'a str),
 }
 
 /// What is said while connecting that is no failure.
@@ -133,6 +144,7 @@ impl Plan {
         let name = &self.attributes.uid;
         let asked = match asked {
             Asked::Everybody { .. } => format!("({name}=*)"),
+            Asked::Any(filter) => filter.to_owned(),
             Asked::Uids([uid]) => format!("({name}={uid})"),
             Asked::Uids(uids) => {
                 let each = uids.iter().map(|uid| format!("({name}={uid})"));
@@ -171,12 +183,13 @@ impl Session {
         wanted.extend(plan.attributes.mail.iter().map(|mail| &mail[..]));
         let adapters: Vec<Box<dyn Adapter<'_, &str, Vec<&str>>>> = match asked {
             Asked::Everybody { page } => vec![Box::new(PagedResults::new(page))],
-            Asked::Uids(_) => Vec::new(),
+            _ => Vec::new(),
         };
+        let limit = if matches!(asked, Asked::Any(_)) { 1 } else { 0 };
         let mut ldap = self.link.ldap.clone();
         let mut answers = ldap
             .with_timeout(plan.timeout)
-            .with_search_options(SearchOptions::new().deref(DerefAliases::Never))
+            .with_search_options(SearchOptions::new().deref(DerefAliases::Never).sizelimit(limit))
             .streaming_search_with(
                 adapters,
                 &plan.base,
