@@ -5,7 +5,9 @@ mod ber;
 mod dial;
 mod entry;
 mod evidence;
-mod guard;
+mod grammar;
+// Public for the fuzz target alone.
+pub mod guard;
 mod link;
 mod lookup;
 mod outcome;

@@ -7,7 +7,7 @@ use diagnostics::wording::io_error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::ber::{ENUMERATED, Elements, Header, INTEGER, OCTET_STRING, SEQUENCE};
-use super::guard::EXTENDED_RESPONSE;
+use super::grammar::tag;
 use super::outcome::{code_name, server_text};
 
 /// ExtendedRequest, message 1, with the OID 1.3.6.1.4.1.1466.20037.
@@ -50,7 +50,7 @@ fn judge(answer: &[u8]) -> Result<()> {
     let malformed = || misconfigured("StartTLS was answered by something that is not LDAP");
     let mut message = Elements(answer);
     let id = message.next(INTEGER).ok_or_else(malformed)?;
-    let mut response = Elements(message.next(EXTENDED_RESPONSE).ok_or_else(malformed)?);
+    let mut response = Elements(message.next(tag::EXTENDED_RESPONSE).ok_or_else(malformed)?);
     let code = response.next(ENUMERATED).ok_or_else(malformed)?;
     let text = response.next(OCTET_STRING).and_then(|_| response.next(OCTET_STRING));
     ensure!(id == [1], malformed());
