@@ -6,12 +6,15 @@ BINARIES := provisioner reloader resolve-in-pod resolver scan-uids
 # The links keep manifests written for the original shell scripts working.
 LINKS := scan-uids.sh:scan-uids resolve-in-pod.sh:resolve-in-pod
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
 PDU_VERSION := 0.24.0
 # Programs that are built for the project alone.
 TOOLS := target/tools
+# For each fuzz target.
+FUZZ_SECONDS ?= 60
 
-.PHONY: help build demo test lint unit test-storage test-directories bench-scan bench-resolver install \
-  deny clean
+.PHONY: help build demo test lint unit fuzz test-storage test-directories bench-scan bench-resolver \
+  install deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +32,7 @@ test: ## Set up what the tests need, then run all of them
 
 lint: ## Formatting, compiler and script warnings
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	shellcheck .ci/run e2e/setup.sh examples/*.sh
@@ -36,6 +40,16 @@ lint: ## Formatting, compiler and script warnings
 unit: ## Unit, binary and server tests (needs what `make test` sets up)
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace
+
+fuzz: ## Feed what reads foreign bytes with more of them, on nightly Rust (FUZZ_SECONDS=60 each)
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || \
+	  { echo "a nightly toolchain is needed: rustup toolchain install nightly" >&2; exit 1; }
+	@command -v cargo-fuzz >/dev/null || test -x $(TOOLS)/bin/cargo-fuzz || \
+	  $(CARGO) install cargo-fuzz --version $(CARGO_FUZZ_VERSION) --locked --root $(TOOLS)
+	@PATH="$$PWD/$(TOOLS)/bin:$$PATH"; for target in $$($(CARGO) fuzz list); do \
+	  $(CARGO) +nightly fuzz run "$$target" -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=1024 -malloc_limit_mb=64 || exit 1; \
+	done
 
 test-storage: ## Test scan-uids on file systems of all kinds, as root (some minutes, 2 GB of memory)
 	e2e/setup.sh storage
