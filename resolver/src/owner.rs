@@ -4,6 +4,8 @@
 //! the lowest normalised DN wins; among an entry's addresses the first attribute that has one
 //! wins, and in it the bytewise smallest value.
 
+use std::collections::BTreeSet;
+
 use crate::dn::Dn;
 
 /// The attributes that tie a UID to an address.
@@ -33,7 +35,7 @@ pub fn names(description: &str, attribute: &str) -> bool {
 #[derive(Debug, Default)]
 pub struct Claim {
     /// The UIDs that the entry carries.
-    pub uids: Vec<u32>,
+    pub uids: BTreeSet<u32>,
     /// The best address so far, with the rank of its attribute.
     mail: Option<(usize, Vec<u8>)>,
 }
@@ -42,7 +44,7 @@ impl Claim {
     /// Notes a value of the entry, if it is of use.
     pub fn note(&mut self, attributes: &Attributes, description: &str, value: &[u8]) {
         if names(description, &attributes.uid) {
-            self.uids.extend(uid(value).filter(|uid| !self.uids.contains(uid)));
+            self.uids.extend(uid(value));
         }
         let rank = attributes.mail.iter().position(|mail| names(description, mail));
         if let Some(rank) = rank.filter(|_| !value.is_empty()) {
@@ -66,40 +68,41 @@ fn uid(value: &[u8]) -> Option<u32> {
     (uid.to_string().as_bytes() == value).then_some(uid)
 }
 
-/// The answer for one UID: the best of the entries offered, in bounded memory.
+/// The answer for one UID: the best of the entries offered, in bounded memory. Many are held at a
+/// time, most of them with a single entry.
 #[derive(Debug, Default)]
 pub struct Owner {
-    best: Option<Candidate>,
-    second: Option<Candidate>,
+    best: Option<Box<Candidate>>,
+    second: Option<Box<Candidate>>,
     entries: u64,
 }
 
-/// Ordered as the rule says: lower is better.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 struct Candidate {
-    without_mail: bool,
-    name: Dn,
-    dn: Vec<u8>,
-    mail: Vec<u8>,
+    dn: Box<[u8]>,
+    mail: Option<Box<[u8]>>,
+}
+
+impl Candidate {
+    /// Ordered as the rule says: lower is better. Names that are the same in normal form, or
+    /// nearly, are told apart too, so that the order of entries does not matter.
+    fn rank(&self) -> (bool, Dn, &[u8], Option<&[u8]>) {
+        (self.mail.is_none(), Dn::lenient(&self.dn), &self.dn, self.mail.as_deref())
+    }
 }
 
 impl Owner {
     /// Offers an entry that carries the UID.
     pub fn offer(&mut self, dn: &[u8], mail: Option<&[u8]>) {
         self.entries += 1;
-        let mut loser = Candidate {
-            without_mail: mail.is_none(),
-            name: Dn::lenient(dn),
-            dn: dn.to_vec(),
-            mail: mail.unwrap_or_default().to_vec(),
-        };
+        let mut loser = Box::new(Candidate { dn: dn.into(), mail: mail.map(Into::into) });
         for place in [&mut self.best, &mut self.second] {
             match place {
                 None => {
                     *place = Some(loser);
                     return;
                 }
-                Some(holder) if loser < *holder => std::mem::swap(holder, &mut loser),
+                Some(holder) if loser.rank() < holder.rank() => std::mem::swap(holder, &mut loser),
                 Some(_) => {}
             }
         }
@@ -112,7 +115,7 @@ impl Owner {
 
     /// The owner's address; empty when there is none.
     pub fn email(&self) -> &[u8] {
-        self.best.as_ref().map_or(&[], |best| &best.mail)
+        self.best.as_ref().and_then(|best| best.mail.as_deref()).unwrap_or_default()
     }
 
     /// The entry that was chosen, the next in line, and how many there were, if several.
@@ -163,7 +166,7 @@ mod tests {
             ("uidNumber", "30001"),
         ])
         .uids;
-        assert_eq!(uids, [30001]);
+        assert_eq!(uids, BTreeSet::from([30001]));
     }
 
     #[test]
