@@ -94,8 +94,7 @@ fn a_server_that_cannot_be_reached_is_passed_over() {
 }
 
 /// A run that has been given a third of its input.
-fn begun(url: &str) -> (Child, String) {
-    let mut resolver = resolver(url);
+fn begun(mut resolver: Command) -> (Child, String) {
     resolver.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = resolver.spawn().expect("started");
     let input = input();
@@ -115,10 +114,28 @@ fn ended(mut child: Child, rest: &str) -> Outcome {
     })
 }
 
+/// More than a single answer may have.
+#[test]
+fn two_hundred_thousand_owners_can_be_read_in_pages_and_kept() {
+    let (entries, global) = (many_users(200_000), "sizelimit unlimited".to_owned());
+    let slapd = Slapd::start(&Setup { entries, global, ..Setup::default() });
+    let mut resolver = resolver(&slapd.url());
+    resolver.arg("--enumerate");
+    let (child, rest) = begun(resolver);
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("its status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+    let peak: u32 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    let outcome = ended(child, &rest);
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert!(outcome.stdout == expected()[1000..], "{:.300}", outcome.stdout);
+    assert_eq!(slapd.searches(), 201);
+    assert!(peak < 100 * 1024, "peak RSS is {peak} KiB");
+}
+
 #[test]
 fn a_server_that_crashes_and_comes_back_costs_nothing_but_time() {
     let mut slapd = server("");
-    let (child, rest) = begun(&slapd.url());
+    let (child, rest) = begun(resolver(&slapd.url()));
     slapd.crash();
     let outcome = std::thread::scope(|scope| {
         let ended = scope.spawn(|| ended(child, &rest));
@@ -133,7 +150,7 @@ fn a_server_that_crashes_and_comes_back_costs_nothing_but_time() {
 #[test]
 fn a_server_that_crashes_is_replaced_by_another() {
     let (mut first, second) = (server(""), server(""));
-    let (child, rest) = begun(&format!("{} {}", first.url(), second.url()));
+    let (child, rest) = begun(resolver(&format!("{} {}", first.url(), second.url())));
     assert_eq!(second.searches(), 0);
     first.crash();
     let outcome = ended(child, &rest);
@@ -145,7 +162,7 @@ fn a_server_that_crashes_is_replaced_by_another() {
 #[test]
 fn a_server_that_crashes_for_good_leaves_the_result_open() {
     let mut slapd = server("");
-    let (child, rest) = begun(&slapd.url());
+    let (child, rest) = begun(resolver(&slapd.url()));
     slapd.crash();
     let outcome = ended(child, &rest);
     assert_eq!(outcome.code, Some(1));

@@ -6,6 +6,10 @@ use ldap3::asn1::StructureTag;
 
 use crate::owner::{Attributes, Claim};
 
+/// Longest name and longest value taken, in bytes: OpenLDAP takes no longer names either, and what
+/// is known of an owner is kept.
+const MAX_TEXT: usize = 8192;
+
 /// What a search returns one by one.
 pub enum Item {
     /// An entry: its name, and what it says of UIDs and addresses.
@@ -17,9 +21,11 @@ pub enum Item {
     Renamed(String),
     /// Something to pass over.
     Other,
-    /// Not what RFC 4511 says.
-    Malformed,
+    /// What no entry should be, in words.
+    Unusable(&'static str),
 }
+
+const TOO_LONG: Item = Item::Unusable("an entry with a name or value that is too long");
 
 /// Takes an item of a search apart.
 pub fn read(item: ResultEntry, attributes: &Attributes) -> Item {
@@ -28,7 +34,7 @@ pub fn read(item: ResultEntry, attributes: &Attributes) -> Item {
     } else if item.is_intermediate() {
         Item::Other
     } else {
-        entry(item.0, attributes).unwrap_or(Item::Malformed)
+        entry(item.0, attributes).unwrap_or(Item::Unusable("a malformed entry"))
     }
 }
 
@@ -36,6 +42,9 @@ pub fn read(item: ResultEntry, attributes: &Attributes) -> Item {
 fn entry(tag: StructureTag, attributes: &Attributes) -> Option<Item> {
     let mut parts = tag.expect_constructed()?.into_iter();
     let dn = parts.next()?.expect_primitive()?;
+    if dn.len() > MAX_TEXT {
+        return Some(TOO_LONG);
+    }
     let mut claim = Claim::default();
     for attribute in parts.next()?.expect_constructed()? {
         let mut parts = attribute.expect_constructed()?.into_iter();
@@ -45,7 +54,11 @@ fn entry(tag: StructureTag, attributes: &Attributes) -> Option<Item> {
             return Some(Item::Renamed(description));
         }
         for value in parts.next()?.expect_constructed()? {
-            claim.note(attributes, &description, &value.expect_primitive()?);
+            let value = value.expect_primitive()?;
+            if value.len() > MAX_TEXT {
+                return Some(TOO_LONG);
+            }
+            claim.note(attributes, &description, &value);
         }
     }
     Some(Item::Entry(dn, claim))

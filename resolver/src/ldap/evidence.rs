@@ -7,7 +7,7 @@
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
 
-use super::session::{Asked, Plan, Session, Trouble};
+use super::session::{Plan, Session, Trouble};
 use crate::owner::{Claim, Owner};
 
 /// What the answers of a run have shown.
@@ -34,7 +34,7 @@ impl Evidence {
         if self.has_address || !self.has_answers {
             return Ok(());
         }
-        let has_uid = format!("({}=*)", plan.attributes.uid);
+        let has_uid = plan.has_uid();
         if !self.has_entry
             && !shows(plan, session, &has_uid, |claim| !claim.uids.is_empty()).await?
         {
@@ -59,9 +59,12 @@ async fn shows(
     is_shown: impl Fn(&Claim) -> bool,
 ) -> Result<bool, Trouble> {
     let mut shown = None;
-    let note = |_: &[u8], claim| shown = Some(is_shown(&claim));
-    match session.search(plan, Asked::Any(filter), note).await {
-        Ok(_) => Ok(shown.unwrap_or(false)),
+    let note = |_: &[u8], claim| {
+        shown = Some(is_shown(&claim));
+        Ok(())
+    };
+    match session.search_any(plan, filter, note).await {
+        Ok(()) => Ok(shown.unwrap_or(false)),
         // Mostly since there are more than the one that was asked for.
         Err(Trouble::TooMany(_)) => Ok(shown.unwrap_or(true)),
         Err(trouble) => Err(trouble),

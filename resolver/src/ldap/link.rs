@@ -47,14 +47,6 @@ pub enum Unanswered {
     Violation(anyhow::Error),
 }
 
-impl Unanswered {
-    /// The error to tell.
-    pub fn into_error(self) -> anyhow::Error {
-        let (Self::Silence(error) | Self::Lost(error) | Self::Violation(error)) = self;
-        error
-    }
-}
-
 impl Link {
     /// Starts a conversation over `stream`, on the runtime that this is called on.
     ///

@@ -10,14 +10,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::evidence::Evidence;
-use super::session::{Asked, Plan, Session, TRIES, Trouble};
+use super::session::{Plan, Session, TRIES, Trouble};
 use crate::directory::{Questions, Remarks, Searches};
 use crate::owner::Owner;
 
 /// UIDs asked for in one search: more make servers slower again.
 const BATCH: usize = 32;
-/// Entries asked for at a time when everything is read.
-const PAGE: i32 = 1000;
 /// Searches under way at a time at first, and at most: servers drop connections with many more.
 const WINDOW: (usize, usize) = (8, 64);
 /// Round trip that makes a server a distant one.
@@ -215,7 +213,8 @@ impl<'l> Lookup<'l> {
 }
 
 impl Searches {
-    fn note<T>(&mut self, outcome: &Result<T, Trouble>, took: Duration) {
+    /// Counts a search.
+    pub fn note<T>(&mut self, outcome: &Result<T, Trouble>, took: Duration) {
         match outcome {
             Ok(_) => {
                 self.answered += 1;
@@ -232,63 +231,15 @@ async fn find(plan: &Plan, session: &Session, uids: &[u32]) -> Result<Found, Tro
     let mut owners: HashMap<u32, Owner> = uids.iter().map(|&uid| (uid, Owner::default())).collect();
     let mut hidden = 0;
     let referrals = session
-        .search(plan, Asked::Uids(uids), |dn, claim| {
+        .search(plan, uids, |dn, claim| {
             hidden += u64::from(claim.uids.is_empty());
             for uid in &claim.uids {
                 if let Some(owner) = owners.get_mut(uid) {
                     owner.offer(dn, claim.mail());
                 }
             }
+            Ok(())
         })
         .await?;
     Ok(Found { owners: owners.into_iter().collect(), referrals, hidden })
-}
-
-/// Reads the owners of all UIDs, over a new connection from the start if one is lost.
-///
-/// # Errors
-/// They could not all be read.
-pub async fn enumerate(
-    plan: &Plan,
-    mut session: Session,
-    remarks: &mut Remarks,
-) -> Result<HashMap<u32, Owner>> {
-    let (mut losses, mut page) = (0, PAGE);
-    loop {
-        let (mut owners, mut hidden, mut received) = (HashMap::<u32, Owner>::new(), 0, 0);
-        let start = Instant::now();
-        let outcome = session
-            .search(plan, Asked::Everybody { page }, |dn, claim| {
-                received += 1;
-                hidden += u64::from(claim.uids.is_empty());
-                for &uid in &claim.uids {
-                    owners.entry(uid).or_default().offer(dn, claim.mail());
-                }
-            })
-            .await;
-        remarks.searches.note(&outcome, start.elapsed());
-        match outcome {
-            Ok(referrals) => {
-                (remarks.referrals, remarks.hidden) = (referrals, hidden);
-                let mut evidence = Evidence::default();
-                evidence.note(&Owner::default());
-                owners.values().for_each(|owner| evidence.note(owner));
-                evidence.check(plan, &session).await.map_err(Trouble::into_error)?;
-                return Ok(owners);
-            }
-            // It stopped within the first page: 389 Directory Server limits pages, not their sum.
-            Err(Trouble::TooMany(_)) if (1..page).contains(&received) => page /= 2,
-            Err(Trouble::Fatal(error) | Trouble::TooMany(error)) => return Err(error),
-            Err(Trouble::Silence(error)) if plan.addresses.len() == 1 => return Err(error),
-            Err(Trouble::Lost(error) | Trouble::Silence(error)) => {
-                losses += 1;
-                if losses > TRIES {
-                    return Err(error.context(format!("gave up after {TRIES} lost connections")));
-                }
-                let next = (session.number + 1) % plan.addresses.len();
-                let warnings = &mut remarks.warnings;
-                session = plan.connect(next, &mut |warning| warnings.push(warning)).await?;
-            }
-        }
-    }
 }

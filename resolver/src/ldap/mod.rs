@@ -4,6 +4,7 @@ pub mod address;
 mod ber;
 mod dial;
 mod entry;
+mod enumerate;
 mod evidence;
 mod grammar;
 // Public for the fuzz target alone.
@@ -26,7 +27,8 @@ use crate::config::Access;
 use crate::directory::{Directory, Questions, Remarks};
 use crate::owner::{Attributes, Owner};
 use dial::Security;
-use lookup::{Lookup, enumerate};
+use enumerate::enumerate;
+use lookup::Lookup;
 use session::{Plan, Session};
 
 /// A server that answered and took our name.

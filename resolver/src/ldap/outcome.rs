@@ -50,7 +50,7 @@ pub fn search_error(question: &Question<'_>, result: &LdapResult) -> anyhow::Err
     let is_anonymous = question.bind_dn.is_none();
     match result.rc {
         10 => {
-            let other = result.refs.first().map(|url| one_line(url.as_bytes()));
+            let other = result.refs.first().map(|url| excerpt(url.as_bytes()));
             misconfigured(format_args!(
                 "`{address}` does not hold the base DN `{base}` but refers to `{}`",
                 other.unwrap_or_default()
@@ -103,8 +103,12 @@ pub fn server_text(text: &str) -> String {
     if text.is_empty() {
         return String::new();
     }
-    let line: String = one_line(text.as_bytes()).chars().take(MAX_TEXT).collect();
-    format!(" ({line})")
+    format!(" ({})", excerpt(text.as_bytes()))
+}
+
+/// The beginning of what a server said, on one line.
+pub fn excerpt(text: &[u8]) -> String {
+    one_line(text).chars().take(MAX_TEXT).collect()
 }
 
 /// The name of a result code.

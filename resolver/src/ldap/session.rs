@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use diagnostics::exit::{MISCONFIGURED, code_of, misconfigured};
-use diagnostics::wording::one_line;
-use ldap3::adapters::{Adapter, PagedResults};
-use ldap3::{DerefAliases, LdapResult, Scope, SearchOptions};
+use ldap3::controls::{Control, ControlType, PagedResults};
+use ldap3::{DerefAliases, LdapError, LdapResult, Scope, SearchOptions};
 use tokio::time::{sleep, timeout};
 
 use super::address::Address;
 use super::dial::{Security, dial};
 use super::entry::{self, Item};
+use super::grammar;
 use super::link::{Link, Unanswered};
-use super::outcome::{self, Question};
+use super::outcome::{self, Question, excerpt};
 use crate::config::Credentials;
 use crate::owner::{Attributes, Claim};
 
@@ -21,6 +21,10 @@ use crate::owner::{Attributes, Claim};
 pub const TRIES: u32 = 5;
 /// Pause before the second try; doubled before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Most pages that everything may have: they may be small, and they may be empty.
+const MAX_PAGES: u32 = 10_000;
+/// How many times longer a whole answer may take than the next part of it.
+const PARTS: u32 = 10;
 
 /// Whom to ask, and what for; the same for the whole run.
 pub struct Plan {
@@ -68,18 +72,18 @@ impl Trouble {
     }
 }
 
-/// Whom a search is for.
-#[derive(Clone, Copy)]
-pub enum Asked<'a> {
-    /// The owners of these UIDs.
-    Uids(&'a [u32]),
-    /// Everybody who has a UID.
-    Everybody {
-        /// How many entries to ask for at a time.
-        page: i32,
-    },
-    /// Any entry that matches this filter; one is enough.
-    Any(&'a str),
+/// How much of what there is an answer is to hold.
+enum Part {
+    Whole,
+    Page(PagedResults),
+    OneEntry,
+}
+
+/// What came with the entries of an answer.
+struct Answer {
+    referrals: u64,
+    /// What to ask for the next page with; empty if there is none.
+    cookie: Vec<u8>,
 }
 
 /// What is said while connecting that is no failure.
@@ -123,7 +127,13 @@ impl Plan {
         }
         let result = match timeout(self.timeout, link.ldap.simple_bind(dn, password)).await {
             Err(_) => bail!("no answer to the bind on `{address}` within {:?}", self.timeout),
-            Ok(Err(error)) => return Err(link.unanswered(address, "bind", &error).into_error()),
+            Ok(Err(error)) => {
+                return Err(match link.unanswered(address, "bind", &error) {
+                    // It is no directory server: trying again will not help.
+                    Unanswered::Violation(error) => misconfigured(format_args!("{error:#}")),
+                    Unanswered::Lost(error) | Unanswered::Silence(error) => error,
+                });
+            }
             Ok(Ok(result)) => result,
         };
         if result.rc != 0 {
@@ -140,20 +150,19 @@ impl Plan {
         }
     }
 
-    fn filter_for(&self, asked: Asked<'_>) -> String {
+    /// The filter that finds everybody who has a UID.
+    pub fn has_uid(&self) -> String {
+        format!("({}=*)", self.attributes.uid)
+    }
+
+    fn has_one_of(&self, uids: &[u32]) -> String {
         let name = &self.attributes.uid;
-        let asked = match asked {
-            Asked::Everybody { .. } => format!("({name}=*)"),
-            Asked::Any(filter) => filter.to_owned(),
-            Asked::Uids([uid]) => format!("({name}={uid})"),
-            Asked::Uids(uids) => {
+        match uids {
+            [uid] => format!("({name}={uid})"),
+            _ => {
                 let each = uids.iter().map(|uid| format!("({name}={uid})"));
                 format!("(|{})", each.collect::<String>())
             }
-        };
-        match &self.filter {
-            Some(more) => format!("(&{asked}{more})"),
-            None => asked,
         }
     }
 
@@ -168,55 +177,118 @@ impl Plan {
 }
 
 impl Session {
-    /// Asks; each entry is given to `each`, which must sort out those that were not asked for. How
-    /// many referrals came.
+    /// Asks for the owners of these UIDs; each entry is given to `each`, which must sort out those
+    /// that were not asked for. How many referrals came.
     ///
     /// # Errors
-    /// Why there is no answer, or only part of one.
+    /// Why there is no answer, or only part of one; or whatever `each` says.
     pub async fn search(
         &self,
         plan: &Plan,
-        asked: Asked<'_>,
-        mut each: impl FnMut(&[u8], Claim),
+        uids: &[u32],
+        mut each: impl FnMut(&[u8], Claim) -> Result<()>,
     ) -> Result<u64, Trouble> {
+        let answer = self.ask(plan, &plan.has_one_of(uids), Part::Whole, &mut each).await?;
+        Ok(answer.referrals)
+    }
+
+    /// [`search`](Self::search) for any entry that matches a filter.
+    ///
+    /// # Errors
+    /// As there; mostly [`Trouble::TooMany`] if there are more.
+    pub async fn search_any(
+        &self,
+        plan: &Plan,
+        filter: &str,
+        mut each: impl FnMut(&[u8], Claim) -> Result<()>,
+    ) -> Result<(), Trouble> {
+        self.ask(plan, filter, Part::OneEntry, &mut each).await.map(drop)
+    }
+
+    /// [`search`](Self::search) for everybody, in pages of `size` entries. ldap3 has an adapter for that, but it goes
+    /// on after errors, and for ever if the server likes.
+    ///
+    /// # Errors
+    /// As there, or there is no end.
+    pub async fn search_all(
+        &self,
+        plan: &Plan,
+        size: i32,
+        mut each: impl FnMut(&[u8], Claim) -> Result<()>,
+    ) -> Result<u64, Trouble> {
+        let (mut cookie, mut referrals) = (Vec::new(), 0);
+        for _ in 0..MAX_PAGES {
+            let page = Part::Page(PagedResults { size, cookie });
+            let answer = self.ask(plan, &plan.has_uid(), page, &mut each).await?;
+            referrals += answer.referrals;
+            cookie = answer.cookie;
+            if cookie.is_empty() {
+                return Ok(referrals);
+            }
+        }
+        let address = &plan.addresses[self.number];
+        Err(Trouble::Fatal(anyhow!("`{address}` sent {MAX_PAGES} pages and had more")))
+    }
+
+    /// One question and its whole answer.
+    async fn ask(
+        &self,
+        plan: &Plan,
+        filter: &str,
+        part: Part,
+        each: &mut impl FnMut(&[u8], Claim) -> Result<()>,
+    ) -> Result<Answer, Trouble> {
+        let limit = plan.timeout * PARTS;
+        match timeout(limit, self.exchange(plan, filter, part, each)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Trouble::Silence(anyhow!(
+                "ldap search on `{}` failed: no end of the answer within {limit:?}",
+                plan.addresses[self.number]
+            ))),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        plan: &Plan,
+        filter: &str,
+        part: Part,
+        each: &mut impl FnMut(&[u8], Claim) -> Result<()>,
+    ) -> Result<Answer, Trouble> {
         let mut wanted = vec![&plan.attributes.uid[..]];
         wanted.extend(plan.attributes.mail.iter().map(|mail| &mail[..]));
-        let adapters: Vec<Box<dyn Adapter<'_, &str, Vec<&str>>>> = match asked {
-            Asked::Everybody { page } => vec![Box::new(PagedResults::new(page))],
-            _ => Vec::new(),
+        let filter = match &plan.filter {
+            Some(more) => format!("(&{filter}{more})"),
+            None => filter.to_owned(),
         };
-        let limit = if matches!(asked, Asked::Any(_)) { 1 } else { 0 };
         let mut ldap = self.link.ldap.clone();
-        let mut answers = ldap
-            .with_timeout(plan.timeout)
-            .with_search_options(SearchOptions::new().deref(DerefAliases::Never).sizelimit(limit))
-            .streaming_search_with(
-                adapters,
-                &plan.base,
-                Scope::Subtree,
-                &plan.filter_for(asked),
-                wanted,
-            )
-            .await
-            .map_err(|error| self.trouble(plan, &error))?;
+        let limit = i32::from(matches!(part, Part::OneEntry));
+        ldap.with_timeout(plan.timeout)
+            .with_search_options(SearchOptions::new().deref(DerefAliases::Never).sizelimit(limit));
+        if let Part::Page(page) = part {
+            ldap.with_controls(page);
+        }
+        let trouble = |error: LdapError| self.trouble(plan, &error);
+        let begun = ldap.streaming_search(&plan.base, Scope::Subtree, &filter, wanted).await;
+        let mut answers = begun.map_err(trouble)?;
         let mut referrals = 0;
-        while let Some(item) = answers.next().await.map_err(|error| self.trouble(plan, &error))? {
+        while let Some(item) = answers.next().await.map_err(trouble)? {
             match entry::read(item, &plan.attributes) {
-                Item::Entry(dn, claim) => each(&dn, claim),
+                Item::Entry(dn, claim) => each(&dn, claim).map_err(Trouble::Fatal)?,
                 Item::Referral => referrals += 1,
                 Item::Renamed(name) => return Err(self.renamed(plan, &name)),
                 Item::Other => {}
-                Item::Malformed => return Err(self.malformed(plan)),
+                Item::Unusable(what) => return Err(self.unusable(plan, what)),
             }
         }
         let result = answers.finish().await;
         match result.rc {
-            0 => Ok(referrals),
+            0 => Ok(Answer { referrals, cookie: cookie(&result) }),
             _ => Err(plan.trouble(self.number, &result)),
         }
     }
 
-    fn trouble(&self, plan: &Plan, error: &ldap3::LdapError) -> Trouble {
+    fn trouble(&self, plan: &Plan, error: &LdapError) -> Trouble {
         match self.link.unanswered(&plan.addresses[self.number], "search", error) {
             Unanswered::Lost(error) => Trouble::Lost(error),
             Unanswered::Silence(error) => Trouble::Silence(error),
@@ -225,15 +297,22 @@ impl Session {
     }
 
     fn renamed(&self, plan: &Plan, name: &str) -> Trouble {
-        let (address, name) = (&plan.addresses[self.number], one_line(name.as_bytes()));
+        let (address, name) = (&plan.addresses[self.number], excerpt(name.as_bytes()));
         Trouble::Fatal(misconfigured(format_args!(
             "`{address}` answers with the attribute `{name}`, which was asked for by another \
              name: use this one in LDAP_MAIL_ATTR or LDAP_UID_ATTR"
         )))
     }
 
-    fn malformed(&self, plan: &Plan) -> Trouble {
-        let address = &plan.addresses[self.number];
-        Trouble::Fatal(anyhow!("`{address}` sent a malformed entry"))
+    fn unusable(&self, plan: &Plan, what: &str) -> Trouble {
+        Trouble::Fatal(anyhow!("`{}` sent {what}", plan.addresses[self.number]))
     }
+}
+
+fn cookie(result: &LdapResult) -> Vec<u8> {
+    let value = result.ctrls.iter().find_map(|Control(kind, control)| match kind {
+        Some(ControlType::PagedResults) => control.val.as_deref(),
+        _ => None,
+    });
+    value.and_then(grammar::cookie).unwrap_or_default().to_vec()
 }

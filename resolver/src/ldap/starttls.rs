@@ -22,12 +22,16 @@ const MAX_ANSWER: usize = 4096;
 /// The server refused, which is an error of configuration, or the connection broke.
 pub async fn negotiate(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<()> {
     match exchange(stream).await {
-        Ok(answer) => judge(&answer),
+        Ok(Some(answer)) => judge(&answer),
+        Ok(None) => Err(not_ldap()),
         Err(error) => bail!("connection lost during StartTLS: {}", io_error(&error)),
     }
 }
 
-async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io::Result<Vec<u8>> {
+/// What the server answers, without its header; `None` if it is not LDAP.
+async fn exchange(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> std::io::Result<Option<Vec<u8>>> {
     stream.write_all(REQUEST).await?;
     let mut head = Vec::with_capacity(6);
     let header = loop {
@@ -37,23 +41,27 @@ async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> std::io
             Ok(Some(header)) if header.tag == SEQUENCE && header.length <= MAX_ANSWER => {
                 break header;
             }
-            _ => return Err(std::io::Error::other("the answer is not LDAP")),
+            _ => return Ok(None),
         }
     };
     let mut answer = vec![0; header.length];
     stream.read_exact(&mut answer).await?;
-    Ok(answer)
+    Ok(Some(answer))
+}
+
+/// It is no directory server: trying again will not help.
+fn not_ldap() -> anyhow::Error {
+    misconfigured("StartTLS was answered by something that is not LDAP")
 }
 
 /// Accepts only an ExtendedResponse to message 1 with the result code "success".
 fn judge(answer: &[u8]) -> Result<()> {
-    let malformed = || misconfigured("StartTLS was answered by something that is not LDAP");
     let mut message = Elements(answer);
-    let id = message.next(INTEGER).ok_or_else(malformed)?;
-    let mut response = Elements(message.next(tag::EXTENDED_RESPONSE).ok_or_else(malformed)?);
-    let code = response.next(ENUMERATED).ok_or_else(malformed)?;
+    let id = message.next(INTEGER).ok_or_else(not_ldap)?;
+    let mut response = Elements(message.next(tag::EXTENDED_RESPONSE).ok_or_else(not_ldap)?);
+    let code = response.next(ENUMERATED).ok_or_else(not_ldap)?;
     let text = response.next(OCTET_STRING).and_then(|_| response.next(OCTET_STRING));
-    ensure!(id == [1], malformed());
+    ensure!(id == [1], not_ldap());
     match *code {
         [0] => Ok(()),
         [code] => Err(misconfigured(format_args!(
@@ -61,7 +69,7 @@ fn judge(answer: &[u8]) -> Result<()> {
             code_name(u32::from(code)),
             server_text(&String::from_utf8_lossy(text.unwrap_or_default()))
         ))),
-        _ => Err(malformed()),
+        _ => Err(not_ldap()),
     }
 }
 
