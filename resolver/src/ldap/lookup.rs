@@ -129,19 +129,6 @@ impl<'l> Lookup<'l> {
         }
     }
 
-    /// Takes note of how long a search took. A distant server is asked more at a time; but one
-    /// that takes longer for each search the more there are is not distant but busy.
-    fn adapt(&mut self, took: Duration) {
-        let best = self.round_trip.map_or(took, |best| best.min(took));
-        self.round_trip = Some(best);
-        self.remarks.is_slow = best > SLOW;
-        if best < DISTANT || took > best * 2 {
-            self.window = (self.window - 1).max(WINDOW.0);
-        } else if took < best * 3 / 2 {
-            self.window = (self.window + 1).min(WINDOW.1);
-        }
-    }
-
     async fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<()> {
         // A panic of a search is a panic of the lookup.
         let Ended { uids, outcome, took } =
@@ -149,7 +136,10 @@ impl<'l> Lookup<'l> {
         self.remarks.searches.note(&outcome, took);
         match outcome {
             Ok(found) => {
-                self.adapt(took);
+                let best = self.round_trip.map_or(took, |best| best.min(took));
+                self.round_trip = Some(best);
+                self.remarks.is_slow = best > SLOW;
+                self.window = adapted(self.window, best, took);
                 // Every search meets the same ones.
                 self.remarks.referrals = self.remarks.referrals.max(found.referrals);
                 self.remarks.hidden += found.hidden;
@@ -212,6 +202,20 @@ impl<'l> Lookup<'l> {
     }
 }
 
+/// How many searches may be under way after one that took so long, when the fastest took `best`.
+/// A distant server is asked more at a time; but one that takes longer for each search the more
+/// there are is not distant but busy, and one that looks through everything is slow.
+fn adapted(window: usize, best: Duration, took: Duration) -> usize {
+    let is_distant = (DISTANT..=SLOW).contains(&best);
+    if !is_distant || took > best * 2 {
+        window.saturating_sub(1).max(WINDOW.0)
+    } else if took < best * 3 / 2 {
+        (window + 1).min(WINDOW.1)
+    } else {
+        window
+    }
+}
+
 impl Searches {
     /// Counts a search.
     pub fn note<T>(&mut self, outcome: &Result<T, Trouble>, took: Duration) {
@@ -242,4 +246,29 @@ async fn find(plan: &Plan, session: &Session, uids: &[u32]) -> Result<Found, Tro
         })
         .await?;
     Ok(Found { owners: owners.into_iter().collect(), referrals, hidden })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The window after 100 searches, each of which takes `took(window)` milliseconds.
+    fn settled(took: impl Fn(u64) -> u64) -> usize {
+        let best = Duration::from_millis(took(1));
+        (0..100).fold(WINDOW.0, |window, _| {
+            adapted(window, best, Duration::from_millis(took(window as u64)))
+        })
+    }
+
+    #[test]
+    fn only_distant_servers_are_asked_for_more_at_a_time() {
+        assert_eq!([2, 3, 10, 300, 301, 60_000].map(|ms| settled(|_| ms)), [8, 64, 64, 64, 8, 8]);
+    }
+
+    #[test]
+    fn a_server_that_becomes_slower_is_asked_for_no_more() {
+        let busy = settled(|searches| 10 * searches.max(8) / 8);
+        assert!((12..=16).contains(&busy), "{busy} at a time");
+        assert_eq!(settled(|searches| 10 * searches), WINDOW.0);
+    }
 }
