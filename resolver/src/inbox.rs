@@ -13,7 +13,7 @@ use crate::owner::Owner;
 const ROOM: (usize, usize) = (64 * 1024 * 1024, 4 * 1024 * 1024);
 
 /// Most blocks that are kept to be filled again.
-const SPARE: usize = 64;
+const SPARE: usize = 16;
 /// Most memory, in bytes, that the keys of a block may take to be kept.
 const LARGE: usize = 1024 * 1024;
 

@@ -17,7 +17,7 @@ use crate::directory::{Directory, Remarks};
 use crate::inbox::{Block, Inbox};
 
 /// Bytes of pairs that are handed on together.
-const BLOCK: usize = 64 * 1024;
+const BLOCK: usize = 256 * 1024;
 
 /// What a run came to.
 #[derive(Default)]

@@ -73,7 +73,7 @@ fn compare() -> Result<(), Box<dyn Error>> {
     ];
     race(&dir, &owners, &distant, runs)?;
 
-    println!("\n## 10,000,000 pairs, 5 UIDs, 0.95 GB ({runs} runs)\n");
+    println!("\n## 10,000,000 pairs, 5 UIDs, 1 GB ({runs} runs)\n");
     let streams = [
         resolver("resolver", &slapd.url()),
         contender("serde_json, borrowed keys", own_command(&["serde"])),
