@@ -1,9 +1,11 @@
-//! `provisioner`: says that it is not ready, until it is.
+//! `provisioner`: publishes a directory tree to a volume.
 
 use std::process::ExitCode;
 
-use diagnostics::exit::{conclude, misconfigured};
+use diagnostics::exit::{DONE, conclude, parse};
+use provisioner::cli::Cli;
 
 fn main() -> ExitCode {
-    conclude("provisioner", Err(misconfigured("not implemented in this release")))
+    let outcome = parse::<Cli>().and_then(|cli| cli.map_or(Ok(DONE), |cli| provisioner::run(&cli)));
+    conclude("provisioner", outcome)
 }

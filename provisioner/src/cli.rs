@@ -1,0 +1,47 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use clap::builder::BoolishValueParser;
+
+/// Publishes a directory tree to a volume, whole and durably or not at all.
+///
+/// Readers see the old tree or the new one, never a part of it. What is live already is not
+/// touched.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// The tree to publish.
+    #[arg(
+        long,
+        env = "PROVISIONER_SOURCE",
+        value_name = "DIR",
+        default_value = "/zeta-guard-provisioning"
+    )]
+    pub source: PathBuf,
+
+    /// The volume to publish it to.
+    #[arg(long, env = "PROVISIONER_TARGET", value_name = "DIR", default_value = "/data-output")]
+    pub target: PathBuf,
+
+    /// Publish an empty tree too.
+    #[arg(long, env = "PROVISIONER_ALLOW_EMPTY", value_parser = BoolishValueParser::new())]
+    pub allow_empty: bool,
+
+    /// How long the version before stays for readers inside it, in seconds.
+    #[arg(long, env = "PROVISIONER_GRACE", value_name = "SECONDS", default_value_t = 30)]
+    pub grace: u64,
+
+    /// How long to wait for another writer, in seconds.
+    #[arg(long, env = "PROVISIONER_LOCK_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
+    pub lock_timeout: u64,
+
+    /// Write a summary of the run, as JSON, to this file.
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+
+    /// Write metrics of the run to this file, for Prometheus's node exporter.
+    #[arg(long, env = "PROVISIONER_METRICS_FILE", value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
+}

@@ -1,0 +1,275 @@
+//! What is different between a source and what is live, by content, and whether what is live is
+//! still what was published.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::Read;
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::Result;
+use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use crate::parallel::in_parallel;
+use crate::place::Place;
+use crate::tree::scan::{mode_of, names};
+use crate::tree::{DirectoryRef, Hash, Node, Tree, join};
+
+/// Bytes compared at a time.
+const PIECE: usize = 128 * 1024;
+
+/// What a publication would change.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// For each entry of the source, the place in the live tree of a file that holds the same, and
+    /// is what was published.
+    copies: Vec<Option<NonZeroU32>>,
+    /// Files and links that are new.
+    pub added: u64,
+    /// Those of another content, mode or type.
+    pub changed: u64,
+    /// Those that are there no more.
+    pub removed: u64,
+    /// Those that are the same.
+    pub unchanged: u64,
+    /// Files of the live tree that are not what was published.
+    pub damaged: u64,
+    /// Something else is different: directories, their modes, what does not belong there.
+    pub differs_otherwise: bool,
+}
+
+impl Comparison {
+    /// The place in the live tree of a file that holds what this one of the source does.
+    pub fn copy_of(&self, index: usize) -> Option<usize> {
+        self.copies[index].map(|place| place.get() as usize - 1)
+    }
+
+    /// Whether there is nothing to publish.
+    pub fn is_same(&self) -> bool {
+        self.added + self.changed + self.removed + self.damaged == 0 && !self.differs_otherwise
+    }
+}
+
+/// Compares a source with a live tree, given with the manifest it was published with.
+///
+/// # Errors
+/// The source cannot be read. What is wrong with the live tree is no error, but damage.
+pub fn compare(source: (&Tree, &Place), live: (&Tree, &Place)) -> Result<Comparison> {
+    let mut comparison = Comparison { copies: vec![None; source.0.len()], ..Comparison::default() };
+    let candidates = match_entries(source.0, live.0, &mut comparison);
+    let readers = || (Reader::new(source.1, PIECE), Reader::new(live.1, PIECE));
+    let found = in_parallel(candidates.len(), readers, |readers, range| {
+        let each = |&(index, published): &(usize, usize)| {
+            Ok((index, published, look(source.0, index, live.0, published, readers)?))
+        };
+        candidates[range].iter().map(each).collect::<Result<Vec<_>>>()
+    })?;
+    for (index, published, found) in found.into_iter().flatten() {
+        match found {
+            Found::Same => {
+                comparison.copies[index] = NonZeroU32::new(published as u32 + 1);
+                comparison.unchanged += 1;
+            }
+            Found::Other => comparison.changed += 1,
+            Found::Damaged => comparison.damaged += 1,
+        }
+    }
+    if comparison.is_same() && !is_sound(live.0, live.1) {
+        comparison.differs_otherwise = true;
+    }
+    Ok(comparison)
+}
+
+/// Counts what is different by name, type, mode, size or target; the places, in both trees, of the
+/// files whose content decides.
+fn match_entries(source: &Tree, live: &Tree, comparison: &mut Comparison) -> Vec<(usize, usize)> {
+    let by_path: HashMap<&[u8], DirectoryRef<'_>> =
+        live.directories().map(|directory| (directory.path(), directory)).collect();
+    let (mut candidates, mut matched) = (Vec::new(), 0);
+    for directory in source.directories() {
+        let published = by_path.get(directory.path()).copied();
+        if directory.path().is_empty() {
+            comparison.differs_otherwise |=
+                published.is_none_or(|published| published.mode() != directory.mode());
+        }
+        let mut others = published.map_or(0..0, DirectoryRef::range).peekable();
+        for index in directory.range() {
+            let (name, node) = source.entry(index);
+            while others.next_if(|&other| live.entry(other).0 < name).is_some() {}
+            let Some(other) = others.next_if(|&other| live.entry(other).0 == name) else {
+                count(node, &mut comparison.added, &mut comparison.differs_otherwise);
+                continue;
+            };
+            matched += 1;
+            match (node, live.entry(other).1) {
+                (
+                    Node::File { mode, size, .. },
+                    Node::File { mode: other_mode, size: other_size, .. },
+                ) if (mode, size) == (other_mode, other_size) => candidates.push((index, other)),
+                (Node::Link { target }, Node::Link { target: other }) if target == other => {
+                    comparison.unchanged += 1;
+                }
+                (Node::Directory { mode }, Node::Directory { mode: other }) => {
+                    comparison.differs_otherwise |= mode != other;
+                }
+                _ => count(node, &mut comparison.changed, &mut comparison.differs_otherwise),
+            }
+        }
+    }
+    comparison.removed = (live.len() - matched) as u64;
+    candidates
+}
+
+fn count(node: Node<'_>, files: &mut u64, otherwise: &mut bool) {
+    match node {
+        Node::Directory { .. } => *otherwise = true,
+        _ => *files += 1,
+    }
+}
+
+enum Found {
+    Same,
+    /// The source has changed.
+    Other,
+    /// The live file is not what was published.
+    Damaged,
+}
+
+/// Reads a file of the source and its live copy.
+fn look(
+    source: &Tree,
+    index: usize,
+    live: &Tree,
+    published: usize,
+    (ours, theirs): &mut (Reader<'_>, Reader<'_>),
+) -> Result<Found> {
+    let (name, _) = source.entry(index);
+    let directory = source.directory_of(index).path();
+    let failure = |errno| ours_failure(ours.place, directory, name, errno);
+    let Node::File { mode, size, hash } = live.entry(published).1 else {
+        return Ok(Found::Damaged);
+    };
+    let Ok(mut copy) = theirs.open(directory, name) else { return Ok(Found::Damaged) };
+    if !matches!(mode_of(&copy, c""), Ok((FileType::RegularFile, m, s)) if (m, s) == (mode, size)) {
+        return Ok(Found::Damaged);
+    }
+    let mut original = ours.open(directory, name).map_err(failure)?;
+    let (mut digest, mut is_same) = (Sha256::new(), true);
+    loop {
+        let Ok(count) = fill(&mut copy, &mut theirs.piece) else { return Ok(Found::Damaged) };
+        let piece = &theirs.piece[..count];
+        digest.update(piece);
+        if is_same {
+            let read = fill(&mut original, &mut ours.piece);
+            let count = read.map_err(|errno| ours_failure(ours.place, directory, name, errno))?;
+            is_same = ours.piece[..count] == *piece;
+        }
+        if count < theirs.piece.len() {
+            break;
+        }
+    }
+    let digest: Hash = digest.finalize().into();
+    Ok(match (digest == *hash, is_same) {
+        (false, _) => Found::Damaged,
+        (true, true) => Found::Same,
+        (true, false) => Found::Other,
+    })
+}
+
+fn ours_failure(place: &Place, directory: &[u8], name: &[u8], errno: Errno) -> anyhow::Error {
+    place.failure("read", &join(directory, name), errno)
+}
+
+/// Reads until the piece is full, or the file ends.
+fn fill(file: &mut File, piece: &mut [u8]) -> Result<usize, Errno> {
+    let mut count = 0;
+    while count < piece.len() {
+        match file.read(&mut piece[count..]) {
+            Ok(0) => break,
+            Ok(more) => count += more,
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::INTR) => {}
+                errno => return Err(errno.unwrap_or(Errno::IO)),
+            },
+        }
+    }
+    Ok(count)
+}
+
+/// Opens files of a tree, and keeps the directory of the last one open.
+pub struct Reader<'p> {
+    place: &'p Place,
+    directory: Option<(Vec<u8>, OwnedFd)>,
+    /// What was read last.
+    pub piece: Vec<u8>,
+}
+
+impl<'p> Reader<'p> {
+    /// A reader of the tree at `place`, with a buffer of `size` bytes.
+    pub fn new(place: &'p Place, size: usize) -> Self {
+        Self { place, directory: None, piece: vec![0; size] }
+    }
+
+    /// Where the tree is.
+    pub fn place(&self) -> &'p Place {
+        self.place
+    }
+
+    /// Opens a file for reading, without a trace in its time of access if that is allowed.
+    ///
+    /// # Errors
+    /// Those of the system; it is no link that is followed.
+    pub fn open(&mut self, directory: &[u8], name: &[u8]) -> Result<File, Errno> {
+        let fd = self.directory(directory)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let name = OsStr::from_bytes(name);
+        let opened = match openat(fd, name, flags | OFlags::NOATIME, Mode::empty()) {
+            // Only for the owner of the file.
+            Err(Errno::PERM) => openat(fd, name, flags, Mode::empty()),
+            opened => opened,
+        };
+        opened.map(File::from)
+    }
+
+    /// The directory `path` of the tree.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn directory(&mut self, path: &[u8]) -> Result<&OwnedFd, Errno> {
+        if self.directory.as_ref().is_none_or(|(open, _)| open != path) {
+            self.directory = Some((path.to_vec(), self.place.directory(path)?));
+        }
+        self.directory.as_ref().map(|(_, fd)| fd).ok_or(Errno::BADF)
+    }
+}
+
+/// Whether the directories of a live tree hold what they were published with, and nothing else.
+fn is_sound(tree: &Tree, place: &Place) -> bool {
+    tree.directories().all(|directory| {
+        place.directory(directory.path()).is_ok_and(|fd| is_as_published(&fd, directory))
+    })
+}
+
+fn is_as_published(fd: impl AsFd, directory: DirectoryRef<'_>) -> bool {
+    let Ok(found) = names(fd.as_fd()) else { return false };
+    let has_mode = |wanted| mode_of(&fd, c"").is_ok_and(|(_, mode, _)| mode == wanted);
+    let is_root_sound = !directory.path().is_empty() || has_mode(directory.mode());
+    let is_same = |(found, (name, node)): (&CStr, (&[u8], Node<'_>))| {
+        found.to_bytes() == name
+            && match node {
+                Node::Directory { mode } => mode_of(&fd, found)
+                    .is_ok_and(|(kind, m, _)| kind == FileType::Directory && m == mode),
+                // Files were looked at for their content.
+                Node::File { .. } => true,
+                Node::Link { target } => readlinkat(&fd, found, Vec::new())
+                    .is_ok_and(|found: CString| found.to_bytes() == target),
+            }
+    };
+    is_root_sound
+        && found.len() == directory.range().len()
+        && found.iter().map(|name| &**name).zip(directory.entries()).all(is_same)
+}

@@ -1,0 +1,50 @@
+//! What is written is on the disk before anybody is told so.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::Result;
+use rustix::fs::{fstatfs, fsync, syncfs};
+use rustix::io::Errno;
+
+use crate::place::Place;
+
+/// File systems on which one call brings everything to the disk, and tells of errors: ext2 to
+/// ext4, XFS, btrfs, f2fs and tmpfs (`statfs(2)`). Elsewhere it may do nothing.
+const WHOLE: [i64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
+
+/// How a volume is brought to its disk.
+pub struct Durability {
+    /// Opened before anything was written, so that it tells of all errors since; `None` if each
+    /// file must be synced by itself.
+    whole: Option<OwnedFd>,
+}
+
+impl Durability {
+    /// Starts to watch the volume of `place`, before anything is written to it.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn watch(place: &Place) -> Result<Self> {
+        let failure = |errno| place.failure("open", b"", errno);
+        let kind = fstatfs(place).map_err(failure)?.f_type;
+        let is_whole = WHOLE.contains(&(kind as i64));
+        let whole = is_whole.then(|| place.directory(b"")).transpose().map_err(failure)?;
+        Ok(Self { whole })
+    }
+
+    /// Brings a file or directory to the disk, unless all will be at once.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn written(&self, fd: impl AsFd) -> Result<(), Errno> {
+        if self.whole.is_none() { fsync(fd) } else { Ok(()) }
+    }
+
+    /// Brings everything to the disk that was written.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn sync(&self) -> Result<(), Errno> {
+        self.whole.as_ref().map_or(Ok(()), syncfs)
+    }
+}

@@ -1,0 +1,62 @@
+//! One writer at a time. The lock is on the volume's directory itself, so that taking it leaves no
+//! trace; it ends with the process. It may not reach other nodes: nothing relies on it.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use rustix::fs::{FlockOperation, flock, fstat};
+use rustix::io::Errno;
+
+use crate::place::Place;
+
+/// How often it is tried.
+const EVERY: Duration = Duration::from_millis(50);
+
+/// Held as long as it lives; `None` inside where a volume knows no locks.
+pub struct Lock(#[expect(dead_code, reason = "kept open")] Option<OwnedFd>);
+
+/// Takes the lock of a volume, for which it waits up to `timeout`.
+///
+/// # Errors
+/// Somebody else has it, who is named if that is to be seen from here.
+pub fn lock(place: &Place, timeout: Duration) -> Result<Lock> {
+    let failure = |errno| place.failure("lock", b"", errno);
+    let fd = place.directory(b"").map_err(failure)?;
+    let start = Instant::now();
+    loop {
+        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Lock(Some(fd))),
+            // NFS wants a descriptor for writing, which directories do not have.
+            Err(Errno::BADF | Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => {
+                return Ok(Lock(None));
+            }
+            Err(Errno::WOULDBLOCK) if start.elapsed() < timeout => sleep(EVERY),
+            Err(Errno::WOULDBLOCK) => {
+                let (shown, holder) = (place.shown(b""), holder(&fd).unwrap_or_default());
+                bail!(
+                    "`{}` is locked by another writer{holder}, after {timeout:?} still",
+                    shown.display()
+                );
+            }
+            Err(errno) => return Err(failure(errno)),
+        }
+    }
+}
+
+/// Who holds the lock, by `/proc/locks` (`proc_locks(5)`): unknown in another PID namespace or on
+/// another node.
+fn holder(fd: impl AsFd) -> Option<String> {
+    let inode = fstat(fd).ok()?.st_ino;
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let pid: u32 = locks.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (pid, place) = (fields.get(4)?, fields.get(5)?);
+        let is_it = fields.get(1) == Some(&"FLOCK") && place.ends_with(&format!(":{inode}"));
+        pid.parse().ok().filter(|_| is_it)
+    })?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(format!(" (process {pid}, `{}`)", name.trim_end()))
+}

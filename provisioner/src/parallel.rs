@@ -1,0 +1,80 @@
+//! Many small jobs on a few threads.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Result, anyhow};
+
+/// Jobs that a thread takes at a time: enough to be in one directory for a while, few enough that
+/// a handful of large files are shared.
+const CHUNK: usize = 8;
+/// Most threads: more of them make file systems wait for each other.
+const MAX_THREADS: usize = 8;
+
+/// Does `work` for all of `0..count`, in pieces, and returns what came of each piece, in any
+/// order. Each thread has a `state` of its own. After an error nothing new is begun.
+///
+/// # Errors
+/// The first of them.
+pub fn in_parallel<S, T: Send>(
+    count: usize,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, Range<usize>) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = cores.clamp(2, MAX_THREADS).min(count.div_ceil(CHUNK));
+    let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let run = || -> Result<Vec<T>> {
+        let (mut state, mut done) = (state(), Vec::new());
+        while !has_failed.load(Ordering::Relaxed) {
+            let start = next.fetch_add(CHUNK, Ordering::Relaxed);
+            if start >= count {
+                break;
+            }
+            let outcome = work(&mut state, start..count.min(start + CHUNK));
+            has_failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
+            done.push(outcome?);
+        }
+        Ok(done)
+    };
+    let outcomes: Vec<Result<Vec<T>>> = thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let join = |handle: thread::ScopedJoinHandle<'_, _>| {
+            handle.join().unwrap_or_else(|_| Err(anyhow!("a thread has failed: a defect")))
+        };
+        handles.into_iter().map(join).collect()
+    });
+    Ok(outcomes.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_job_is_done_once() {
+        for count in [0, 1, 7, 8, 9, 1000] {
+            let done =
+                in_parallel(count, || (), |(), range| Ok(range.collect::<Vec<_>>())).unwrap();
+            let mut done = done.concat();
+            done.sort_unstable();
+            assert_eq!(done, (0..count).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_error_ends_it() {
+        let began = AtomicUsize::new(0);
+        let outcome = in_parallel(
+            1_000_000,
+            || (),
+            |(), _| -> Result<()> {
+                began.fetch_add(1, Ordering::Relaxed);
+                Err(anyhow!("no"))
+            },
+        );
+        assert_eq!(outcome.unwrap_err().to_string(), "no");
+        assert!(began.into_inner() <= MAX_THREADS);
+    }
+}

@@ -1,0 +1,77 @@
+//! A directory that is open, and everything below it reached through its descriptor: no name is
+//! looked up twice, and no symbolic link is followed.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use diagnostics::wording::io_failure;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+/// A directory, and what messages call it.
+pub struct Place {
+    fd: OwnedFd,
+    shown: PathBuf,
+}
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Place {
+    /// Opens the directory that a person named, through links if there are any.
+    ///
+    /// # Errors
+    /// It is not there, or no directory.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
+        match openat(CWD, path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd, shown: path.to_owned() }),
+            Err(errno) => Err(io_failure("open", path, &errno.into())),
+        }
+    }
+
+    /// The directory `path` below this one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), or it is reached through a link.
+    pub fn below(&self, path: &[u8]) -> Result<Self> {
+        let fd = self.directory(path).map_err(|errno| self.failure("open", path, errno))?;
+        Ok(Self { fd, shown: self.shown(path) })
+    }
+
+    /// Opens the directory `path` below this one, which itself has an empty path.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        let mut names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
+        let first = names.next().map_or(OsStr::new("."), OsStr::from_bytes);
+        let mut fd = openat(&self.fd, first, DIRECTORY, Mode::empty())?;
+        for name in names {
+            fd = openat(&fd, OsStr::from_bytes(name), DIRECTORY, Mode::empty())?;
+        }
+        Ok(fd)
+    }
+
+    /// What messages call `path` below it.
+    pub fn shown(&self, path: &[u8]) -> PathBuf {
+        if path.is_empty() {
+            return self.shown.clone();
+        }
+        self.shown.join(OsStr::from_bytes(path))
+    }
+
+    /// The error for an operation on `path` below it.
+    pub fn failure(&self, operation: &str, path: &[u8], errno: Errno) -> anyhow::Error {
+        io_failure(operation, self.shown(path), &errno.into())
+    }
+}
+
+impl AsFd for Place {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

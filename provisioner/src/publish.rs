@@ -1,0 +1,199 @@
+//! A publication, from the source to the volume.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufWriter, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use diagnostics::exit::misconfigured;
+use diagnostics::wording::{io_error, one_line};
+use rustix::fs::{Mode, OFlags, fchmod, mkdirat, openat};
+use serde::Serialize;
+
+use crate::compare::{Comparison, compare};
+use crate::durable::Durability;
+use crate::place::Place;
+use crate::space;
+use crate::stage::{Origin, stage};
+use crate::tree::manifest::{self, hex};
+use crate::tree::scan::scan;
+use crate::tree::{Hash, Node, Tree};
+use crate::volume::{Link, Live, MANIFEST, TREE, Volume};
+
+/// What became of the tree.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Whether the volume was written to.
+    pub is_published: bool,
+    /// How the source differed from what was live.
+    pub comparison: Comparison,
+    /// Bytes that were copied from the source.
+    pub bytes: u64,
+    /// The digest of what is live now.
+    pub digest: Hash,
+}
+
+/// Says of a version since when it is live.
+#[derive(Serialize)]
+struct Version {
+    digest: String,
+    /// In seconds since 1970.
+    published: u64,
+    files: usize,
+}
+
+/// Publishes what is at `source`, unless just that is live. Before it returns, all of it is on the
+/// disk; if it fails, what was live is live.
+///
+/// # Errors
+/// The source must not be published, or cannot be read; the volume cannot be written.
+pub fn publish(source: &Place, volume: &Volume, allow_empty: bool) -> Result<Outcome> {
+    let mut tree = scan(source)?;
+    if tree.is_empty() && !allow_empty {
+        let shown = source.shown(b"");
+        return Err(misconfigured(format_args!(
+            "`{}` is empty: --allow-empty publishes it all the same",
+            shown.display()
+        )));
+    }
+    let missing = check_names(volume, &tree)?;
+    let live = volume.live()?;
+    let comparison = compare_with(&tree, source, live.as_ref())?;
+    let published = live.as_ref().and_then(|live| live.published.as_ref());
+    if comparison.is_same()
+        && let Some(published) = published
+    {
+        let is_published = repair_links(volume, &tree, &missing)?;
+        return Ok(Outcome { is_published, comparison, bytes: 0, digest: published.digest });
+    }
+    space::check(volume.place(), &tree)?;
+    let tag = tag();
+    let name = Volume::version_name(&tag);
+    let origin = Origin {
+        source,
+        live: published.map(|published| (&published.place, &published.tree, &comparison)),
+    };
+    let staged = stage_version(&mut tree, &origin, volume, &name);
+    let staged = staged.and_then(|done| {
+        missing.iter().try_for_each(|name| volume.add_link(name))?;
+        volume.switch(&name, &tag)?;
+        Ok(done)
+    });
+    let (bytes, digest) = match staged {
+        Ok(done) => done,
+        Err(error) => {
+            take_back(volume, &name, live.as_ref());
+            return Err(error);
+        }
+    };
+    repair_links(volume, &tree, &[])?;
+    Ok(Outcome { is_published: true, comparison, bytes, digest })
+}
+
+/// The names at the top of the tree that have no link on the volume yet.
+fn check_names(volume: &Volume, tree: &Tree) -> Result<Vec<Vec<u8>>> {
+    let mut missing = Vec::new();
+    for (name, _) in tree.directories().take(1).flat_map(|root| root.entries()) {
+        match volume.link(name)? {
+            Link::Ours => {}
+            Link::Missing => missing.push(name.to_vec()),
+            Link::Foreign => bail!(
+                "`{}` is not a link that this program made: move it away first",
+                one_line(volume.place().shown(name).as_os_str().as_encoded_bytes())
+            ),
+        }
+    }
+    Ok(missing)
+}
+
+fn compare_with(tree: &Tree, source: &Place, live: Option<&Live>) -> Result<Comparison> {
+    if let Some(published) = live.and_then(|live| live.published.as_ref()) {
+        return compare((tree, source), (&published.tree, &published.place));
+    }
+    let nothing = Tree::default();
+    compare((tree, source), (&nothing, source))
+}
+
+/// Makes the links at the top what they should be; whether there was anything to do.
+fn repair_links(volume: &Volume, tree: &Tree, missing: &[Vec<u8>]) -> Result<bool> {
+    missing.iter().try_for_each(|name| volume.add_link(name))?;
+    let top = tree.directories().take(1).flat_map(|root| root.entries());
+    let names: HashSet<&[u8]> = top.map(|(name, _)| name).collect();
+    let has_removed = volume.remove_stale_links(|name| names.contains(name))?;
+    if has_removed || !missing.is_empty() {
+        volume.sync()?;
+    }
+    Ok(has_removed || !missing.is_empty())
+}
+
+/// Makes a version that nobody looks at yet, and brings it to the disk.
+fn stage_version(
+    tree: &mut Tree,
+    origin: &Origin<'_>,
+    volume: &Volume,
+    name: &str,
+) -> Result<(u64, Hash)> {
+    let disk = Durability::watch(volume.place())?;
+    // Nobody else may look into it until it is complete.
+    let made = mkdirat(volume, name, Mode::RWXU);
+    made.map_err(|errno| volume.place().failure("create", name.as_bytes(), errno))?;
+    let version = volume.place().below(name.as_bytes())?;
+    let made = mkdirat(&version, TREE, Mode::RWXU);
+    made.map_err(|errno| version.failure("create", TREE.as_bytes(), errno))?;
+    let place = version.below(TREE.as_bytes())?;
+    let bytes = stage(tree, origin, &place, &disk)?;
+    let digest = write_file(&version, MANIFEST, &disk, |out| manifest::write(tree, out))?;
+    let published = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let files = (0..tree.len()).filter(|&at| !matches!(tree.entry(at).1, Node::Directory { .. }));
+    let about = Version { digest: hex(&digest), published, files: files.count() };
+    write_file(&version, "version", &disk, |out| {
+        Ok(writeln!(out, "{}", serde_json::json!(about))?)
+    })?;
+    let failure = |errno| version.failure("sync", b"", errno);
+    disk.written(&version).map_err(failure)?;
+    disk.sync().map_err(failure)?;
+    fchmod(&version, Mode::from_raw_mode(0o755))
+        .map_err(|errno| version.failure("set the mode of", b"", errno))?;
+    rustix::fs::fsync(&version).map_err(failure)?;
+    volume.sync()?;
+    Ok((bytes, digest))
+}
+
+fn write_file<T>(
+    version: &Place,
+    name: &str,
+    disk: &Durability,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<T>,
+) -> Result<T> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o644);
+    let failure = |operation: &str, errno| version.failure(operation, name.as_bytes(), errno);
+    let fd = openat(version, name, flags, mode).map_err(|errno| failure("create", errno))?;
+    let mut out = BufWriter::new(File::from(fd));
+    let done = write(&mut out)?;
+    let file = out.into_inner().map_err(|error| anyhow::anyhow!(io_error(error.error())));
+    let file = file.with_context(|| format!("failed to write `{name}`"))?;
+    fchmod(&file, mode).map_err(|errno| failure("set the mode of", errno))?;
+    disk.written(&file).map_err(|errno| failure("sync", errno))?;
+    Ok(done)
+}
+
+/// Removes what was staged, unless it became live. What cannot be removed is left to the next run.
+fn take_back(volume: &Volume, name: &str, before: Option<&Live>) {
+    let is_live = volume.live().is_ok_and(|live| live.is_some_and(|live| live.name == name));
+    if !is_live {
+        let _ = volume.remove(name);
+        let live = before.and_then(|live| live.published.as_ref());
+        let top = live.and_then(|live| live.tree.directories().next());
+        let names: HashSet<&[u8]> =
+            top.iter().flat_map(|root| root.entries()).map(|(name, _)| name).collect();
+        let _ = volume.remove_stale_links(|name| names.contains(name));
+    }
+}
+
+/// A part of names that nobody else has.
+fn tag() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+}

@@ -1,0 +1,209 @@
+//! Copies a tree, file by file, to where no reader looks yet.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::Result;
+use rustix::fs::{
+    Mode, OFlags, Timespec, Timestamps, fchmod, fstat, futimens, ioctl_ficlone, mkdirat, openat,
+    symlinkat,
+};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use crate::compare::{Comparison, Reader};
+use crate::durable::Durability;
+use crate::parallel::in_parallel;
+use crate::place::Place;
+use crate::tree::{DirectoryRef, Hash, Node, Tree, join};
+
+/// Bytes copied at a time.
+const PIECE: usize = 128 * 1024;
+
+/// Where the content comes from.
+pub struct Origin<'o> {
+    /// The source.
+    pub source: &'o Place,
+    /// What is live, and how it differs.
+    pub live: Option<(&'o Place, &'o Tree, &'o Comparison)>,
+}
+
+/// Makes the tree in the empty directory `to`, gives its files the hashes of what was written,
+/// and returns how many bytes of new content that is.
+///
+/// # Errors
+/// Something cannot be read or written.
+pub fn stage(tree: &mut Tree, origin: &Origin<'_>, to: &Place, disk: &Durability) -> Result<u64> {
+    for directory in tree.directories() {
+        make_directory(tree, directory, to)?;
+    }
+    let readers = || {
+        let live = origin.live.map(|(place, ..)| Reader::new(place, 0));
+        (Reader::new(origin.source, PIECE), live, Reader::new(to, 0))
+    };
+    let written = in_parallel(tree.len(), readers, |(source, live, to), range| {
+        let mut written = Vec::new();
+        for index in range {
+            let (name, node) = tree.entry(index);
+            let Node::File { mode, .. } = node else { continue };
+            let directory = tree.directory_of(index).path();
+            let at = At { directory, name, mode };
+            let copy = origin.live.and_then(|(_, published, comparison)| {
+                Some(published.entry(comparison.copy_of(index)?).1)
+            });
+            written.push(match (copy, &mut *live) {
+                (Some(Node::File { size, hash, .. }), Some(live)) => {
+                    at.copy_again(live, to, disk, size)?;
+                    (index, (size, *hash), 0)
+                }
+                _ => {
+                    let content = at.copy_new(source, to, disk)?;
+                    (index, content, content.0)
+                }
+            });
+        }
+        Ok(written)
+    })?;
+    let mut bytes = 0;
+    for (index, content, new) in written.into_iter().flatten() {
+        tree.set_content(index, content);
+        bytes += new;
+    }
+    finish_directories(tree, to, disk)?;
+    Ok(bytes)
+}
+
+/// Makes what is in a directory, as far as it is no file.
+fn make_directory(tree: &Tree, directory: DirectoryRef<'_>, to: &Place) -> Result<()> {
+    let path = directory.path();
+    let fd = to.directory(path).map_err(|errno| to.failure("open", path, errno))?;
+    for index in directory.range() {
+        let (name, node) = tree.entry(index);
+        let at = OsStr::from_bytes(name);
+        let (operation, made) = match node {
+            Node::Directory { .. } => ("create", mkdirat(&fd, at, Mode::RWXU)),
+            Node::Link { target } => {
+                ("create the link", symlinkat(OsStr::from_bytes(target), &fd, at))
+            }
+            Node::File { .. } => continue,
+        };
+        made.map_err(|errno| to.failure(operation, &join(path, name), errno))?;
+    }
+    Ok(())
+}
+
+/// Gives directories below the root their modes, from the deepest up: one that must not be written
+/// cannot be filled.
+fn finish_directories(tree: &Tree, to: &Place, disk: &Durability) -> Result<()> {
+    let directories: Vec<_> = tree.directories().collect();
+    for directory in directories.iter().rev() {
+        let path = directory.path();
+        let failure = |operation: &str, errno| to.failure(operation, path, errno);
+        let fd = to.directory(path).map_err(|errno| failure("open", errno))?;
+        let mode = Mode::from_raw_mode(u32::from(directory.mode()));
+        fchmod(&fd, mode).map_err(|errno| failure("set the mode of", errno))?;
+        disk.written(&fd).map_err(|errno| failure("sync", errno))?;
+    }
+    Ok(())
+}
+
+/// A file of the tree.
+struct At<'t> {
+    directory: &'t [u8],
+    name: &'t [u8],
+    mode: u16,
+}
+
+impl At<'_> {
+    /// Copies it from the source, and tells what was written.
+    fn copy_new(
+        &self,
+        source: &mut Reader<'_>,
+        to: &mut Reader<'_>,
+        disk: &Durability,
+    ) -> Result<(u64, Hash)> {
+        let read_error = |place: &Place, errno| place.failure("read", &self.path(), errno);
+        let opened = source.open(self.directory, self.name);
+        let mut original = opened.map_err(|errno| read_error(source.place(), errno))?;
+        let mut copy = self.create(to)?;
+        let (mut size, mut digest) = (0, Sha256::new());
+        loop {
+            let count = match original.read(&mut source.piece) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                    return Err(read_error(source.place(), errno));
+                }
+            };
+            let piece = &source.piece[..count];
+            digest.update(piece);
+            let written = copy.write_all(piece);
+            written.map_err(|error| self.write_error(to, &error))?;
+            size += count as u64;
+        }
+        self.finish(&copy, to, disk)?;
+        Ok((size, digest.finalize().into()))
+    }
+
+    /// Copies it from what is live, where it has been found to be the same, and with its time of
+    /// change, by which web servers tell clients that it is the same.
+    fn copy_again(
+        &self,
+        live: &mut Reader<'_>,
+        to: &mut Reader<'_>,
+        disk: &Durability,
+        size: u64,
+    ) -> Result<()> {
+        let failure = |place: &Place, errno| place.failure("read", &self.path(), errno);
+        let original = live.open(self.directory, self.name);
+        let original = original.map_err(|errno| failure(live.place(), errno))?;
+        let mut copy = self.create(to)?;
+        if size > 0 && ioctl_ficlone(&copy, &original).is_err() {
+            copy_range(&original, &mut copy, size).map_err(|error| self.write_error(to, &error))?;
+        }
+        let stat = fstat(&original).map_err(|errno| failure(live.place(), errno))?;
+        let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
+        let times = Timestamps { last_access: time, last_modification: time };
+        futimens(&copy, &times).map_err(|errno| self.failure(to, "set the time of", errno))?;
+        self.finish(&copy, to, disk)
+    }
+
+    fn create(&self, to: &mut Reader<'_>) -> Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let created = to.directory(self.directory).and_then(|fd| {
+            openat(fd, OsStr::from_bytes(self.name), flags | OFlags::NOFOLLOW, Mode::RUSR)
+        });
+        created.map(File::from).map_err(|errno| self.failure(to, "create", errno))
+    }
+
+    fn finish(&self, copy: &File, to: &Reader<'_>, disk: &Durability) -> Result<()> {
+        let mode = Mode::from_raw_mode(u32::from(self.mode));
+        fchmod(copy, mode).map_err(|errno| self.failure(to, "set the mode of", errno))?;
+        disk.written(copy).map_err(|errno| self.failure(to, "sync", errno))
+    }
+
+    fn path(&self) -> Vec<u8> {
+        join(self.directory, self.name)
+    }
+
+    fn failure(&self, to: &Reader<'_>, operation: &str, errno: Errno) -> anyhow::Error {
+        to.place().failure(operation, &self.path(), errno)
+    }
+
+    fn write_error(&self, to: &Reader<'_>, error: &io::Error) -> anyhow::Error {
+        self.failure(to, "write", Errno::from_io_error(error).unwrap_or(Errno::IO))
+    }
+}
+
+/// Copies `size` bytes, within the kernel if it can.
+fn copy_range(from: &File, to: &mut File, size: u64) -> io::Result<()> {
+    // io::copy does so, and reads and writes where the kernel cannot.
+    if io::copy(&mut from.take(size), to)? < size {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    Ok(())
+}

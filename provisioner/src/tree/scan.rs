@@ -1,0 +1,164 @@
+//! Reads a tree from a file system, and refuses what must not be published.
+
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Result, anyhow};
+use diagnostics::exit::misconfigured;
+use diagnostics::wording::one_line;
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat2, readlinkat, statx,
+};
+use rustix::io::Errno;
+
+use super::{Node, Tree, join};
+use crate::place::Place;
+
+/// Longest path below the root, in bytes, with room for what the volume puts before it.
+const MAX_PATH: usize = 3500;
+/// Set-user-ID and set-group-ID.
+const SET_ID: u16 = 0o6000;
+
+/// What a tree must not hold, if it is to be published.
+#[derive(Default)]
+struct Refusals(Vec<String>);
+
+impl Refusals {
+    fn add(&mut self, path: &[u8], what: &str) {
+        self.0.push(format!("`{}` {what}", one_line(path)));
+    }
+}
+
+/// Reads the tree at `place`, to be published.
+///
+/// # Errors
+/// Every path that must not be published, each with the reason, as an error of configuration: a
+/// link that leads out of the tree, a device, a FIFO, a socket, set-ID bits, a name that begins
+/// with `..`. Or something cannot be read.
+pub fn scan(place: &Place) -> Result<Tree> {
+    let (mut tree, mut refusals) = (Tree::default(), Refusals::default());
+    read(place, &mut tree, &mut refusals)?;
+    check_links(place, &tree, &mut refusals)?;
+    if refusals.0.is_empty() {
+        return Ok(tree);
+    }
+    let shown = place.shown(b"");
+    let (shown, refused) = (one_line(shown.as_os_str().as_bytes()), refusals.0.join(", "));
+    Err(misconfigured(format_args!("`{shown}` cannot be published: {refused}")))
+}
+
+fn read(place: &Place, tree: &mut Tree, refusals: &mut Refusals) -> Result<()> {
+    let mode = mode_of(place, c"").map_err(|errno| place.failure("stat", b"", errno))?.1;
+    let mut pending = vec![(Vec::new(), mode)];
+    while let Some((path, mode)) = pending.pop() {
+        let fd = place.directory(&path).map_err(|errno| place.failure("open", &path, errno))?;
+        if mode & SET_ID != 0 {
+            refusals.add(&path, "has a set-ID bit");
+        }
+        tree.push_directory(&path, mode).ok_or_else(|| no_room(place))?;
+        let names = names(fd.as_fd()).map_err(|errno| place.failure("read", &path, errno))?;
+        let first = pending.len();
+        for name in names {
+            let path = join(&path, name.to_bytes());
+            if let Some(mode) = add(place, &fd, &name, &path, tree, refusals)? {
+                pending.push((path, mode));
+            }
+        }
+        pending[first..].reverse();
+    }
+    Ok(())
+}
+
+/// The names in a directory, in order.
+pub fn names(fd: BorrowedFd<'_>) -> Result<Vec<Box<CStr>>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(fd)? {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            names.push(entry.file_name().into());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Adds an entry to the tree; its mode if it is a directory, to be read.
+fn add(
+    place: &Place,
+    fd: impl AsFd,
+    name: &CStr,
+    path: &[u8],
+    tree: &mut Tree,
+    refusals: &mut Refusals,
+) -> Result<Option<u16>> {
+    let failure = |errno| place.failure("stat", path, errno);
+    let (kind, mode, size) = mode_of(&fd, name).map_err(failure)?;
+    if name.to_bytes().starts_with(b"..") {
+        refusals.add(path, "begins with `..`, which is kept for links and versions");
+    }
+    if path.len() > MAX_PATH {
+        refusals.add(path, "is too long a path");
+        return Ok(None);
+    }
+    let target;
+    let node = match kind {
+        FileType::Directory => Node::Directory { mode },
+        FileType::RegularFile => {
+            if mode & SET_ID != 0 {
+                refusals.add(path, "has a set-ID bit");
+            }
+            Node::File { mode, size, hash: &[0; 32] }
+        }
+        FileType::Symlink => {
+            target = readlinkat(&fd, name, Vec::new())
+                .map_err(|errno| place.failure("read the link", path, errno))?;
+            Node::Link { target: target.to_bytes() }
+        }
+        _ => {
+            refusals.add(path, "is neither a file, a directory nor a link");
+            return Ok(None);
+        }
+    };
+    tree.push_entry(name.to_bytes(), node).ok_or_else(|| no_room(place))?;
+    Ok((kind == FileType::Directory).then_some(mode))
+}
+
+/// Kind, permission bits and size of an entry, or of `fd` itself if the name is empty.
+pub fn mode_of(fd: impl AsFd, name: &CStr) -> Result<(FileType, u16, u64), Errno> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::SIZE;
+    let stat = statx(fd, name, flags, wanted)?;
+    let kind = FileType::from_raw_mode(u32::from(stat.stx_mode));
+    Ok((kind, stat.stx_mode & 0o7777, stat.stx_size))
+}
+
+/// Refuses links that lead out of the tree, by any way through other links. One that leads
+/// nowhere does not leave it.
+fn check_links(place: &Place, tree: &Tree, refusals: &mut Refusals) -> Result<()> {
+    for directory in tree.directories() {
+        for (name, node) in directory.entries() {
+            if !matches!(node, Node::Link { .. }) {
+                continue;
+            }
+            let path = join(directory.path(), name);
+            let opened = openat2(
+                place,
+                OsStr::from_bytes(&path),
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
+            );
+            match opened {
+                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {}
+                Err(Errno::XDEV) => refusals.add(&path, "is a link that leads out of the tree"),
+                Err(errno) => return Err(place.failure("follow", &path, errno)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_room(place: &Place) -> anyhow::Error {
+    anyhow!("`{}` holds more names than fit 4 GiB", place.shown(b"").display())
+}

@@ -1,0 +1,278 @@
+//! How a volume is laid out, after the convention of ConfigMap volumes:
+//!
+//! ```text
+//! ..version-5f0c.../tree/        what was published
+//! ..version-5f0c.../manifest     what that is (see `tree::manifest`)
+//! ..version-5f0c.../version      since when, and the digest, as JSON
+//! ..data -> ..version-5f0c.../tree
+//! certs -> ..data/certs          for each name at the top of the tree
+//! ```
+//!
+//! One rename of `..data` makes another version live. Whatever else is on the volume is left
+//! alone.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::io::BufReader;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use diagnostics::wording::one_line;
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, fchmod, fsync, openat, readlinkat, renameat, symlinkat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::place::Place;
+use crate::tree::scan::{mode_of, names};
+use crate::tree::{Hash, Tree, manifest};
+
+/// The link to what is live.
+pub const DATA: &str = "..data";
+/// What the names of versions begin with.
+const VERSION: &str = "..version-";
+/// What the names of links begin with that become [`DATA`].
+const NEXT: &str = "..next-";
+/// The published tree within a version.
+pub const TREE: &str = "tree";
+/// Its manifest.
+pub const MANIFEST: &str = "manifest";
+
+/// A volume that trees are published to.
+pub struct Volume {
+    place: Place,
+}
+
+/// What is live on a volume.
+pub struct Live {
+    /// The directory of the version.
+    pub name: String,
+    /// The published tree, if its manifest can be read.
+    pub published: Option<Published>,
+}
+
+/// A tree that was published.
+pub struct Published {
+    /// What it was then.
+    pub tree: Tree,
+    /// The digest of the version.
+    pub digest: Hash,
+    /// Where it is.
+    pub place: Place,
+}
+
+impl AsFd for Volume {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.place.as_fd()
+    }
+}
+
+impl Volume {
+    /// Opens a volume.
+    ///
+    /// # Errors
+    /// It is not there, or no directory.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self { place: Place::open(path)? })
+    }
+
+    /// Its directory.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What is live; `None` before the first publication.
+    ///
+    /// # Errors
+    /// `..data` is somebody else's.
+    pub fn live(&self) -> Result<Option<Live>> {
+        let target = match readlinkat(&self.place, DATA, Vec::new()) {
+            Ok(target) => target,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.place.failure("read the link", DATA.as_bytes(), errno)),
+        };
+        let name = target.to_str().ok().and_then(|target| {
+            let name = target.strip_suffix(TREE)?.strip_suffix('/')?;
+            (name.starts_with(VERSION) && !name.contains('/')).then(|| name.to_owned())
+        });
+        let Some(name) = name else {
+            let (shown, target) = (self.place.shown(b""), one_line(target.to_bytes()));
+            bail!(
+                "`{}` is in use by another program: its `..data` leads to `{target}`",
+                shown.display()
+            );
+        };
+        let published = self.published(&name).ok();
+        Ok(Some(Live { name, published }))
+    }
+
+    fn published(&self, name: &str) -> Result<Published> {
+        let version = self.place.below(name.as_bytes())?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(&version, MANIFEST, flags, Mode::empty());
+        let file = opened.map_err(|errno| version.failure("open", MANIFEST.as_bytes(), errno))?;
+        let (tree, digest) = manifest::read(BufReader::new(File::from(file)))?;
+        Ok(Published { tree, digest, place: version.below(TREE.as_bytes())? })
+    }
+
+    /// Makes the link of a new version live. The old one is live until then, and if this fails.
+    ///
+    /// # Errors
+    /// It was not, or is not on the disk.
+    pub fn switch(&self, name: &str, tag: &str) -> Result<()> {
+        let (next, target) = (format!("{NEXT}{tag}"), format!("{name}/{TREE}"));
+        let failure =
+            |operation: &str, errno| self.place.failure(operation, DATA.as_bytes(), errno);
+        symlinkat(&target, &self.place, &next)
+            .map_err(|errno| failure("create the next", errno))?;
+        let renamed = self.sync().and_then(|()| {
+            renameat(&self.place, &next, &self.place, DATA)
+                .map_err(|errno| failure("replace", errno))
+        });
+        if renamed.is_err() {
+            // It would be removed by the next run.
+            let _ = unlinkat(&self.place, &next, AtFlags::empty());
+        }
+        renamed?;
+        self.sync()
+    }
+
+    /// Brings the names on the volume to its disk.
+    ///
+    /// # Errors
+    /// They are not there.
+    pub fn sync(&self) -> Result<()> {
+        fsync(&self.place).map_err(|errno| self.place.failure("sync", b"", errno))
+    }
+
+    /// A name for a new version.
+    pub fn version_name(tag: &str) -> String {
+        format!("{VERSION}{tag}")
+    }
+
+    /// What stands at `name` on the volume.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn link(&self, name: &[u8]) -> Result<Link> {
+        let failure = |errno| self.place.failure("read the link", name, errno);
+        match readlinkat(&self.place, OsStr::from_bytes(name), Vec::new()) {
+            Ok(target) if target.to_bytes() == link_target(name) => Ok(Link::Ours),
+            Ok(_) | Err(Errno::INVAL) => Ok(Link::Foreign),
+            Err(Errno::NOENT) => Ok(Link::Missing),
+            Err(errno) => Err(failure(errno)),
+        }
+    }
+
+    /// Makes the link of a name at the top of the tree.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn add_link(&self, name: &[u8]) -> Result<()> {
+        let target = link_target(name);
+        symlinkat(OsStr::from_bytes(&target), &self.place, OsStr::from_bytes(name))
+            .map_err(|errno| self.place.failure("create the link", name, errno))
+    }
+
+    /// Removes the links of names that the tree does not have any more; whether there were any.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub fn remove_stale_links(&self, is_current: impl Fn(&[u8]) -> bool) -> Result<bool> {
+        let mut has_removed = false;
+        for name in self.names()? {
+            let name = name.to_bytes();
+            if !name.starts_with(b"..") && !is_current(name) && self.link(name)? == Link::Ours {
+                unlinkat(&self.place, OsStr::from_bytes(name), AtFlags::empty())
+                    .map_err(|errno| self.place.failure("remove the link", name, errno))?;
+                has_removed = true;
+            }
+        }
+        Ok(has_removed)
+    }
+
+    /// Versions that are not live, and whether each was complete.
+    ///
+    /// # Errors
+    /// The volume cannot be read.
+    pub fn others(&self, live: Option<&str>) -> Result<Vec<(String, bool)>> {
+        let mut others = Vec::new();
+        for name in self.names()? {
+            let Ok(text) = name.to_str() else { continue };
+            if text.starts_with(VERSION) && Some(text) != live {
+                // It is hidden until then.
+                let mode = mode_of(&self.place, &name).map_or(0, |(_, mode, _)| mode);
+                others.push((text.to_owned(), mode & 0o077 != 0));
+            }
+        }
+        Ok(others)
+    }
+
+    /// Removes links that were made to become [`DATA`] and did not.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub fn remove_unused_links(&self) -> Result<()> {
+        for name in self.names()? {
+            if name.to_bytes().starts_with(NEXT.as_bytes()) {
+                unlinkat(&self.place, &*name, AtFlags::empty())
+                    .map_err(|errno| self.place.failure("remove", name.to_bytes(), errno))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> Result<Vec<Box<CStr>>> {
+        let fd = self.place.directory(b"").and_then(|fd| names(fd.as_fd()));
+        fd.map_err(|errno| self.place.failure("read", b"", errno))
+    }
+
+    /// Removes a version, or what there is of it.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        remove(&self.place, name.as_bytes())
+    }
+}
+
+/// What stands at a name on the volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// A link through [`DATA`] to the same name.
+    Ours,
+    /// Anything else.
+    Foreign,
+    /// Nothing.
+    Missing,
+}
+
+fn link_target(name: &[u8]) -> Vec<u8> {
+    [DATA.as_bytes(), b"/", name].concat()
+}
+
+/// Removes a directory with all that is in it, which no link can lead out of.
+fn remove(place: &Place, name: &[u8]) -> Result<()> {
+    let directory = match place.below(name) {
+        // Another run was faster.
+        Err(_) if place.directory(name).is_err_and(|errno| errno == Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+    // One that must not be written cannot be emptied.
+    let _ = fchmod(&directory, Mode::RWXU);
+    let listed = directory.directory(b"").and_then(|fd| names(fd.as_fd()));
+    for entry in listed.map_err(|errno| place.failure("read", name, errno))? {
+        let kind = mode_of(&directory, &entry).map(|(kind, ..)| kind);
+        if kind == Ok(FileType::Directory) {
+            remove(&directory, entry.to_bytes())?;
+        } else {
+            unlinkat(&directory, &*entry, AtFlags::empty())
+                .map_err(|errno| directory.failure("remove", entry.to_bytes(), errno))?;
+        }
+    }
+    unlinkat(place, OsStr::from_bytes(name), AtFlags::REMOVEDIR)
+        .map_err(|errno| place.failure("remove", name, errno))
+}
