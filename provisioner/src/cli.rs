@@ -29,6 +29,11 @@ pub struct Cli {
     #[arg(long, env = "PROVISIONER_ALLOW_EMPTY", value_parser = BoolishValueParser::new())]
     pub allow_empty: bool,
 
+    /// Let names be missing for a moment where plain files and directories on the volume become
+    /// links, if that cannot be done without.
+    #[arg(long, env = "PROVISIONER_ALLOW_GAP", value_parser = BoolishValueParser::new())]
+    pub allow_gap: bool,
+
     /// How long the version before stays for readers inside it, in seconds.
     #[arg(long, env = "PROVISIONER_GRACE", value_name = "SECONDS", default_value_t = 30)]
     pub grace: u64,

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod compare;
 pub mod durable;
 pub mod lock;
+pub mod migrate;
 pub mod parallel;
 pub mod place;
 pub mod publish;
@@ -28,7 +29,7 @@ use diagnostics::report::Report;
 use cli::Cli;
 use lock::lock;
 use place::Place;
-use publish::{Outcome, publish};
+use publish::{Allow, Outcome, publish};
 use tree::manifest::hex;
 use volume::Volume;
 
@@ -53,10 +54,11 @@ pub fn run(cli: &Cli) -> Result<u8> {
 fn provision(cli: &Cli, start: Instant, report: &mut Report, metrics: &mut Metrics) -> Result<()> {
     let volume = Volume::open(&cli.target)?;
     let source = Place::open(&cli.source)?;
+    let allow = Allow { empty: cli.allow_empty, gap: cli.allow_gap };
     let grace = Duration::from_secs(cli.grace);
     let held = lock(volume.place(), Duration::from_secs(cli.lock_timeout))?;
     superseded::clean(&volume, grace)?;
-    let outcome = publish(&source, &volume, cli.allow_empty)?;
+    let outcome = publish(&source, &volume, allow)?;
     let old = superseded::versions(&volume)?;
     // The next writer need not wait for the readers.
     drop(held);

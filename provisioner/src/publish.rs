@@ -6,14 +6,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{BufWriter, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use diagnostics::exit::misconfigured;
-use diagnostics::wording::{io_error, one_line};
-use rustix::fs::{Mode, OFlags, fchmod, mkdirat, openat};
+use diagnostics::wording::io_error;
+use rustix::fs::{Mode, OFlags, fchmod, openat};
 use serde::Serialize;
 
 use crate::compare::{Comparison, compare};
 use crate::durable::Durability;
+use crate::migrate;
 use crate::place::Place;
 use crate::space;
 use crate::stage::{Origin, stage};
@@ -21,6 +22,15 @@ use crate::tree::manifest::{self, hex};
 use crate::tree::scan::scan;
 use crate::tree::{Hash, Node, Tree};
 use crate::volume::{Link, Live, MANIFEST, TREE, Volume};
+
+/// What a person has to allow.
+#[derive(Clone, Copy, Default)]
+pub struct Allow {
+    /// A tree without anything in it.
+    pub empty: bool,
+    /// Names that are missing for a moment when plain files become links.
+    pub gap: bool,
+}
 
 /// What became of the tree.
 #[derive(Debug)]
@@ -49,23 +59,29 @@ struct Version {
 ///
 /// # Errors
 /// The source must not be published, or cannot be read; the volume cannot be written.
-pub fn publish(source: &Place, volume: &Volume, allow_empty: bool) -> Result<Outcome> {
+pub fn publish(source: &Place, volume: &Volume, allow: Allow) -> Result<Outcome> {
     let mut tree = scan(source)?;
-    if tree.is_empty() && !allow_empty {
+    if tree.is_empty() && !allow.empty {
         let shown = source.shown(b"");
         return Err(misconfigured(format_args!(
             "`{}` is empty: --allow-empty publishes it all the same",
             shown.display()
         )));
     }
-    let missing = check_names(volume, &tree)?;
-    let live = volume.live()?;
+    let Names { missing, mut plain } = Names::of(volume, &tree)?;
+    let mut live = volume.live()?;
+    if !plain.is_empty() && !allow.gap {
+        migrate::without_gap(volume, &plain, live.as_ref(), &tag())?;
+        live = volume.live()?;
+        plain.clear();
+    }
     let comparison = compare_with(&tree, source, live.as_ref())?;
     let published = live.as_ref().and_then(|live| live.published.as_ref());
     if comparison.is_same()
         && let Some(published) = published
     {
-        let is_published = repair_links(volume, &tree, &missing)?;
+        migrate::with_gap(volume, &plain, &tag())?;
+        let is_published = repair_links(volume, &tree, &missing)? || !plain.is_empty();
         return Ok(Outcome { is_published, comparison, bytes: 0, digest: published.digest });
     }
     space::check(volume.place(), &tree)?;
@@ -79,6 +95,7 @@ pub fn publish(source: &Place, volume: &Volume, allow_empty: bool) -> Result<Out
     let staged = staged.and_then(|done| {
         missing.iter().try_for_each(|name| volume.add_link(name))?;
         volume.switch(&name, &tag)?;
+        migrate::with_gap(volume, &plain, &tag)?;
         Ok(done)
     });
     let (bytes, digest) = match staged {
@@ -93,19 +110,26 @@ pub fn publish(source: &Place, volume: &Volume, allow_empty: bool) -> Result<Out
 }
 
 /// The names at the top of the tree that have no link on the volume yet.
-fn check_names(volume: &Volume, tree: &Tree) -> Result<Vec<Vec<u8>>> {
-    let mut missing = Vec::new();
-    for (name, _) in tree.directories().take(1).flat_map(|root| root.entries()) {
-        match volume.link(name)? {
-            Link::Ours => {}
-            Link::Missing => missing.push(name.to_vec()),
-            Link::Foreign => bail!(
-                "`{}` is not a link that this program made: move it away first",
-                one_line(volume.place().shown(name).as_os_str().as_encoded_bytes())
-            ),
+#[derive(Default)]
+struct Names {
+    /// Those of nothing.
+    missing: Vec<Vec<u8>>,
+    /// Those of something else.
+    plain: Vec<Vec<u8>>,
+}
+
+impl Names {
+    fn of(volume: &Volume, tree: &Tree) -> Result<Self> {
+        let mut names = Self::default();
+        for (name, _) in tree.directories().take(1).flat_map(|root| root.entries()) {
+            match volume.link(name)? {
+                Link::Ours => {}
+                Link::Missing => names.missing.push(name.to_vec()),
+                Link::Foreign => names.plain.push(name.to_vec()),
+            }
         }
+        Ok(names)
     }
-    Ok(missing)
 }
 
 fn compare_with(tree: &Tree, source: &Place, live: Option<&Live>) -> Result<Comparison> {
@@ -136,12 +160,7 @@ fn stage_version(
     name: &str,
 ) -> Result<(u64, Hash)> {
     let disk = Durability::watch(volume.place())?;
-    // Nobody else may look into it until it is complete.
-    let made = mkdirat(volume, name, Mode::RWXU);
-    made.map_err(|errno| volume.place().failure("create", name.as_bytes(), errno))?;
-    let version = volume.place().below(name.as_bytes())?;
-    let made = mkdirat(&version, TREE, Mode::RWXU);
-    made.map_err(|errno| version.failure("create", TREE.as_bytes(), errno))?;
+    let version = volume.create(name)?;
     let place = version.below(TREE.as_bytes())?;
     let bytes = stage(tree, origin, &place, &disk)?;
     let digest = write_file(&version, MANIFEST, &disk, |out| manifest::write(tree, out))?;
@@ -154,10 +173,7 @@ fn stage_version(
     let failure = |errno| version.failure("sync", b"", errno);
     disk.written(&version).map_err(failure)?;
     disk.sync().map_err(failure)?;
-    fchmod(&version, Mode::from_raw_mode(0o755))
-        .map_err(|errno| version.failure("set the mode of", b"", errno))?;
-    rustix::fs::fsync(&version).map_err(failure)?;
-    volume.sync()?;
+    volume.uncover(name)?;
     Ok((bytes, digest))
 }
 

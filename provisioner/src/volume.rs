@@ -21,8 +21,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use diagnostics::wording::one_line;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fsync, openat, readlinkat, renameat, symlinkat,
-    unlinkat,
+    AtFlags, FileType, Mode, OFlags, fchmod, fsync, mkdirat, openat, readlinkat, renameat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -34,6 +34,8 @@ use crate::tree::{Hash, Tree, manifest};
 pub const DATA: &str = "..data";
 /// What the names of versions begin with.
 const VERSION: &str = "..version-";
+/// What the names begin with that plain files and directories get which were replaced by links.
+const OLD: &str = "..old-";
 /// What the names of links begin with that become [`DATA`].
 const NEXT: &str = "..next-";
 /// The published tree within a version.
@@ -153,6 +155,36 @@ impl Volume {
         format!("{VERSION}{tag}")
     }
 
+    /// A name for what was replaced by a link.
+    pub fn old_name(tag: &str, number: usize) -> String {
+        format!("{OLD}{tag}-{number}")
+    }
+
+    /// Makes a new version, with an empty tree, that nobody else may look into.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create(&self, name: &str) -> Result<Place> {
+        let made = mkdirat(&self.place, name, Mode::RWXU);
+        made.map_err(|errno| self.place.failure("create", name.as_bytes(), errno))?;
+        let version = self.place.below(name.as_bytes())?;
+        let made = mkdirat(&version, TREE, Mode::RWXU);
+        made.map_err(|errno| version.failure("create", TREE.as_bytes(), errno))?;
+        Ok(version)
+    }
+
+    /// Lets everybody look into a version, now that it is complete and on the disk.
+    ///
+    /// # Errors
+    /// That cannot be done, or brought to the disk.
+    pub fn uncover(&self, name: &str) -> Result<()> {
+        let version = self.place.below(name.as_bytes())?;
+        fchmod(&version, Mode::from_raw_mode(0o755))
+            .map_err(|errno| version.failure("set the mode of", b"", errno))?;
+        fsync(&version).map_err(|errno| version.failure("sync", b"", errno))?;
+        self.sync()
+    }
+
     /// What stands at `name` on the volume.
     ///
     /// # Errors
@@ -172,8 +204,16 @@ impl Volume {
     /// # Errors
     /// It cannot be made.
     pub fn add_link(&self, name: &[u8]) -> Result<()> {
+        self.add_link_as(name, OsStr::from_bytes(name))
+    }
+
+    /// Makes the link of a name under another name.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn add_link_as(&self, name: &[u8], at: impl AsRef<OsStr>) -> Result<()> {
         let target = link_target(name);
-        symlinkat(OsStr::from_bytes(&target), &self.place, OsStr::from_bytes(name))
+        symlinkat(OsStr::from_bytes(&target), &self.place, at.as_ref())
             .map_err(|errno| self.place.failure("create the link", name, errno))
     }
 
@@ -194,7 +234,7 @@ impl Volume {
         Ok(has_removed)
     }
 
-    /// Versions that are not live, and whether each was complete.
+    /// Versions that are not live, and whether each was complete; and what was replaced by links.
     ///
     /// # Errors
     /// The volume cannot be read.
@@ -202,10 +242,11 @@ impl Volume {
         let mut others = Vec::new();
         for name in self.names()? {
             let Ok(text) = name.to_str() else { continue };
-            if text.starts_with(VERSION) && Some(text) != live {
+            let is_old = text.starts_with(OLD);
+            if (is_old || text.starts_with(VERSION)) && Some(text) != live {
                 // It is hidden until then.
                 let mode = mode_of(&self.place, &name).map_or(0, |(_, mode, _)| mode);
-                others.push((text.to_owned(), mode & 0o077 != 0));
+                others.push((text.to_owned(), is_old || mode & 0o077 != 0));
             }
         }
         Ok(others)
@@ -254,12 +295,19 @@ fn link_target(name: &[u8]) -> Vec<u8> {
     [DATA.as_bytes(), b"/", name].concat()
 }
 
-/// Removes a directory with all that is in it, which no link can lead out of.
+/// Removes a file, or a directory with all that is in it, which no link can lead out of.
 fn remove(place: &Place, name: &[u8]) -> Result<()> {
-    let directory = match place.below(name) {
+    let failure = |operation: &str, errno| place.failure(operation, name, errno);
+    let path = OsStr::from_bytes(name);
+    let directory = match place.directory(name) {
+        Ok(_) => place.below(name)?,
         // Another run was faster.
-        Err(_) if place.directory(name).is_err_and(|errno| errno == Errno::NOENT) => return Ok(()),
-        opened => opened?,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            return unlinkat(place, path, AtFlags::empty())
+                .map_err(|errno| failure("remove", errno));
+        }
+        Err(errno) => return Err(failure("open", errno)),
     };
     // One that must not be written cannot be emptied.
     let _ = fchmod(&directory, Mode::RWXU);
@@ -273,6 +321,5 @@ fn remove(place: &Place, name: &[u8]) -> Result<()> {
                 .map_err(|errno| directory.failure("remove", entry.to_bytes(), errno))?;
         }
     }
-    unlinkat(place, OsStr::from_bytes(name), AtFlags::REMOVEDIR)
-        .map_err(|errno| place.failure("remove", name, errno))
+    unlinkat(place, path, AtFlags::REMOVEDIR).map_err(|errno| failure("remove", errno))
 }

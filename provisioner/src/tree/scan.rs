@@ -28,6 +28,15 @@ impl Refusals {
     fn add(&mut self, path: &[u8], what: &str) {
         self.0.push(format!("`{}` {what}", one_line(path)));
     }
+
+    fn conclude(self, place: &Place) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let shown = place.shown(b"");
+        let (shown, refused) = (one_line(shown.as_os_str().as_bytes()), self.0.join(", "));
+        Err(misconfigured(format_args!("`{shown}` cannot be published: {refused}")))
+    }
 }
 
 /// Reads the tree at `place`, to be published.
@@ -38,17 +47,30 @@ impl Refusals {
 /// with `..`. Or something cannot be read.
 pub fn scan(place: &Place) -> Result<Tree> {
     let (mut tree, mut refusals) = (Tree::default(), Refusals::default());
-    read(place, &mut tree, &mut refusals)?;
+    read(place, |_| true, &mut tree, &mut refusals)?;
     check_links(place, &tree, &mut refusals)?;
-    if refusals.0.is_empty() {
-        return Ok(tree);
-    }
-    let shown = place.shown(b"");
-    let (shown, refused) = (one_line(shown.as_os_str().as_bytes()), refusals.0.join(", "));
-    Err(misconfigured(format_args!("`{shown}` cannot be published: {refused}")))
+    refusals.conclude(place)?;
+    Ok(tree)
 }
 
-fn read(place: &Place, tree: &mut Tree, refusals: &mut Refusals) -> Result<()> {
+/// Reads what is on a volume already, below the wanted names at its top. Its links may lead
+/// wherever they do.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_names(place: &Place, is_wanted: impl Fn(&[u8]) -> bool) -> Result<Tree> {
+    let (mut tree, mut refusals) = (Tree::default(), Refusals::default());
+    read(place, is_wanted, &mut tree, &mut refusals)?;
+    refusals.conclude(place)?;
+    Ok(tree)
+}
+
+fn read(
+    place: &Place,
+    is_wanted: impl Fn(&[u8]) -> bool,
+    tree: &mut Tree,
+    refusals: &mut Refusals,
+) -> Result<()> {
     let mode = mode_of(place, c"").map_err(|errno| place.failure("stat", b"", errno))?.1;
     let mut pending = vec![(Vec::new(), mode)];
     while let Some((path, mode)) = pending.pop() {
@@ -59,9 +81,9 @@ fn read(place: &Place, tree: &mut Tree, refusals: &mut Refusals) -> Result<()> {
         tree.push_directory(&path, mode).ok_or_else(|| no_room(place))?;
         let names = names(fd.as_fd()).map_err(|errno| place.failure("read", &path, errno))?;
         let first = pending.len();
-        for name in names {
+        for name in names.iter().filter(|name| !path.is_empty() || is_wanted(name.to_bytes())) {
             let path = join(&path, name.to_bytes());
-            if let Some(mode) = add(place, &fd, &name, &path, tree, refusals)? {
+            if let Some(mode) = add(place, &fd, name, &path, tree, refusals)? {
                 pending.push((path, mode));
             }
         }

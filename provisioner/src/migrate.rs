@@ -1,0 +1,99 @@
+//! Plain files and directories, as `cp -r` leaves them, become links through `..data`.
+//!
+//! What they hold is copied to a version of its own first, and that is made live. So each name can
+//! be exchanged for its link without a difference to readers, and only then does the new tree
+//! take the place of all at once.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, symlinkat, unlinkat};
+
+use crate::durable::Durability;
+use crate::space;
+use crate::stage::{Origin, stage};
+use crate::tree::scan::scan_names;
+use crate::volume::{Live, TREE, Volume};
+
+/// Exchanges plain names at the top of a volume for links, while readers see what they saw.
+///
+/// # Errors
+/// They cannot be copied or exchanged; they are plain then, or links to a copy.
+pub fn without_gap(
+    volume: &Volume,
+    names: &[Vec<u8>],
+    live: Option<&Live>,
+    tag: &str,
+) -> Result<()> {
+    can_exchange(volume, tag)?;
+    let name = Volume::version_name(tag);
+    let staged = copy_all(volume, names, live, &name);
+    if staged.is_err() {
+        // It would be removed by the next run.
+        let _ = volume.remove(&name);
+    }
+    staged.context("--allow-gap moves away instead what cannot be copied")?;
+    volume.switch(&name, tag)?;
+    for (number, name) in names.iter().enumerate() {
+        let link = Volume::old_name(tag, number);
+        volume.add_link_as(name, &link)?;
+        let exchanged =
+            renameat_with(volume, &link, volume, OsStr::from_bytes(name), RenameFlags::EXCHANGE);
+        exchanged.map_err(|errno| volume.place().failure("exchange", name, errno))?;
+    }
+    volume.sync()
+}
+
+/// Moves plain names out of the way of their links, which are missing for a moment.
+///
+/// # Errors
+/// One cannot be moved, or replaced.
+pub fn with_gap(volume: &Volume, names: &[Vec<u8>], tag: &str) -> Result<()> {
+    for (number, name) in names.iter().enumerate() {
+        let old = Volume::old_name(tag, number);
+        renameat(volume, OsStr::from_bytes(name), volume, &old)
+            .map_err(|errno| volume.place().failure("move away", name, errno))?;
+        volume.add_link(name)?;
+    }
+    volume.sync()
+}
+
+/// Tries on two links whether names can be exchanged.
+fn can_exchange(volume: &Volume, tag: &str) -> Result<()> {
+    let links = [0, 1].map(|number| format!("{}-try", Volume::old_name(tag, number)));
+    let made = links.iter().try_for_each(|link| symlinkat(".", volume, link));
+    let tried = made
+        .and_then(|()| renameat_with(volume, &links[0], volume, &links[1], RenameFlags::EXCHANGE));
+    for link in &links {
+        // One that was not made is not there.
+        let _ = unlinkat(volume, link, AtFlags::empty());
+    }
+    if let Err(errno) = tried {
+        let error = volume.place().failure("exchange names on", b"", errno);
+        bail!("{error:#}: --allow-gap replaces them one after the other");
+    }
+    Ok(())
+}
+
+/// Copies what stands on the volume: the plain names, and what is live beside them.
+fn copy_all(volume: &Volume, names: &[Vec<u8>], live: Option<&Live>, name: &str) -> Result<()> {
+    let disk = Durability::watch(volume.place())?;
+    let plain: HashSet<&[u8]> = names.iter().map(|name| &name[..]).collect();
+    let mut parts = vec![(scan_names(volume.place(), |name| plain.contains(name))?, None)];
+    if let Some(live) = live {
+        let place = volume.place().below(live.name.as_bytes())?.below(TREE.as_bytes())?;
+        parts.push((scan_names(&place, |name| !plain.contains(name))?, Some(place)));
+    }
+    for (tree, _) in &parts {
+        space::check(volume.place(), tree)?;
+    }
+    let to = volume.create(name)?.below(TREE.as_bytes())?;
+    for (mut tree, place) in parts {
+        let source = place.as_ref().unwrap_or(volume.place());
+        stage(&mut tree, &Origin { source, live: None }, &to, &disk)?;
+    }
+    disk.sync().map_err(|errno| to.failure("sync", b"", errno))?;
+    volume.uncover(name)
+}
