@@ -29,6 +29,11 @@ pub struct Cli {
     #[arg(long, env = "PROVISIONER_ALLOW_EMPTY", value_parser = BoolishValueParser::new())]
     pub allow_empty: bool,
 
+    /// Publish only files that SHA256SUMS at the top of the source lists. If it is there, what it
+    /// lists is checked in any case.
+    #[arg(long, env = "PROVISIONER_REQUIRE_CHECKSUMS", value_parser = BoolishValueParser::new())]
+    pub require_checksums: bool,
+
     /// Let names be missing for a moment where plain files and directories on the volume become
     /// links, if that cannot be done without.
     #[arg(long, env = "PROVISIONER_ALLOW_GAP", value_parser = BoolishValueParser::new())]

@@ -14,6 +14,7 @@ pub mod place;
 pub mod publish;
 pub mod space;
 pub mod stage;
+pub mod sums;
 pub mod superseded;
 pub mod tree;
 pub mod volume;
@@ -54,7 +55,8 @@ pub fn run(cli: &Cli) -> Result<u8> {
 fn provision(cli: &Cli, start: Instant, report: &mut Report, metrics: &mut Metrics) -> Result<()> {
     let volume = Volume::open(&cli.target)?;
     let source = Place::open(&cli.source)?;
-    let allow = Allow { empty: cli.allow_empty, gap: cli.allow_gap };
+    let allow =
+        Allow { empty: cli.allow_empty, only_listed: cli.require_checksums, gap: cli.allow_gap };
     let grace = Duration::from_secs(cli.grace);
     let held = lock(volume.place(), Duration::from_secs(cli.lock_timeout))?;
     superseded::clean(&volume, grace)?;

@@ -18,16 +18,19 @@ use crate::migrate;
 use crate::place::Place;
 use crate::space;
 use crate::stage::{Origin, stage};
+use crate::sums::Sums;
 use crate::tree::manifest::{self, hex};
 use crate::tree::scan::scan;
 use crate::tree::{Hash, Node, Tree};
 use crate::volume::{Link, Live, MANIFEST, TREE, Volume};
 
-/// What a person has to allow.
+/// What a person allows, and what not.
 #[derive(Clone, Copy, Default)]
 pub struct Allow {
     /// A tree without anything in it.
     pub empty: bool,
+    /// Only files that stand in `SHA256SUMS`.
+    pub only_listed: bool,
     /// Names that are missing for a moment when plain files become links.
     pub gap: bool,
 }
@@ -68,45 +71,70 @@ pub fn publish(source: &Place, volume: &Volume, allow: Allow) -> Result<Outcome>
             shown.display()
         )));
     }
+    let sums = Sums::read(&tree, source, allow.only_listed)?;
     let Names { missing, mut plain } = Names::of(volume, &tree)?;
     let mut live = volume.live()?;
-    if !plain.is_empty() && !allow.gap {
-        migrate::without_gap(volume, &plain, live.as_ref(), &tag())?;
-        live = volume.live()?;
-        plain.clear();
-    }
-    let comparison = compare_with(&tree, source, live.as_ref())?;
+    let mut comparison = compare_with(&tree, source, live.as_ref())?;
     let published = live.as_ref().and_then(|live| live.published.as_ref());
     if comparison.is_same()
+        && (plain.is_empty() || allow.gap)
         && let Some(published) = published
     {
         migrate::with_gap(volume, &plain, &tag())?;
         let is_published = repair_links(volume, &tree, &missing)? || !plain.is_empty();
         return Ok(Outcome { is_published, comparison, bytes: 0, digest: published.digest });
     }
+    let known = |index: usize| match published?.tree.entry(comparison.copy_of(index)?).1 {
+        Node::File { hash, .. } => Some(*hash),
+        _ => None,
+    };
+    sums.check(&tree, source, known)?;
     space::check(volume.place(), &tree)?;
+    if !plain.is_empty() && !allow.gap {
+        migrate::without_gap(volume, &plain, live.as_ref(), &tag())?;
+        plain.clear();
+        live = volume.live()?;
+        comparison = compare_with(&tree, source, None)?;
+    }
+    let new = New { source, sums: &sums, names: &Names { missing, plain } };
+    let (bytes, digest) = replace(volume, live.as_ref(), &mut tree, &comparison, &new)?;
+    Ok(Outcome { is_published: true, comparison, bytes, digest })
+}
+
+/// Where a new version comes from.
+struct New<'n> {
+    source: &'n Place,
+    sums: &'n Sums,
+    names: &'n Names,
+}
+
+/// Makes a new version, and makes it live.
+fn replace(
+    volume: &Volume,
+    live: Option<&Live>,
+    tree: &mut Tree,
+    comparison: &Comparison,
+    new: &New<'_>,
+) -> Result<(u64, Hash)> {
     let tag = tag();
     let name = Volume::version_name(&tag);
+    let published = live.and_then(|live| live.published.as_ref());
     let origin = Origin {
-        source,
-        live: published.map(|published| (&published.place, &published.tree, &comparison)),
+        source: new.source,
+        live: published.map(|published| (&published.place, &published.tree, comparison)),
     };
-    let staged = stage_version(&mut tree, &origin, volume, &name);
-    let staged = staged.and_then(|done| {
-        missing.iter().try_for_each(|name| volume.add_link(name))?;
+    let staged = stage_version(tree, &origin, new.sums, volume, &name).and_then(|done| {
+        new.names.missing.iter().try_for_each(|name| volume.add_link(name))?;
         volume.switch(&name, &tag)?;
-        migrate::with_gap(volume, &plain, &tag)?;
+        migrate::with_gap(volume, &new.names.plain, &tag)?;
         Ok(done)
     });
-    let (bytes, digest) = match staged {
-        Ok(done) => done,
-        Err(error) => {
-            take_back(volume, &name, live.as_ref());
-            return Err(error);
-        }
-    };
-    repair_links(volume, &tree, &[])?;
-    Ok(Outcome { is_published: true, comparison, bytes, digest })
+    if staged.is_err() {
+        take_back(volume, &name, live);
+    }
+    let done = staged?;
+    repair_links(volume, tree, &[])?;
+    Ok(done)
 }
 
 /// The names at the top of the tree that have no link on the volume yet.
@@ -156,6 +184,7 @@ fn repair_links(volume: &Volume, tree: &Tree, missing: &[Vec<u8>]) -> Result<boo
 fn stage_version(
     tree: &mut Tree,
     origin: &Origin<'_>,
+    sums: &Sums,
     volume: &Volume,
     name: &str,
 ) -> Result<(u64, Hash)> {
@@ -163,6 +192,7 @@ fn stage_version(
     let version = volume.create(name)?;
     let place = version.below(TREE.as_bytes())?;
     let bytes = stage(tree, origin, &place, &disk)?;
+    sums.check_copied(tree)?;
     let digest = write_file(&version, MANIFEST, &disk, |out| manifest::write(tree, out))?;
     let published = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let files = (0..tree.len()).filter(|&at| !matches!(tree.entry(at).1, Node::Directory { .. }));

@@ -115,6 +115,20 @@ impl Tree {
         DirectoryRef { tree: self, directory: holder.unwrap_or(&self.directories[0]) }
     }
 
+    /// The place of an entry.
+    pub fn find(&self, path: &[u8]) -> Option<usize> {
+        let cut = path.iter().rposition(|&byte| byte == b'/');
+        let (parent, name) = cut.map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
+        let components = |path| <[u8]>::split(path, |&byte: &u8| byte == b'/');
+        let directory = self.directories.binary_search_by(|directory| {
+            components(self.text(directory.path)).cmp(components(parent))
+        });
+        let Range { start, end } = self.directories[directory.ok()?].entries.clone();
+        let entries = &self.entries[start as usize..end as usize];
+        let at = entries.binary_search_by(|entry| self.text(entry.name).cmp(name)).ok()?;
+        Some(start as usize + at)
+    }
+
     /// How many entries there are, the root not among them.
     pub fn len(&self) -> usize {
         self.entries.len()
