@@ -89,7 +89,7 @@ pub fn compare(source: (&Tree, &Place), live: (&Tree, &Place)) -> Result<Compari
 fn match_entries(source: &Tree, live: &Tree, comparison: &mut Comparison) -> Vec<(usize, usize)> {
     let by_path: HashMap<&[u8], DirectoryRef<'_>> =
         live.directories().map(|directory| (directory.path(), directory)).collect();
-    let (mut candidates, mut matched) = (Vec::new(), 0);
+    let (mut candidates, mut is_matched) = (Vec::new(), vec![false; live.len()]);
     for directory in source.directories() {
         let published = by_path.get(directory.path()).copied();
         if directory.path().is_empty() {
@@ -104,7 +104,7 @@ fn match_entries(source: &Tree, live: &Tree, comparison: &mut Comparison) -> Vec
                 count(node, &mut comparison.added, &mut comparison.differs_otherwise);
                 continue;
             };
-            matched += 1;
+            is_matched[other] = true;
             match (node, live.entry(other).1) {
                 (
                     Node::File { mode, size, .. },
@@ -120,7 +120,10 @@ fn match_entries(source: &Tree, live: &Tree, comparison: &mut Comparison) -> Vec
             }
         }
     }
-    comparison.removed = (live.len() - matched) as u64;
+    for (index, _) in is_matched.iter().enumerate().filter(|(_, is_matched)| !**is_matched) {
+        let node = live.entry(index).1;
+        count(node, &mut comparison.removed, &mut comparison.differs_otherwise);
+    }
     candidates
 }
 
