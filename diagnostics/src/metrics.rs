@@ -44,11 +44,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Adds a counter `name` with a value for each `result`.
-    pub fn counter(&mut self, name: &str, help: &str, results: &[(&str, u64)]) {
+    /// Adds a counter `name` with a sample for each value of a label.
+    pub fn counter(&mut self, name: &str, help: &str, label: &str, samples: &[(&str, u64)]) {
         self.head(name, help, "counter");
-        for (result, value) in results {
-            self.sample(format_args!("{name}{{result=\"{result}\"}}"), value);
+        for (value, count) in samples {
+            self.sample(format_args!("{name}{{{label}=\"{value}\"}}"), count);
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let file = dir.path().join("x.prom");
         let write = |succeeded| {
             let mut metrics = Metrics::default();
-            metrics.counter("x_things_total", "Things.", &[("ok", 3), ("bad", 0)]);
+            metrics.counter("x_things_total", "Things.", "result", &[("ok", 3), ("bad", 0)]);
             metrics.run("x", Duration::from_millis(1500), succeeded, &file);
             metrics.write(&file).unwrap();
             fs::read_to_string(&file).unwrap()

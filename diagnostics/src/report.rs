@@ -116,19 +116,27 @@ impl Report {
         self.summary.counts.insert(name.to_owned(), value);
     }
 
+    /// Sums up the run, as far as it went, with its outcome.
+    pub fn sum_up(&mut self, outcome: &Result<u8>) -> &Summary {
+        self.summary.exit_code = match outcome {
+            Ok(code) => *code,
+            Err(error) => crate::exit::code_of(error),
+        };
+        if let Err(error) = outcome {
+            self.summary.error = Some(format!("{error:#}"));
+        }
+        &self.summary
+    }
+
     /// Ends the report with the run's outcome and writes the summary to `file`, if there is one.
     ///
     /// # Errors
     /// The summary cannot be written, after a run that succeeded.
     pub fn finish(mut self, outcome: Result<u8>, file: Option<&Path>) -> Result<u8> {
         self.progress.hide();
-        self.summary.exit_code = match &outcome {
-            Ok(code) => *code,
-            Err(error) => crate::exit::code_of(error),
-        };
-        if let Err(error) = &outcome {
-            self.summary.error = Some(format!("{error:#}"));
-        } else if self.errors > 1
+        self.sum_up(&outcome);
+        if outcome.is_ok()
+            && self.errors > 1
             && let Some(first) = &mut self.summary.error
         {
             first.push_str(&format!(" (and {} more)", self.errors - 1));

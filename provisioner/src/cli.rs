@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use clap::builder::BoolishValueParser;
+use diagnostics::termination::TERMINATION_LOG;
+
+/// The environment variable that names another termination log.
+const TERMINATION_LOG_VARIABLE: &str = "PROVISIONER_TERMINATION_LOG";
 
 /// Publishes a directory tree to a volume, whole and durably or not at all.
 ///
@@ -50,6 +54,15 @@ pub struct Cli {
     /// Write a summary of the run, as JSON, to this file.
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
+
+    /// Write a summary (counts, the error; JSON of at most 4 KiB) there, if the file exists.
+    #[arg(
+        long,
+        env = TERMINATION_LOG_VARIABLE,
+        value_name = "FILE",
+        default_value = TERMINATION_LOG
+    )]
+    pub termination_log: PathBuf,
 
     /// Write metrics of the run to this file, for Prometheus's node exporter.
     #[arg(long, env = "PROVISIONER_METRICS_FILE", value_name = "FILE")]

@@ -14,6 +14,7 @@ pub mod place;
 pub mod publish;
 pub mod space;
 pub mod stage;
+pub mod stop;
 pub mod sums;
 pub mod superseded;
 pub mod tree;
@@ -26,11 +27,13 @@ use anyhow::Result;
 use diagnostics::exit::DONE;
 use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
+use diagnostics::termination;
 
 use cli::Cli;
 use lock::lock;
 use place::Place;
 use publish::{Allow, Outcome, publish};
+use stop::Stop;
 use tree::manifest::hex;
 use volume::Volume;
 
@@ -39,36 +42,50 @@ use volume::Volume;
 /// # Errors
 /// As the exit codes say; what was live is live.
 pub fn run(cli: &Cli) -> Result<u8> {
-    let start = Instant::now();
+    let (start, grace) = (Instant::now(), Duration::from_secs(cli.grace));
     let mut report = Report::new(cli.summary.is_none());
     let mut metrics = Metrics::default();
-    let mut outcome = provision(cli, start, &mut report, &mut metrics).map(|()| DONE);
+    let stop = Stop::listen()?;
+    let published = provision(cli, start, &mut report, &mut metrics);
+    let (mut outcome, rest) = match published {
+        Ok((volume, old)) => (Ok(DONE), Some((volume, old))),
+        Err(error) => (Err(error), None),
+    };
     if let Some(file) = &cli.metrics_file {
         metrics.run("provisioner", start.elapsed(), outcome.is_ok(), file);
         let written = metrics.write(file);
         // What went wrong before is the more important.
         outcome = outcome.and_then(|code| written.map(|()| code));
     }
+    let written = termination::write(&cli.termination_log, report.sum_up(&outcome));
+    outcome = outcome.and_then(|code| written.map(|()| code));
+    // Everything is told by now: readers of the old version may take their time.
+    if let Some((volume, old)) = rest {
+        let removed = superseded::remove_after(&volume, &old, grace, &stop);
+        outcome = outcome.and_then(|code| removed.map(|()| code));
+    }
     report.finish(outcome, cli.summary.as_deref())
 }
 
-fn provision(cli: &Cli, start: Instant, report: &mut Report, metrics: &mut Metrics) -> Result<()> {
+/// Publishes; the volume, and the versions on it that are not live any more.
+fn provision(
+    cli: &Cli,
+    start: Instant,
+    report: &mut Report,
+    metrics: &mut Metrics,
+) -> Result<(Volume, Vec<String>)> {
     let volume = Volume::open(&cli.target)?;
     let source = Place::open(&cli.source)?;
     let allow =
         Allow { empty: cli.allow_empty, only_listed: cli.require_checksums, gap: cli.allow_gap };
-    let grace = Duration::from_secs(cli.grace);
     let held = lock(volume.place(), Duration::from_secs(cli.lock_timeout))?;
-    superseded::clean(&volume, grace)?;
+    superseded::clean(&volume, Duration::from_secs(cli.grace))?;
     let outcome = publish(&source, &volume, allow)?;
-    let old = superseded::versions(&volume)?;
+    let old = if outcome.is_published { superseded::versions(&volume)? } else { Vec::new() };
     // The next writer need not wait for the readers.
     drop(held);
     tell(&outcome, start.elapsed(), report, metrics);
-    if outcome.is_published {
-        superseded::remove_after(&volume, &old, grace)?;
-    }
-    Ok(())
+    Ok((volume, old))
 }
 
 /// Says what was done, in one line and in figures.
@@ -86,6 +103,7 @@ fn tell(outcome: &Outcome, took: Duration, report: &mut Report, metrics: &mut Me
     metrics.counter(
         "provisioner_files_total",
         "Files by what became of them.",
+        "op",
         &files.map(|(name, count)| (name, count)),
     );
     metrics.count("provisioner_bytes_total", "Bytes copied from the source.", outcome.bytes);

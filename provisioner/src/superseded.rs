@@ -1,11 +1,11 @@
 //! Versions that are not live any more, and what runs that were killed have left.
 
-use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
+use crate::stop::Stop;
 use crate::volume::{DATA, Volume};
 
 /// Removes what runs that were killed have left, and versions that have been superseded for longer
@@ -44,15 +44,14 @@ pub fn versions(volume: &Volume) -> Result<Vec<String>> {
     Ok(others.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Waits for readers, and removes versions.
+/// Waits for readers, and removes versions; who is told to end leaves that to the next run.
 ///
 /// # Errors
 /// One cannot be removed.
-pub fn remove_after(volume: &Volume, names: &[String], grace: Duration) -> Result<()> {
-    if names.is_empty() {
+pub fn remove_after(volume: &Volume, names: &[String], grace: Duration, stop: &Stop) -> Result<()> {
+    if names.is_empty() || !stop.wait(grace) {
         return Ok(());
     }
-    sleep(grace);
     names.iter().try_for_each(|name| volume.remove(name))?;
     volume.sync()
 }

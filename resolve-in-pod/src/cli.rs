@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use clap::builder::OsStringValueParser;
+use diagnostics::termination::TERMINATION_LOG;
 
 /// The environment variable that names another termination log.
 pub const TERMINATION_LOG_VARIABLE: &str = "RESOLVE_IN_POD_TERMINATION_LOG";
-/// Where the kubelet takes termination messages from, unless told otherwise.
-pub const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Print who owns directories: {"path": {"uid": "email"}}.
 ///

@@ -10,25 +10,19 @@ pub mod output;
 pub mod stages;
 pub mod verdict;
 
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use diagnostics::exit::{DONE, code_of};
 use diagnostics::report::Summary;
 use diagnostics::stderr::tell;
-use diagnostics::wording::io_failure;
-use nix::fcntl::OFlag;
+use diagnostics::termination::{self, TERMINATION_LOG};
 
-use cli::{TERMINATION_LOG, TERMINATION_LOG_VARIABLE};
+use cli::TERMINATION_LOG_VARIABLE;
 use invocation::Invocation;
 use output::ResultFile;
 use verdict::Verdict;
-
-/// Kubernetes cuts termination messages here, in bytes.
-const MAX_TERMINATION_MESSAGE: usize = 4096;
 
 /// Runs the command and returns its exit code.
 ///
@@ -53,7 +47,7 @@ pub fn run() -> Result<u8> {
     if is_watched {
         show_warnings(&summary);
     }
-    match write_termination_log(&log, &summary) {
+    match termination::write(&log, &summary) {
         Err(error) if is_watched => tell(&format!("resolve-in-pod: {error:#}")),
         _ => {}
     }
@@ -88,24 +82,4 @@ fn show_warnings(summary: &Summary) {
 fn default_termination_log() -> PathBuf {
     let named = std::env::var_os(TERMINATION_LOG_VARIABLE).filter(|file| !file.is_empty());
     named.map_or(PathBuf::from(TERMINATION_LOG), PathBuf::from)
-}
-
-/// Writes the summary where the kubelet takes termination messages from. Outside of a pod there
-/// is no such file, and none is made. What is not a regular file is left alone: a pipe nobody
-/// reads would stop us for good.
-fn write_termination_log(file: &Path, summary: &Summary) -> Result<()> {
-    let message = summary.to_json_within(MAX_TERMINATION_MESSAGE);
-    let options = &mut OpenOptions::new();
-    let opened = options.write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(file);
-    let written = match opened {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        opened => opened.and_then(|mut log| {
-            if !log.metadata()?.is_file() {
-                return Err(io::Error::other("not a regular file"));
-            }
-            log.set_len(0)?;
-            log.write_all(message.as_bytes())
-        }),
-    };
-    written.map_err(|error| io_failure("write the summary to", file, &error))
 }

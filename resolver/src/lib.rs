@@ -86,7 +86,7 @@ fn measure(metrics: &mut Metrics, done: &Done, (owners, unresolved): (u64, u64))
         ("failed", searches.failed),
     ];
     let help = "Searches by what came of them.";
-    metrics.counter("resolver_ldap_queries_total", help, &results);
+    metrics.counter("resolver_ldap_queries_total", help, "result", &results);
     let help = "How long the answered searches took.";
     metrics.histogram("resolver_ldap_query_duration_seconds", help, &searches.durations);
     metrics.count("resolver_paths_total", "Paths that were resolved.", done.paths);

@@ -80,10 +80,15 @@ impl Found {
             ("vanished", self.counts.vanished),
         ];
         let help = "Directories by what came of them; of the last two, other entries as well.";
-        metrics.counter("scan_uids_directories_scanned_total", help, &results);
+        metrics.counter("scan_uids_directories_scanned_total", help, "result", &results);
         if entries {
             let results = [("listed", self.counts.listed())];
-            metrics.counter("scan_uids_entries_scanned_total", "Directories and others.", &results);
+            metrics.counter(
+                "scan_uids_entries_scanned_total",
+                "Directories and others.",
+                "result",
+                &results,
+            );
         }
         metrics
     }

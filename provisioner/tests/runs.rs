@@ -1,0 +1,95 @@
+//! A run as a Job sees it: what it says, and how it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use e2e::programs::{command, run};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn provisioner(dir: &Path) -> Command {
+    let mut provisioner = command("provisioner");
+    provisioner.current_dir(dir).env("PROVISIONER_SOURCE", "source");
+    provisioner.env("PROVISIONER_TARGET", "volume");
+    provisioner
+}
+
+fn places() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["source/certs", "volume"] {
+        fs::create_dir_all(dir.path().join(name)).expect("made");
+    }
+    fs::write(dir.path().join("source/certs/a.pem"), "one\n").expect("written");
+    dir
+}
+
+/// Names on the volume that begin with `..version-`.
+fn versions(dir: &Path) -> usize {
+    let entries = fs::read_dir(dir.join("volume")).expect("read");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("..version-")).count()
+}
+
+#[test]
+fn who_is_told_to_end_does_not_wait_for_readers_of_the_old_version() {
+    let dir = places();
+    let path = dir.path();
+    assert_eq!(run(provisioner(path).args(["--grace", "0"]), b"").code, Some(0));
+    fs::write(path.join("source/certs/a.pem"), "two\n").expect("written");
+    let mut child = provisioner(path).stdout(Stdio::piped()).spawn().expect("started");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("a line");
+    assert!(line.starts_with("published: 0 added, 1 changed, 0 removed"), "{line}");
+    assert_eq!(versions(path), 2, "the old one stays for its readers");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("sent");
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    assert_eq!(fs::read(path.join("volume/certs/a.pem")).expect("read"), b"two\n");
+    // The next run does what this one has left, when it is time.
+    assert_eq!(run(&mut provisioner(path), b"").code, Some(0));
+    assert_eq!(versions(path), 2);
+    assert_eq!(run(provisioner(path).args(["--grace", "0"]), b"").code, Some(0));
+    assert_eq!(versions(path), 1);
+}
+
+#[test]
+fn summary_metrics_and_termination_message_say_what_was_done() {
+    let dir = places();
+    let path = dir.path();
+    fs::write(path.join("log"), "of an earlier container").expect("written");
+    let files = ["--termination-log=log", "--summary=summary", "--metrics-file=x.prom"];
+    let outcome = run(provisioner(path).args(files), b"");
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    let counts =
+        r#""counts":{"added":1,"bytes":4,"changed":0,"removed":0,"repaired":0,"unchanged":0}"#;
+    for file in ["log", "summary"] {
+        let summary = fs::read_to_string(path.join(file)).expect("read");
+        assert!(summary.contains(counts), "{file}: {summary}");
+    }
+    let metrics = fs::read_to_string(path.join("x.prom")).expect("read");
+    for sample in [
+        "provisioner_files_total{op=\"added\"} 1\n",
+        "provisioner_bytes_total 4\n",
+        "provisioner_last_run_duration_seconds 0.",
+        "provisioner_last_success_timestamp_seconds 1",
+    ] {
+        assert!(metrics.contains(sample), "{sample}: {metrics}");
+    }
+
+    fs::remove_dir_all(path.join("source")).expect("removed");
+    let outcome = run(provisioner(path).args(files), b"");
+    let message = "failed to open `source`: no such file or directory";
+    assert_eq!(outcome.code, Some(1));
+    assert_eq!(outcome.stderr, format!("provisioner: {message}\n"));
+    let log = fs::read_to_string(path.join("log")).expect("read");
+    assert!(log.contains(&format!(r#""error":"{message}","exit_code":1"#)), "{log}");
+}
+
+#[test]
+fn without_a_termination_log_none_is_made() {
+    let dir = places();
+    let outcome = run(provisioner(dir.path()).args(["--termination-log", "log"]), b"");
+    assert_eq!(outcome.code, Some(0));
+    assert!(!dir.path().join("log").exists());
+}
