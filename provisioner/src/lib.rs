@@ -46,7 +46,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
     let mut report = Report::new(cli.summary.is_none());
     let mut metrics = Metrics::default();
     let stop = Stop::listen()?;
-    let published = provision(cli, start, &mut report, &mut metrics);
+    let published = provision(cli, start, &stop, &mut report, &mut metrics);
     let (mut outcome, rest) = match published {
         Ok((volume, old)) => (Ok(DONE), Some((volume, old))),
         Err(error) => (Err(error), None),
@@ -71,6 +71,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
 fn provision(
     cli: &Cli,
     start: Instant,
+    stop: &Stop,
     report: &mut Report,
     metrics: &mut Metrics,
 ) -> Result<(Volume, Vec<String>)> {
@@ -82,6 +83,7 @@ fn provision(
     superseded::clean(&volume, Duration::from_secs(cli.grace))?;
     let outcome = publish(&source, &volume, allow)?;
     let old = if outcome.is_published { superseded::versions(&volume)? } else { Vec::new() };
+    stop.defer();
     // The next writer need not wait for the readers.
     drop(held);
     tell(&outcome, start.elapsed(), report, metrics);

@@ -20,7 +20,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Takes the signals, which end everything at once, until [`wait`](Self::wait).
+    /// Takes the signals, which end everything at once, until [`defer`](Self::defer).
     ///
     /// # Errors
     /// They cannot be taken.
@@ -34,14 +34,17 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Waits, unless a signal comes: whether it has waited to the end.
-    pub fn wait(&self, time: Duration) -> bool {
+    /// From now on the work is done, and a signal only ends waiting.
+    pub fn defer(&self) {
         self.ends_all.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits, unless a signal has come or comes: whether it has waited to the end.
+    pub fn wait(&self, time: Duration) -> bool {
         let start = Instant::now();
         while start.elapsed() < time && !self.has_come.load(Ordering::Relaxed) {
             sleep(EVERY.min(time));
         }
-        self.ends_all.store(true, Ordering::Relaxed);
         !self.has_come.load(Ordering::Relaxed)
     }
 }
