@@ -225,7 +225,7 @@ impl<'p> Reader<'p> {
     /// Opens a file for reading, without a trace in its time of access if that is allowed.
     ///
     /// # Errors
-    /// Those of the system; it is no link that is followed.
+    /// Those of the system, and `EINVAL` for what is no regular file.
     pub fn open(&mut self, directory: &[u8], name: &[u8]) -> Result<File, Errno> {
         let fd = self.directory(directory)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -235,7 +235,12 @@ impl<'p> Reader<'p> {
             Err(Errno::PERM) => openat(fd, name, flags, Mode::empty()),
             opened => opened,
         };
-        opened.map(File::from)
+        let fd = opened?;
+        // It may have been another thing when it was listed.
+        match mode_of(&fd, c"")? {
+            (FileType::RegularFile, ..) => Ok(File::from(fd)),
+            _ => Err(Errno::INVAL),
+        }
     }
 
     /// The directory `path` of the tree.

@@ -80,9 +80,14 @@ fn provision(
     let allow =
         Allow { empty: cli.allow_empty, only_listed: cli.require_checksums, gap: cli.allow_gap };
     let held = lock(volume.place(), Duration::from_secs(cli.lock_timeout))?;
-    superseded::clean(&volume, Duration::from_secs(cli.grace))?;
+    superseded::clean(&volume, Duration::from_secs(cli.grace), &held)?;
+    let before = volume.live_name()?;
     let outcome = publish(&source, &volume, allow)?;
-    let old = if outcome.is_published { superseded::versions(&volume)? } else { Vec::new() };
+    let old = if outcome.is_published {
+        superseded::versions(&volume, before, &held)?
+    } else {
+        Vec::new()
+    };
     stop.defer();
     // The next writer need not wait for the readers.
     drop(held);

@@ -16,7 +16,14 @@ use crate::place::Place;
 const EVERY: Duration = Duration::from_millis(50);
 
 /// Held as long as it lives; `None` inside where a volume knows no locks.
-pub struct Lock(#[expect(dead_code, reason = "kept open")] Option<OwnedFd>);
+pub struct Lock(Option<OwnedFd>);
+
+impl Lock {
+    /// Whether there can be no other writer.
+    pub fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+}
 
 /// Takes the lock of a volume, for which it waits up to `timeout`.
 ///

@@ -228,7 +228,7 @@ fn write_file<T>(
 
 /// Removes what was staged, unless it became live. What cannot be removed is left to the next run.
 fn take_back(volume: &Volume, name: &str, before: Option<&Live>) {
-    let is_live = volume.live().is_ok_and(|live| live.is_some_and(|live| live.name == name));
+    let is_live = volume.live_name().is_ok_and(|live| live.as_deref() == Some(name));
     if !is_live {
         let _ = volume.remove(name);
         let live = before.and_then(|live| live.published.as_ref());

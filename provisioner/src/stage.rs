@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use diagnostics::wording::one_line;
 use rustix::fs::{
     Mode, OFlags, Timespec, Timestamps, fchmod, fstat, futimens, ioctl_ficlone, mkdirat, openat,
     symlinkat,
@@ -47,15 +48,15 @@ pub fn stage(tree: &mut Tree, origin: &Origin<'_>, to: &Place, disk: &Durability
         let mut written = Vec::new();
         for index in range {
             let (name, node) = tree.entry(index);
-            let Node::File { mode, .. } = node else { continue };
+            let Node::File { mode, size, .. } = node else { continue };
             let directory = tree.directory_of(index).path();
-            let at = At { directory, name, mode };
+            let at = At { directory, name, mode, size };
             let copy = origin.live.and_then(|(_, published, comparison)| {
                 Some(published.entry(comparison.copy_of(index)?).1)
             });
             written.push(match (copy, &mut *live) {
-                (Some(Node::File { size, hash, .. }), Some(live)) => {
-                    at.copy_again(live, to, disk, size)?;
+                (Some(Node::File { hash, .. }), Some(live)) => {
+                    at.copy_again(live, to, disk)?;
                     (index, (size, *hash), 0)
                 }
                 _ => {
@@ -114,6 +115,7 @@ struct At<'t> {
     directory: &'t [u8],
     name: &'t [u8],
     mode: u16,
+    size: u64,
 }
 
 impl At<'_> {
@@ -129,7 +131,7 @@ impl At<'_> {
         let mut original = opened.map_err(|errno| read_error(source.place(), errno))?;
         let mut copy = self.create(to)?;
         let (mut size, mut digest) = (0, Sha256::new());
-        loop {
+        while size <= self.size {
             let count = match original.read(&mut source.piece) {
                 Ok(0) => break,
                 Ok(count) => count,
@@ -145,6 +147,10 @@ impl At<'_> {
             written.map_err(|error| self.write_error(to, &error))?;
             size += count as u64;
         }
+        if size != self.size {
+            let shown = source.place().shown(&self.path());
+            bail!("`{}` has changed while it was read", one_line(shown.as_os_str().as_bytes()));
+        }
         self.finish(&copy, to, disk)?;
         Ok((size, digest.finalize().into()))
     }
@@ -156,14 +162,14 @@ impl At<'_> {
         live: &mut Reader<'_>,
         to: &mut Reader<'_>,
         disk: &Durability,
-        size: u64,
     ) -> Result<()> {
         let failure = |place: &Place, errno| place.failure("read", &self.path(), errno);
         let original = live.open(self.directory, self.name);
         let original = original.map_err(|errno| failure(live.place(), errno))?;
         let mut copy = self.create(to)?;
-        if size > 0 && ioctl_ficlone(&copy, &original).is_err() {
-            copy_range(&original, &mut copy, size).map_err(|error| self.write_error(to, &error))?;
+        if self.size > 0 && ioctl_ficlone(&copy, &original).is_err() {
+            copy_range(&original, &mut copy, self.size)
+                .map_err(|error| self.write_error(to, &error))?;
         }
         let stat = fstat(&original).map_err(|errno| failure(live.place(), errno))?;
         let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };

@@ -91,6 +91,16 @@ impl Volume {
     /// # Errors
     /// `..data` is somebody else's.
     pub fn live(&self) -> Result<Option<Live>> {
+        let live =
+            self.live_name()?.map(|name| Live { published: self.published(&name).ok(), name });
+        Ok(live)
+    }
+
+    /// The directory of the version that is live.
+    ///
+    /// # Errors
+    /// As [`live`](Self::live).
+    pub fn live_name(&self) -> Result<Option<String>> {
         let target = match readlinkat(&self.place, DATA, Vec::new()) {
             Ok(target) => target,
             Err(Errno::NOENT) => return Ok(None),
@@ -100,15 +110,14 @@ impl Volume {
             let name = target.strip_suffix(TREE)?.strip_suffix('/')?;
             (name.starts_with(VERSION) && !name.contains('/')).then(|| name.to_owned())
         });
-        let Some(name) = name else {
+        if name.is_none() {
             let (shown, target) = (self.place.shown(b""), one_line(target.to_bytes()));
             bail!(
                 "`{}` is in use by another program: its `..data` leads to `{target}`",
                 shown.display()
             );
-        };
-        let published = self.published(&name).ok();
-        Ok(Some(Live { name, published }))
+        }
+        Ok(name)
     }
 
     fn published(&self, name: &str) -> Result<Published> {
