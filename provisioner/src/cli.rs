@@ -6,6 +6,8 @@ use clap::Parser;
 use clap::builder::BoolishValueParser;
 use diagnostics::termination::TERMINATION_LOG;
 
+use crate::modes;
+
 /// The environment variable that names another termination log.
 const TERMINATION_LOG_VARIABLE: &str = "PROVISIONER_TERMINATION_LOG";
 
@@ -37,6 +39,15 @@ pub struct Cli {
     /// lists is checked in any case.
     #[arg(long, env = "PROVISIONER_REQUIRE_CHECKSUMS", value_parser = BoolishValueParser::new())]
     pub require_checksums: bool,
+
+    /// Permission bits of all files, in octal digits, instead of their own. Directories can be
+    /// entered by whoever may read files.
+    #[arg(long, env = "PROVISIONER_MODE", value_parser = modes::parse)]
+    pub mode: Option<u16>,
+
+    /// Let everybody read what is published.
+    #[arg(long, env = "PROVISIONER_READABLE", value_parser = BoolishValueParser::new())]
+    pub readable: bool,
 
     /// Let names be missing for a moment where plain files and directories on the volume become
     /// links, if that cannot be done without.

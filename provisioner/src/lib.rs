@@ -9,6 +9,7 @@ pub mod compare;
 pub mod durable;
 pub mod lock;
 pub mod migrate;
+pub mod modes;
 pub mod parallel;
 pub mod place;
 pub mod publish;
@@ -31,6 +32,7 @@ use diagnostics::termination;
 
 use cli::Cli;
 use lock::lock;
+use modes::Modes;
 use place::Place;
 use publish::{Allow, Outcome, publish};
 use stop::Stop;
@@ -77,8 +79,12 @@ fn provision(
 ) -> Result<(Volume, Vec<String>)> {
     let volume = Volume::open(&cli.target)?;
     let source = Place::open(&cli.source)?;
-    let allow =
-        Allow { empty: cli.allow_empty, only_listed: cli.require_checksums, gap: cli.allow_gap };
+    let allow = Allow {
+        empty: cli.allow_empty,
+        only_listed: cli.require_checksums,
+        gap: cli.allow_gap,
+        modes: Modes { all: cli.mode, are_readable: cli.readable },
+    };
     let held = lock(volume.place(), Duration::from_secs(cli.lock_timeout))?;
     superseded::clean(&volume, Duration::from_secs(cli.grace), &held)?;
     let before = volume.live_name()?;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::compare::{Comparison, compare};
 use crate::durable::Durability;
 use crate::migrate;
+use crate::modes::Modes;
 use crate::place::Place;
 use crate::space;
 use crate::stage::{Origin, stage};
@@ -33,6 +34,8 @@ pub struct Allow {
     pub only_listed: bool,
     /// Names that are missing for a moment when plain files become links.
     pub gap: bool,
+    /// Other modes than those of the source.
+    pub modes: Modes,
 }
 
 /// What became of the tree.
@@ -64,6 +67,7 @@ struct Version {
 /// The source must not be published, or cannot be read; the volume cannot be written.
 pub fn publish(source: &Place, volume: &Volume, allow: Allow) -> Result<Outcome> {
     let mut tree = scan(source)?;
+    allow.modes.apply(&mut tree);
     if tree.is_empty() && !allow.empty {
         let shown = source.shown(b"");
         return Err(misconfigured(format_args!(

@@ -150,6 +150,20 @@ impl Tree {
         (self.text(*name), node)
     }
 
+    /// Gives files and directories (`true`) other modes.
+    pub fn change_modes(&mut self, change: impl Fn(u16, bool) -> u16) {
+        for directory in &mut self.directories {
+            directory.mode = change(directory.mode, true);
+        }
+        for entry in &mut self.entries {
+            match &mut entry.kind {
+                Kind::Directory { mode } => *mode = change(*mode, true),
+                Kind::File { mode, .. } => *mode = change(*mode, false),
+                Kind::Link { .. } => {}
+            }
+        }
+    }
+
     /// Notes what a file holds.
     pub fn set_content(&mut self, index: usize, content: (u64, Hash)) {
         if let Kind::File { size, hash, .. } = &mut self.entries[index].kind {

@@ -1,6 +1,7 @@
 //! What is published and what is not: checksums, empty sources, names of every kind.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -75,6 +76,35 @@ fn checksums_can_be_made_compulsory() {
     assert!(fs::read_dir(path.join("volume")).expect("read").next().is_none());
     list(path, &["certs/a.pem", "./list"]);
     assert_eq!(publish(path, &required).code, Some(0));
+}
+
+#[test]
+fn modes_are_kept_or_given() {
+    let dir = places();
+    let path = dir.path();
+    let of = |name: &str| {
+        let metadata = fs::metadata(path.join("volume").join(name)).expect("there");
+        metadata.permissions().mode() & 0o7777
+    };
+    let set = |name: &str, mode| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(path.join("source").join(name), permissions).expect("set");
+    };
+    set("list", 0o400);
+    set("certs", 0o700);
+    set("certs/a.pem", 0o751);
+    for (options, modes) in [
+        (&[][..], [0o400, 0o700, 0o751]),
+        (&["--readable"], [0o444, 0o755, 0o755]),
+        (&["--mode", "0440"], [0o440, 0o550, 0o440]),
+        (&[], [0o400, 0o700, 0o751]),
+    ] {
+        let outcome = publish(path, options);
+        assert!(outcome.stdout.starts_with("published"), "{options:?}: {outcome:?}");
+        assert_eq!([of("list"), of("certs"), of("certs/a.pem")], modes, "{options:?}");
+        assert!(publish(path, options).stdout.starts_with("unchanged"), "{options:?}");
+    }
+    assert_eq!(publish(path, &["--mode", "4755"]).code, Some(2));
 }
 
 #[test]
