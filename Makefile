@@ -14,7 +14,7 @@ TOOLS := target/tools
 FUZZ_SECONDS ?= 60
 
 .PHONY: help build demo test lint unit fuzz test-storage test-directories bench-scan bench-resolver \
-  install deny clean
+  bench-provisioner install deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -71,6 +71,10 @@ bench-scan: ## Compare scan-uids with other walkers (settings: scan-uids/benches
 bench-resolver: ## Compare resolver with other ways (settings: resolver/benches/resolve/main.rs)
 	@e2e/setup.sh bench-resolver >&2
 	@$(CARGO) bench --locked --quiet -p resolver --bench resolve
+
+bench-provisioner: ## Compare provisioner with cp and rsync (settings: provisioner/benches/publish/main.rs)
+	@e2e/setup.sh bench-provisioner >&2
+	@$(CARGO) bench --locked --quiet -p provisioner --bench publish
 
 install: ## Install what `make build` built, with the old scripts' names as links, below PREFIX
 	@test -x target/release/resolver || { echo "run 'make build' first" >&2; exit 1; }
