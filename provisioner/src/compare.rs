@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -152,28 +152,37 @@ fn look(
 ) -> Result<Found> {
     let (name, _) = source.entry(index);
     let directory = source.directory_of(index).path();
-    let failure = |errno| ours_failure(ours.place, directory, name, errno);
+    let source = ours.place;
+    let failure = |errno| source.failure("read", &join(directory, name), errno);
     let Node::File { mode, size, hash } = live.entry(published).1 else {
         return Ok(Found::Damaged);
     };
-    let Ok(mut copy) = theirs.open(directory, name) else { return Ok(Found::Damaged) };
-    if !matches!(mode_of(&copy, c""), Ok((FileType::RegularFile, m, s)) if (m, s) == (mode, size)) {
+    let Ok((mut copy, ..)) = theirs.open(directory, name).and_then(|found| match found {
+        (_, m, s) if (m, s) == (mode, size) => Ok(found),
+        _ => Err(Errno::INVAL),
+    }) else {
         return Ok(Found::Damaged);
-    }
-    let mut original = ours.open(directory, name).map_err(failure)?;
-    let (mut digest, mut is_same) = (Sha256::new(), true);
-    loop {
-        let Ok(count) = fill(&mut copy, &mut theirs.piece) else { return Ok(Found::Damaged) };
-        let piece = &theirs.piece[..count];
+    };
+    let (mut original, _, length) = ours.open(directory, name).map_err(failure)?;
+    let (mut digest, mut is_same, mut left) = (Sha256::new(), length == size, size);
+    while left > 0 {
+        let want = theirs.piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if copy.read_exact(&mut theirs.piece[..want]).is_err() {
+            return Ok(Found::Damaged);
+        }
+        let piece = &theirs.piece[..want];
         digest.update(piece);
         if is_same {
-            let read = fill(&mut original, &mut ours.piece);
-            let count = read.map_err(|errno| ours_failure(ours.place, directory, name, errno))?;
-            is_same = ours.piece[..count] == *piece;
+            let piece = &mut ours.piece[..want];
+            is_same = match original.read_exact(piece) {
+                Ok(()) => *piece == theirs.piece[..want],
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => false,
+                Err(error) => {
+                    return Err(failure(Errno::from_io_error(&error).unwrap_or(Errno::IO)));
+                }
+            };
         }
-        if count < theirs.piece.len() {
-            break;
-        }
+        left -= want as u64;
     }
     let digest: Hash = digest.finalize().into();
     Ok(match (digest == *hash, is_same) {
@@ -181,26 +190,6 @@ fn look(
         (true, true) => Found::Same,
         (true, false) => Found::Other,
     })
-}
-
-fn ours_failure(place: &Place, directory: &[u8], name: &[u8], errno: Errno) -> anyhow::Error {
-    place.failure("read", &join(directory, name), errno)
-}
-
-/// Reads until the piece is full, or the file ends.
-fn fill(file: &mut File, piece: &mut [u8]) -> Result<usize, Errno> {
-    let mut count = 0;
-    while count < piece.len() {
-        match file.read(&mut piece[count..]) {
-            Ok(0) => break,
-            Ok(more) => count += more,
-            Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::INTR) => {}
-                errno => return Err(errno.unwrap_or(Errno::IO)),
-            },
-        }
-    }
-    Ok(count)
 }
 
 /// Opens files of a tree, and keeps the directory of the last one open.
@@ -222,11 +211,12 @@ impl<'p> Reader<'p> {
         self.place
     }
 
-    /// Opens a file for reading, without a trace in its time of access if that is allowed.
+    /// Opens a file for reading, without a trace in its time of access if that is allowed; its
+    /// permission bits and size.
     ///
     /// # Errors
     /// Those of the system, and `EINVAL` for what is no regular file.
-    pub fn open(&mut self, directory: &[u8], name: &[u8]) -> Result<File, Errno> {
+    pub fn open(&mut self, directory: &[u8], name: &[u8]) -> Result<(File, u16, u64), Errno> {
         let fd = self.directory(directory)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let name = OsStr::from_bytes(name);
@@ -238,7 +228,7 @@ impl<'p> Reader<'p> {
         let fd = opened?;
         // It may have been another thing when it was listed.
         match mode_of(&fd, c"")? {
-            (FileType::RegularFile, ..) => Ok(File::from(fd)),
+            (FileType::RegularFile, mode, size) => Ok((File::from(fd), mode, size)),
             _ => Err(Errno::INVAL),
         }
     }

@@ -6,9 +6,11 @@ use std::thread;
 
 use anyhow::{Result, anyhow};
 
-/// Jobs that a thread takes at a time: enough to be in one directory for a while, few enough that
-/// a handful of large files are shared.
-const CHUNK: usize = 8;
+/// Most jobs that a thread takes at a time: enough to be in one directory for a while. There are to
+/// be several for each thread, so that a handful of large files are shared.
+const MAX_CHUNK: usize = 32;
+/// See [`MAX_CHUNK`].
+const CHUNKS: usize = 8;
 /// Most threads: more of them make file systems wait for each other.
 const MAX_THREADS: usize = 8;
 
@@ -23,16 +25,17 @@ pub fn in_parallel<S, T: Send>(
     work: impl Fn(&mut S, Range<usize>) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let threads = cores.clamp(2, MAX_THREADS).min(count.div_ceil(CHUNK));
+    let threads = cores.clamp(2, MAX_THREADS).min(count);
+    let chunk = (count / (threads.max(1) * CHUNKS)).clamp(1, MAX_CHUNK);
     let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let run = || -> Result<Vec<T>> {
         let (mut state, mut done) = (state(), Vec::new());
         while !has_failed.load(Ordering::Relaxed) {
-            let start = next.fetch_add(CHUNK, Ordering::Relaxed);
+            let start = next.fetch_add(chunk, Ordering::Relaxed);
             if start >= count {
                 break;
             }
-            let outcome = work(&mut state, start..count.min(start + CHUNK));
+            let outcome = work(&mut state, start..count.min(start + chunk));
             has_failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
             done.push(outcome?);
         }

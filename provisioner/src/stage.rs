@@ -128,7 +128,7 @@ impl At<'_> {
     ) -> Result<(u64, Hash)> {
         let read_error = |place: &Place, errno| place.failure("read", &self.path(), errno);
         let opened = source.open(self.directory, self.name);
-        let mut original = opened.map_err(|errno| read_error(source.place(), errno))?;
+        let mut original = opened.map_err(|errno| read_error(source.place(), errno))?.0;
         let mut copy = self.create(to)?;
         let (mut size, mut digest) = (0, Sha256::new());
         while size <= self.size {
@@ -165,7 +165,7 @@ impl At<'_> {
     ) -> Result<()> {
         let failure = |place: &Place, errno| place.failure("read", &self.path(), errno);
         let original = live.open(self.directory, self.name);
-        let original = original.map_err(|errno| failure(live.place(), errno))?;
+        let original = original.map_err(|errno| failure(live.place(), errno))?.0;
         let mut copy = self.create(to)?;
         if self.size > 0 && ioctl_ficlone(&copy, &original).is_err() {
             copy_range(&original, &mut copy, self.size)

@@ -38,7 +38,7 @@ impl Sums {
             return Ok(Self(Vec::new()));
         };
         let failure = |errno| source.failure("read", NAME, errno);
-        let file = Reader::new(source, 0).open(b"", NAME).map_err(failure)?;
+        let (file, ..) = Reader::new(source, 0).open(b"", NAME).map_err(failure)?;
         let mut text = Vec::new();
         let read = file.take(MAX_SIZE).read_to_end(&mut text);
         read.with_context(|| format!("failed to read `{}`", shown.display()))?;
@@ -124,7 +124,7 @@ fn hash(tree: &Tree, index: usize, reader: &mut Reader<'_>) -> Result<Hash> {
     let (directory, name) = (tree.directory_of(index).path(), tree.entry(index).0);
     let place = reader.place();
     let failure = |errno| place.failure("read", &join(directory, name), errno);
-    let mut file = reader.open(directory, name).map_err(failure)?;
+    let (mut file, ..) = reader.open(directory, name).map_err(failure)?;
     let mut digest = Sha256::new();
     loop {
         match file.read(&mut reader.piece) {
