@@ -5,9 +5,9 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 
 use crate::compare::{MODES, THREADS, assert_equal, assert_same, find};
-use crate::place::{in_private_mounts, mount_tmpfs, sh};
 use crate::scan::{excerpt, owners, scan, scanned};
 use crate::trees::grow;
+use e2e::place::{in_private_mounts, mount_tmpfs, sh};
 
 const LOOP: &str = "a directory above it is mounted there";
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::compare::{MODES, THREADS};
-use crate::place::Place;
 use crate::scan::{excerpt, interrupted, limited, output, pairs};
 use crate::trees::{Random, add_chain, grow};
+use e2e::place::Place;
 
 const ROUNDS: usize = 200;
 const DISTURBERS: u64 = 3;
@@ -21,7 +21,7 @@ const SECRET: &str = "secret";
 #[test]
 #[ignore = "heavy: run by make test-storage"]
 fn a_tree_that_is_torn_apart_is_never_left_and_always_gives_valid_json() {
-    let place = Place::new();
+    let place = Place::on_disk();
     let (tree, outside) = (place.path().join("tree"), place.path().join(SECRET));
     grow(&tree, 400, 1);
     add_chain(&tree, 60, "ac", "012");
@@ -64,7 +64,7 @@ fn what_was_moved_out_of_the_tree_leads_nowhere_else() {
 /// While a scan with few descriptors is at the end of a chain, moves halves of it to where what
 /// lies around them is called the same. The exit code, and the number of lines.
 fn scan_while_moved_out(halves: &[&str]) -> (Option<i32>, usize) {
-    let place = Place::new();
+    let place = Place::on_disk();
     let outside = place.path().join(SECRET);
     for name in ["a", "c", "0", "2"] {
         fs::create_dir_all(outside.join(name).join(SECRET)).expect("made");

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::compare::{MODES, THREADS, assert_same, find};
-use crate::place::{in_private_mounts, mount_tmpfs};
 use crate::scan::{excerpt, limited, output, owners, stream};
 use crate::trees::add_chain;
+use e2e::place::{in_private_mounts, mount_tmpfs};
 
 const LEVELS: usize = 10_000;
 /// Of a chain of directories that are too large to be read in one go.

@@ -5,9 +5,9 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use crate::compare::{MODES, THREADS, assert_equal, assert_same, find};
-use crate::place::{in_private_mounts, mount_image, mount_tmpfs, require_root, sh};
 use crate::scan::scanned;
 use crate::trees::{add_hostile_names, add_odd_entries, grow};
+use e2e::place::{in_private_mounts, mount_image, mount_tmpfs, require_root, sh};
 
 /// A tree of about 2,500 entries of all kinds.
 fn populate(root: &Path) {

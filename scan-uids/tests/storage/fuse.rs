@@ -13,10 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::compare::{MODES, assert_equal, assert_equal_but};
-use crate::place::in_private_mounts;
 use crate::scan::{excerpt, scan, scanned};
 use crate::served::{Endless, Fault, Mounted, Tree};
 use crate::trees::Random;
+use e2e::place::in_private_mounts;
 
 /// How long every answer of the slow file system takes.
 const DELAY: Duration = Duration::from_millis(20);

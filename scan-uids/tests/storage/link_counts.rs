@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::compare::{THREADS, assert_equal, find};
-use crate::place::{in_private_mounts, mount_image};
 use crate::scan::{excerpt, limited, stream};
+use e2e::place::{in_private_mounts, mount_image};
 
 /// Just above what ext4 counts to, which is 64,998.
 const MANY: usize = 65_100;

@@ -9,7 +9,6 @@ mod deep;
 mod file_systems;
 mod fuse;
 mod link_counts;
-mod place;
 mod scan;
 mod served;
 mod trees;

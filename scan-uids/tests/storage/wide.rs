@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::cgroup::Cgroup;
-use crate::place::{in_private_mounts, mount_tmpfs};
 use crate::scan::{Ended, excerpt, limited, stream};
+use e2e::place::{in_private_mounts, mount_tmpfs};
 
 const SUBDIRECTORIES: usize = 1_000_000;
 const FILES: usize = 300_000;

@@ -12,7 +12,7 @@ pub struct Place(TempDir);
 
 impl Place {
     /// A new one below `/var/tmp`, which lies on disk where `/tmp` may not.
-    pub fn new() -> Self {
+    pub fn on_disk() -> Self {
         require_root();
         Self(TempDir::new_in("/var/tmp").expect("a directory"))
     }
@@ -34,14 +34,17 @@ impl Drop for Place {
 
 /// Fails the test unless root runs it.
 pub fn require_root() {
-    assert!(e2e::is_root(), "these tests mount file systems and give files away: run them as root");
+    assert!(
+        crate::is_root(),
+        "these tests mount file systems and give files away: run them as root"
+    );
 }
 
 /// Runs a test in a mount namespace of its own, where everything that it mounts vanishes with it.
 ///
 /// The namespace is that of a thread. The processes and threads that it starts share it.
 pub fn in_private_mounts(test: impl FnOnce(&Path) + Send) {
-    let place = Place::new();
+    let place = Place::on_disk();
     let outcome = std::thread::scope(|scope| {
         let private = || {
             unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
@@ -53,7 +56,7 @@ pub fn in_private_mounts(test: impl FnOnce(&Path) + Send) {
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
     }
-    e2e::wait_for("loop devices to be released", || !holds_a_loop_device(place.path()));
+    crate::wait_for("loop devices to be released", || !holds_a_loop_device(place.path()));
 }
 
 fn holds_a_loop_device(place: &Path) -> bool {
