@@ -268,8 +268,7 @@ impl Volume {
     pub fn remove_unused_links(&self) -> Result<()> {
         for name in self.names()? {
             if name.to_bytes().starts_with(NEXT.as_bytes()) {
-                unlinkat(&self.place, &*name, AtFlags::empty())
-                    .map_err(|errno| self.place.failure("remove", name.to_bytes(), errno))?;
+                remove_entry(&self.place, name.to_bytes(), AtFlags::empty())?;
             }
         }
         Ok(())
@@ -304,31 +303,35 @@ fn link_target(name: &[u8]) -> Vec<u8> {
     [DATA.as_bytes(), b"/", name].concat()
 }
 
-/// Removes a file, or a directory with all that is in it, which no link can lead out of.
+/// Removes a file, or a directory with all that is in it, which no link can lead out of. Another
+/// run may be removing it too.
 fn remove(place: &Place, name: &[u8]) -> Result<()> {
-    let failure = |operation: &str, errno| place.failure(operation, name, errno);
-    let path = OsStr::from_bytes(name);
     let directory = match place.directory(name) {
         Ok(_) => place.below(name)?,
         // Another run was faster.
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => {
-            return unlinkat(place, path, AtFlags::empty())
-                .map_err(|errno| failure("remove", errno));
-        }
-        Err(errno) => return Err(failure("open", errno)),
+        Err(Errno::NOTDIR | Errno::LOOP) => return remove_entry(place, name, AtFlags::empty()),
+        Err(errno) => return Err(place.failure("open", name, errno)),
     };
     // One that must not be written cannot be emptied.
     let _ = fchmod(&directory, Mode::RWXU);
     let listed = directory.directory(b"").and_then(|fd| names(fd.as_fd()));
+    let listed =
+        listed.or_else(|errno| if errno == Errno::NOENT { Ok(vec![]) } else { Err(errno) });
     for entry in listed.map_err(|errno| place.failure("read", name, errno))? {
         let kind = mode_of(&directory, &entry).map(|(kind, ..)| kind);
         if kind == Ok(FileType::Directory) {
             remove(&directory, entry.to_bytes())?;
         } else {
-            unlinkat(&directory, &*entry, AtFlags::empty())
-                .map_err(|errno| directory.failure("remove", entry.to_bytes(), errno))?;
+            remove_entry(&directory, entry.to_bytes(), AtFlags::empty())?;
         }
     }
-    unlinkat(place, path, AtFlags::REMOVEDIR).map_err(|errno| failure("remove", errno))
+    remove_entry(place, name, AtFlags::REMOVEDIR)
+}
+
+fn remove_entry(place: &Place, name: &[u8], flags: AtFlags) -> Result<()> {
+    match unlinkat(place, OsStr::from_bytes(name), flags) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(place.failure("remove", name, errno)),
+    }
 }
