@@ -35,7 +35,8 @@ pub fn clean(volume: &Volume, grace: Duration, lock: &Lock) -> Result<()> {
 fn age(volume: &Volume, name: &str) -> Option<Duration> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let stat = statx(volume, name, flags, StatxFlags::CTIME).ok()?;
-    let since = Duration::from_secs(u64::try_from(stat.stx_ctime.tv_sec).ok()?);
+    let seconds = u64::try_from(stat.stx_ctime.tv_sec).ok()?;
+    let since = Duration::new(seconds, stat.stx_ctime.tv_nsec);
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + since).ok()
 }
 
