@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
-use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{FileType, OFlags, readlinkat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::parallel::in_parallel;
-use crate::place::Place;
+use crate::place::{Place, open_unseen};
 use crate::tree::scan::{mode_of, names};
 use crate::tree::{DirectoryRef, Hash, Node, Tree, join};
 
@@ -219,13 +219,7 @@ impl<'p> Reader<'p> {
     pub fn open(&mut self, directory: &[u8], name: &[u8]) -> Result<(File, u16, u64), Errno> {
         let fd = self.directory(directory)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let name = OsStr::from_bytes(name);
-        let opened = match openat(fd, name, flags | OFlags::NOATIME, Mode::empty()) {
-            // Only for the owner of the file.
-            Err(Errno::PERM) => openat(fd, name, flags, Mode::empty()),
-            opened => opened,
-        };
-        let fd = opened?;
+        let fd = open_unseen(fd, OsStr::from_bytes(name), flags)?;
         // It may have been another thing when it was listed.
         match mode_of(&fd, c"")? {
             (FileType::RegularFile, mode, size) => Ok((File::from(fd), mode, size)),

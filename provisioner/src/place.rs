@@ -10,6 +10,7 @@ use anyhow::Result;
 use diagnostics::wording::io_failure;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 /// A directory, and what messages call it.
 pub struct Place {
@@ -27,7 +28,7 @@ impl Place {
     /// It is not there, or no directory.
     pub fn open(path: &Path) -> Result<Self> {
         let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
-        match openat(CWD, path, flags, Mode::empty()) {
+        match open_unseen(CWD, path, flags) {
             Ok(fd) => Ok(Self { fd, shown: path.to_owned() }),
             Err(errno) => Err(io_failure("open", path, &errno.into())),
         }
@@ -49,9 +50,9 @@ impl Place {
     pub fn directory(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         let mut names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
         let first = names.next().map_or(OsStr::new("."), OsStr::from_bytes);
-        let mut fd = openat(&self.fd, first, DIRECTORY, Mode::empty())?;
+        let mut fd = open_unseen(&self.fd, first, DIRECTORY)?;
         for name in names {
-            fd = openat(&fd, OsStr::from_bytes(name), DIRECTORY, Mode::empty())?;
+            fd = open_unseen(&fd, OsStr::from_bytes(name), DIRECTORY)?;
         }
         Ok(fd)
     }
@@ -67,6 +68,18 @@ impl Place {
     /// The error for an operation on `path` below it.
     pub fn failure(&self, operation: &str, path: &[u8], errno: Errno) -> anyhow::Error {
         io_failure(operation, self.shown(path), &errno.into())
+    }
+}
+
+/// Opens for reading, without a trace in its time of access if that is allowed.
+///
+/// # Errors
+/// Those of the system.
+pub fn open_unseen(fd: impl AsFd, path: impl Arg + Copy, flags: OFlags) -> Result<OwnedFd, Errno> {
+    match openat(&fd, path, flags | OFlags::NOATIME, Mode::empty()) {
+        // Only for the owner of the file.
+        Err(Errno::PERM) => openat(&fd, path, flags, Mode::empty()),
+        opened => opened,
     }
 }
 

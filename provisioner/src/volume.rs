@@ -21,12 +21,12 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use diagnostics::wording::one_line;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fsync, mkdirat, openat, readlinkat, renameat,
-    symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, fchmod, fsync, mkdirat, readlinkat, renameat, symlinkat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
-use crate::place::Place;
+use crate::place::{Place, open_unseen};
 use crate::tree::scan::{mode_of, names};
 use crate::tree::{Hash, Tree, manifest};
 
@@ -123,7 +123,7 @@ impl Volume {
     fn published(&self, name: &str) -> Result<Published> {
         let version = self.place.below(name.as_bytes())?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = openat(&version, MANIFEST, flags, Mode::empty());
+        let opened = open_unseen(&version, MANIFEST, flags);
         let file = opened.map_err(|errno| version.failure("open", MANIFEST.as_bytes(), errno))?;
         let (tree, digest) = manifest::read(BufReader::new(File::from(file)))?;
         Ok(Published { tree, digest, place: version.below(TREE.as_bytes())? })
