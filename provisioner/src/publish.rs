@@ -134,7 +134,7 @@ fn replace(
         Ok(done)
     });
     if staged.is_err() {
-        take_back(volume, &name, live);
+        take_back(volume, &name, &new.names.missing);
     }
     let done = staged?;
     repair_links(volume, tree, &[])?;
@@ -230,17 +230,24 @@ fn write_file<T>(
     Ok(done)
 }
 
-/// Removes what was staged, unless it became live. What cannot be removed is left to the next run.
-fn take_back(volume: &Volume, name: &str, before: Option<&Live>) {
-    let is_live = volume.live_name().is_ok_and(|live| live.as_deref() == Some(name));
-    if !is_live {
-        let _ = volume.remove(name);
-        let live = before.and_then(|live| live.published.as_ref());
-        let top = live.and_then(|live| live.tree.directories().next());
-        let names: HashSet<&[u8]> =
-            top.iter().flat_map(|root| root.entries()).map(|(name, _)| name).collect();
-        let _ = volume.remove_stale_links(|name| names.contains(name));
+/// Removes what was staged, and the links that were added for it, unless it became live. What
+/// cannot be removed is left to the next run.
+fn take_back(volume: &Volume, name: &str, added: &[Vec<u8>]) {
+    let Ok(live) = volume.live() else { return };
+    if live.as_ref().is_some_and(|live| live.name == name) {
+        return;
     }
+    let _ = volume.remove(name);
+    let published = live.as_ref().map(|live| live.published.as_ref());
+    // Without its manifest nobody knows which links are those of the live tree.
+    if matches!(published, Some(None)) {
+        return;
+    }
+    let top = published.flatten().and_then(|published| published.tree.directories().next());
+    let names: HashSet<&[u8]> =
+        top.iter().flat_map(|root| root.entries()).map(|(name, _)| name).collect();
+    let is_added = |name: &[u8]| added.iter().any(|added| added == name);
+    let _ = volume.remove_stale_links(|name| !is_added(name) || names.contains(name));
 }
 
 /// A part of names that nobody else has.
