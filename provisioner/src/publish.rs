@@ -86,6 +86,8 @@ pub fn publish(source: &Place, volume: &Volume, allow: Allow) -> Result<Outcome>
     {
         migrate::with_gap(volume, &plain, &tag())?;
         let is_published = repair_links(volume, &tree, &missing)? || !plain.is_empty();
+        // The run that made it live may have died before it was on the disk.
+        volume.sync()?;
         return Ok(Outcome { is_published, comparison, bytes: 0, digest: published.digest });
     }
     let known = |index: usize| match published?.tree.entry(comparison.copy_of(index)?).1 {
@@ -138,6 +140,7 @@ fn replace(
     }
     let done = staged?;
     repair_links(volume, tree, &[])?;
+    volume.sync()?;
     Ok(done)
 }
 
@@ -178,9 +181,6 @@ fn repair_links(volume: &Volume, tree: &Tree, missing: &[Vec<u8>]) -> Result<boo
     let top = tree.directories().take(1).flat_map(|root| root.entries());
     let names: HashSet<&[u8]> = top.map(|(name, _)| name).collect();
     let has_removed = volume.remove_stale_links(|name| names.contains(name))?;
-    if has_removed || !missing.is_empty() {
-        volume.sync()?;
-    }
     Ok(has_removed || !missing.is_empty())
 }
 
