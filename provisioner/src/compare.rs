@@ -215,15 +215,14 @@ impl<'p> Reader<'p> {
     /// permission bits and size.
     ///
     /// # Errors
-    /// Those of the system, and `EINVAL` for what is no regular file.
+    /// Those of the system; it is no regular file (`ESTALE`): it was one when the tree was read.
     pub fn open(&mut self, directory: &[u8], name: &[u8]) -> Result<(File, u16, u64), Errno> {
         let fd = self.directory(directory)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = open_unseen(fd, OsStr::from_bytes(name), flags)?;
-        // It may have been another thing when it was listed.
         match mode_of(&fd, c"")? {
             (FileType::RegularFile, mode, size) => Ok((File::from(fd), mode, size)),
-            _ => Err(Errno::INVAL),
+            _ => Err(Errno::STALE),
         }
     }
 
