@@ -21,7 +21,7 @@ use crate::space;
 use crate::stage::{Origin, stage};
 use crate::sums::Sums;
 use crate::tree::manifest::{self, hex};
-use crate::tree::scan::scan;
+use crate::tree::scan::{check_copy, scan};
 use crate::tree::{Hash, Node, Tree};
 use crate::volume::{Link, Live, MANIFEST, TREE, Volume};
 
@@ -197,6 +197,7 @@ fn stage_version(
     let place = version.below(TREE.as_bytes())?;
     let bytes = stage(tree, origin, &place, &disk)?;
     sums.check_copied(tree)?;
+    check_copy(&place, tree)?;
     let digest = write_file(&version, MANIFEST, &disk, |out| manifest::write(tree, out))?;
     let published = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let files = (0..tree.len()).filter(|&at| !matches!(tree.entry(at).1, Node::Directory { .. }));

@@ -53,6 +53,17 @@ pub fn scan(place: &Place) -> Result<Tree> {
     Ok(tree)
 }
 
+/// Makes sure again that no link leads out of a tree, where it has been copied to: the source may
+/// have changed while it was read.
+///
+/// # Errors
+/// As those of [`scan`].
+pub fn check_copy(place: &Place, tree: &Tree) -> Result<()> {
+    let mut refusals = Refusals::default();
+    check_links(place, tree, &mut refusals)?;
+    refusals.conclude(place)
+}
+
 /// Reads what is on a volume already, below the wanted names at its top. Its links may lead
 /// wherever they do.
 ///
