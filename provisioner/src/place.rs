@@ -69,6 +69,18 @@ impl Place {
     pub fn failure(&self, operation: &str, path: &[u8], errno: Errno) -> anyhow::Error {
         io_failure(operation, self.shown(path), &errno.into())
     }
+
+    /// The error if the link `path` below it cannot be made.
+    pub fn link_failure(&self, path: &[u8], errno: Errno) -> anyhow::Error {
+        let failure = self.failure("create the link", path, errno);
+        match errno {
+            // symlink(2): so do file systems without them answer.
+            Errno::PERM | Errno::NOTSUP | Errno::NOSYS => {
+                failure.context("the volume takes no symbolic links")
+            }
+            _ => failure,
+        }
+    }
 }
 
 /// Opens for reading, without a trace in its time of access if that is allowed.

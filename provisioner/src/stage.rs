@@ -83,14 +83,13 @@ fn make_directory(tree: &Tree, directory: DirectoryRef<'_>, to: &Place) -> Resul
     for index in directory.range() {
         let (name, node) = tree.entry(index);
         let at = OsStr::from_bytes(name);
-        let (operation, made) = match node {
-            Node::Directory { .. } => ("create", mkdirat(&fd, at, Mode::RWXU)),
-            Node::Link { target } => {
-                ("create the link", symlinkat(OsStr::from_bytes(target), &fd, at))
-            }
-            Node::File { .. } => continue,
-        };
-        made.map_err(|errno| to.failure(operation, &join(path, name), errno))?;
+        match node {
+            Node::Directory { .. } => mkdirat(&fd, at, Mode::RWXU)
+                .map_err(|errno| to.failure("create", &join(path, name), errno))?,
+            Node::Link { target } => symlinkat(OsStr::from_bytes(target), &fd, at)
+                .map_err(|errno| to.link_failure(&join(path, name), errno))?,
+            Node::File { .. } => {}
+        }
     }
     Ok(())
 }

@@ -138,7 +138,7 @@ impl Volume {
         let failure =
             |operation: &str, errno| self.place.failure(operation, DATA.as_bytes(), errno);
         symlinkat(&target, &self.place, &next)
-            .map_err(|errno| link_failure(&self.place, next.as_bytes(), errno))?;
+            .map_err(|errno| self.place.link_failure(next.as_bytes(), errno))?;
         let renamed = self.sync().and_then(|()| {
             renameat(&self.place, &next, &self.place, DATA)
                 .map_err(|errno| failure("replace", errno))
@@ -223,7 +223,7 @@ impl Volume {
     pub fn add_link_as(&self, name: &[u8], at: impl AsRef<OsStr>) -> Result<()> {
         let target = link_target(name);
         symlinkat(OsStr::from_bytes(&target), &self.place, at.as_ref())
-            .map_err(|errno| link_failure(&self.place, name, errno))
+            .map_err(|errno| self.place.link_failure(name, errno))
     }
 
     /// Removes the links of names that the tree does not have any more; whether there were any.
@@ -297,17 +297,6 @@ pub enum Link {
     Foreign,
     /// Nothing.
     Missing,
-}
-
-fn link_failure(place: &Place, name: &[u8], errno: Errno) -> anyhow::Error {
-    let failure = place.failure("create the link", name, errno);
-    match errno {
-        // symlink(2): what a file system without them says.
-        Errno::PERM | Errno::NOTSUP | Errno::NOSYS => {
-            failure.context("the volume takes no symbolic links")
-        }
-        _ => failure,
-    }
 }
 
 fn link_target(name: &[u8]) -> Vec<u8> {
