@@ -1,0 +1,190 @@
+//! Runs the program, and looks at the volume afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::programs::{Outcome, command, program, run};
+use tempfile::TempDir;
+
+use crate::tree::{seen, seen_by_name, without_root};
+
+/// A directory of a test's own, with an empty volume in it.
+pub struct Place(TempDir);
+
+impl Place {
+    /// A new one, which is removed at the end.
+    pub fn new() -> Self {
+        let dir = TempDir::new().expect("a directory");
+        fs::create_dir(dir.path().join("volume")).expect("made");
+        Self(dir)
+    }
+
+    /// What is called so in it.
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> PathBuf {
+        self.at("volume")
+    }
+}
+
+/// The program, to publish `source` to `volume`.
+pub fn provisioner(source: &Path, volume: &Path, args: &[&str]) -> Command {
+    let mut provisioner = command("provisioner");
+    provisioner.arg("--source").arg(source).arg("--target").arg(volume).args(args);
+    provisioner
+}
+
+/// What a run comes to whose readers need no time.
+pub fn publish(source: &Path, volume: &Path) -> Outcome {
+    run(&mut provisioner(source, volume, &["--grace", "0"]), b"")
+}
+
+/// Publishes, and asserts that it is done and nothing else is left.
+pub fn assert_publishes(source: &Path, volume: &Path) {
+    let outcome = publish(source, volume);
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert_settled(source, volume);
+}
+
+/// Asserts that `source` is live on `volume`, and nothing else is left of any run.
+pub fn assert_settled(source: &Path, volume: &Path) {
+    let expected = seen(source);
+    assert_eq!(seen(&volume.join("..data/")), expected);
+    assert_eq!(seen_by_name(volume), without_root(expected));
+    let (kept, links): (BTreeSet<_>, BTreeSet<_>) =
+        names(volume).into_iter().partition(|name| name.as_bytes().starts_with(b".."));
+    assert_eq!(links, names(source));
+    for name in &links {
+        let target = fs::read_link(volume.join(name)).expect("a link");
+        assert_eq!(target, Path::new("..data").join(name));
+    }
+    let live = fs::read_link(volume.join("..data")).expect("a link");
+    let version = live.parent().expect("the version of the tree").as_os_str();
+    assert_eq!(kept, BTreeSet::from(["..data".into(), version.to_owned()]));
+    let parts = ["manifest", "tree", "version"].map(OsString::from);
+    assert_eq!(names(&volume.join(version)), BTreeSet::from(parts));
+}
+
+/// What is in a directory.
+pub fn names(dir: &Path) -> BTreeSet<OsString> {
+    let entries = fs::read_dir(dir).expect("a directory");
+    entries.map(|entry| entry.expect("an entry").file_name()).collect()
+}
+
+/// Runs it under strace, which writes the calls to `log`.
+pub fn strace(options: &[&str], log: &Path, run_it: &Command) -> Outcome {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-q", "-o"]).arg(log).args(options).arg("--");
+    strace.arg(program("provisioner")).args(run_it.get_args());
+    for (variable, value) in run_it.get_envs() {
+        assert!(value.is_none());
+        strace.env_remove(variable);
+    }
+    run(&mut strace, b"")
+}
+
+/// Calls that change nothing, but for some of `openat` and `ioctl`.
+const HARMLESS: [&str; 44] = [
+    "access",
+    "arch_prctl",
+    "brk",
+    "clone3",
+    "close",
+    "execve",
+    "exit",
+    "exit_group",
+    "fcntl",
+    "flock",
+    "fstat",
+    "fstatfs",
+    "futex",
+    "getdents64",
+    "getpid",
+    "getrandom",
+    "gettid",
+    "lseek",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "newfstatat",
+    "openat2",
+    "poll",
+    "pread64",
+    "prlimit64",
+    "read",
+    "readlink",
+    "readlinkat",
+    "restart_syscall",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "sched_getaffinity",
+    "sched_yield",
+    "set_robust_list",
+    "set_tid_address",
+    "sigaltstack",
+    "statfs",
+    "statx",
+    "clock_nanosleep",
+    "prctl",
+];
+
+/// Whether a call changes nothing, whatever its arguments.
+pub fn is_harmless(call: &str) -> bool {
+    HARMLESS.contains(&call)
+}
+
+/// The calls in a log of strace that may change something.
+#[derive(Default)]
+pub struct Calls {
+    /// By their names, how often a thread has made them; of `openat`, which of them create.
+    counts: BTreeMap<String, BTreeSet<u32>>,
+    /// How many files the program had opened before the volume.
+    pub start: u32,
+}
+
+impl Calls {
+    /// Reads a log of a run on `volume`.
+    pub fn read(log: &Path, volume: &Path) -> Self {
+        let log = fs::read_to_string(log).expect("a log");
+        let (mut calls, mut made) = (Self::default(), BTreeMap::<_, u32>::new());
+        for line in log.lines() {
+            let Some((thread, (call, rest))) = line
+                .split_once(' ')
+                .and_then(|(id, call)| Some((id, call.trim().split_once('(')?)))
+            else {
+                continue;
+            };
+            let is_name = call.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric());
+            if !is_name || is_harmless(call) {
+                continue;
+            }
+            let number = made.entry((thread, call)).or_default();
+            *number += 1;
+            if call != "openat" || rest.contains("O_CREAT") {
+                calls.counts.entry(call.to_owned()).or_default().insert(*number);
+            } else if calls.start == 0 && rest.contains(volume.to_str().expect("UTF-8")) {
+                calls.start = *number;
+            }
+        }
+        calls
+    }
+
+    /// The names, and for each the numbers of its calls within a thread. Another run may share
+    /// the work otherwise: a few more are in it.
+    pub fn numbers(&self) -> impl Iterator<Item = (&String, BTreeSet<u32>)> {
+        self.counts.iter().map(|(call, numbers)| {
+            let more = numbers.last().map_or(0..0, |&last| last + 1..last + 4);
+            (call, numbers.iter().copied().chain(more).collect())
+        })
+    }
+}
