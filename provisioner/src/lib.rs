@@ -86,11 +86,11 @@ fn provision(
         modes: Modes { all: cli.mode, are_readable: cli.readable },
     };
     let held = lock(volume.place(), Duration::from_secs(cli.lock_timeout))?;
-    superseded::clean(&volume, Duration::from_secs(cli.grace), &held)?;
-    let before = volume.live_name()?;
-    let outcome = publish(&source, &volume, allow)?;
+    superseded::clean(&volume, Duration::from_secs(cli.grace), held.is_exclusive())?;
+    let mut outcome = publish(&source, &volume, allow)?;
+    let before = outcome.before.take();
     let old = if outcome.is_published {
-        superseded::versions(&volume, before, &held)?
+        superseded::versions(&volume, before, held.is_exclusive())?
     } else {
         Vec::new()
     };

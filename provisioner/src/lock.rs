@@ -19,8 +19,8 @@ const EVERY: Duration = Duration::from_millis(50);
 pub struct Lock(Option<OwnedFd>);
 
 impl Lock {
-    /// Whether there can be no other writer.
-    pub fn is_held(&self) -> bool {
+    /// Whether nobody else writes, as far as this node knows.
+    pub fn is_exclusive(&self) -> bool {
         self.0.is_some()
     }
 }

@@ -49,6 +49,8 @@ pub struct Outcome {
     pub bytes: u64,
     /// The digest of what is live now.
     pub digest: Hash,
+    /// The version that it has superseded.
+    pub before: Option<String>,
 }
 
 /// Says of a version since when it is live.
@@ -88,7 +90,8 @@ pub fn publish(source: &Place, volume: &Volume, allow: Allow) -> Result<Outcome>
         let is_published = repair_links(volume, &tree, &missing)? || !plain.is_empty();
         // The run that made it live may have died before it was on the disk.
         volume.sync()?;
-        return Ok(Outcome { is_published, comparison, bytes: 0, digest: published.digest });
+        let digest = published.digest;
+        return Ok(Outcome { is_published, comparison, bytes: 0, digest, before: None });
     }
     let known = |index: usize| match published?.tree.entry(comparison.copy_of(index)?).1 {
         Node::File { hash, .. } => Some(*hash),
@@ -103,8 +106,9 @@ pub fn publish(source: &Place, volume: &Volume, allow: Allow) -> Result<Outcome>
         comparison = compare_with(&tree, source, None)?;
     }
     let new = New { source, sums: &sums, names: &Names { missing, plain } };
+    let before = live.as_ref().map(|live| live.name.clone());
     let (bytes, digest) = replace(volume, live.as_ref(), &mut tree, &comparison, &new)?;
-    Ok(Outcome { is_published: true, comparison, bytes, digest })
+    Ok(Outcome { is_published: true, comparison, bytes, digest, before })
 }
 
 /// Where a new version comes from.
@@ -139,7 +143,8 @@ fn replace(
         take_back(volume, &name, &new.names.missing);
     }
     let done = staged?;
-    repair_links(volume, tree, &[])?;
+    repair_links(volume, tree, &Names::of(volume, tree)?.missing)?;
+    settle_links(volume, &name)?;
     volume.sync()?;
     Ok(done)
 }
@@ -182,6 +187,18 @@ fn repair_links(volume: &Volume, tree: &Tree, missing: &[Vec<u8>]) -> Result<boo
     let names: HashSet<&[u8]> = top.map(|(name, _)| name).collect();
     let has_removed = volume.remove_stale_links(|name| names.contains(name))?;
     Ok(has_removed || !missing.is_empty())
+}
+
+/// Without a lock, another writer may have made its own tree live since that of `settled` was: what
+/// was removed here may be missing there, and is put back.
+fn settle_links(volume: &Volume, settled: &str) -> Result<()> {
+    let mut settled = settled.to_owned();
+    while volume.live_name()?.is_some_and(|live| live != settled) {
+        let Some(Live { name, published: Some(published) }) = volume.live()? else { break };
+        repair_links(volume, &published.tree, &Names::of(volume, &published.tree)?.missing)?;
+        settled = name;
+    }
+    Ok(())
 }
 
 /// Makes a version that nobody looks at yet, and brings it to the disk.
@@ -249,6 +266,7 @@ fn take_back(volume: &Volume, name: &str, added: &[Vec<u8>]) {
         top.iter().flat_map(|root| root.entries()).map(|(name, _)| name).collect();
     let is_added = |name: &[u8]| added.iter().any(|added| added == name);
     let _ = volume.remove_stale_links(|name| !is_added(name) || names.contains(name));
+    let _ = settle_links(volume, live.as_ref().map_or("", |live| &live.name));
 }
 
 /// A part of names that nobody else has.

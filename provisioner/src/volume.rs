@@ -91,15 +91,14 @@ impl Volume {
     /// # Errors
     /// `..data` is somebody else's.
     pub fn live(&self) -> Result<Option<Live>> {
-        let live =
-            self.live_name()?.map(|name| Live { published: self.published(&name).ok(), name });
-        Ok(live)
+        let name = self.live_name()?;
+        Ok(name.map(|name| Live { published: self.published(&name).ok(), name }))
     }
 
     /// The directory of the version that is live.
     ///
     /// # Errors
-    /// As [`live`](Self::live).
+    /// As those of [`live`](Self::live).
     pub fn live_name(&self) -> Result<Option<String>> {
         let target = match readlinkat(&self.place, DATA, Vec::new()) {
             Ok(target) => target,
@@ -222,8 +221,11 @@ impl Volume {
     /// It cannot be made.
     pub fn add_link_as(&self, name: &[u8], at: impl AsRef<OsStr>) -> Result<()> {
         let target = link_target(name);
-        symlinkat(OsStr::from_bytes(&target), &self.place, at.as_ref())
-            .map_err(|errno| self.place.link_failure(name, errno))
+        match symlinkat(OsStr::from_bytes(&target), &self.place, at.as_ref()) {
+            // Another writer was faster, where there is no lock.
+            Err(Errno::EXIST) if self.link(name)? == Link::Ours => Ok(()),
+            made => made.map_err(|errno| self.place.link_failure(name, errno)),
+        }
     }
 
     /// Removes the links of names that the tree does not have any more; whether there were any.
@@ -235,8 +237,7 @@ impl Volume {
         for name in self.names()? {
             let name = name.to_bytes();
             if !name.starts_with(b"..") && !is_current(name) && self.link(name)? == Link::Ours {
-                unlinkat(&self.place, OsStr::from_bytes(name), AtFlags::empty())
-                    .map_err(|errno| self.place.failure("remove the link", name, errno))?;
+                remove_entry(&self.place, name, AtFlags::empty())?;
                 has_removed = true;
             }
         }
@@ -261,13 +262,13 @@ impl Volume {
         Ok(others)
     }
 
-    /// Removes links that were made to become [`DATA`] and did not.
+    /// Removes links that were made to become [`DATA`] and did not, of those that are left over.
     ///
     /// # Errors
     /// One cannot be removed.
-    pub fn remove_unused_links(&self) -> Result<()> {
+    pub fn remove_unused_links(&self, is_left: impl Fn(&str) -> bool) -> Result<()> {
         for name in self.names()? {
-            if name.to_bytes().starts_with(NEXT.as_bytes()) {
+            if name.to_str().is_ok_and(|name| name.starts_with(NEXT) && is_left(name)) {
                 remove_entry(&self.place, name.to_bytes(), AtFlags::empty())?;
             }
         }
