@@ -13,8 +13,8 @@ TOOLS := target/tools
 # For each fuzz target.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build demo test lint unit fuzz test-storage test-directories bench-scan bench-resolver \
-  bench-provisioner install deny clean
+.PHONY: help build demo test lint unit fuzz test-storage test-volumes test-directories bench-scan \
+  bench-resolver bench-provisioner install deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -55,6 +55,12 @@ test-storage: ## Test scan-uids on file systems of all kinds, as root (some minu
 	e2e/setup.sh storage
 	$(CARGO) build --locked --release -p scan-uids
 	$(CARGO) test --locked --release -p scan-uids --test storage -- \
+	  --ignored --test-threads=1 --show-output
+
+test-volumes: ## Test provisioner with much of everything, as root (minutes, 6 GB of memory)
+	e2e/setup.sh volumes
+	$(CARGO) build --locked --release -p provisioner
+	$(CARGO) test --locked --release -p provisioner --test volumes -- \
 	  --ignored --test-threads=1 --show-output
 
 test-directories: ## Test resolver with slapd, 389 Directory Server and Samba AD, as root (minutes)

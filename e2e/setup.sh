@@ -8,7 +8,8 @@ PATH=$PATH:/usr/sbin:/sbin
 
 # program:package, or for what is no program file:package
 needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
-unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck'
+unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck strace:strace
+mkfs.ext4:e2fsprogs mount:mount diff:diffutils'
 
 case ${1-} in
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
@@ -17,6 +18,9 @@ bench-provisioner) needed='cp:coreutils sync:coreutils rsync:rsync' ;;
 storage)
     needed='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3
 python3:python3 find:findutils mount:mount'
+    ;;
+volumes)
+    needed='strace:strace faketime:faketime python3:python3 mount:mount'
     ;;
 directories)
     needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils ns-slapd:389-ds-base

@@ -98,7 +98,7 @@ fn alternate(count: usize) {
 }
 
 /// Stops the readers, also if the test fails.
-struct AtTheEnd<'e>(&'e AtomicBool);
+pub struct AtTheEnd<'e>(pub &'e AtomicBool);
 
 impl Drop for AtTheEnd<'_> {
     fn drop(&mut self) {

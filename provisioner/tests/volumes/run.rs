@@ -79,15 +79,20 @@ pub fn names(dir: &Path) -> BTreeSet<OsString> {
 }
 
 /// Runs it under strace, which writes the calls to `log`.
-pub fn strace(options: &[&str], log: &Path, run_it: &Command) -> Outcome {
+pub fn strace(options: &[&str], log: &Path, traced: &Command) -> Outcome {
+    run(&mut strace_command(options, log, traced), b"")
+}
+
+/// The command for that.
+pub fn strace_command(options: &[&str], log: &Path, traced: &Command) -> Command {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-q", "-o"]).arg(log).args(options).arg("--");
-    strace.arg(program("provisioner")).args(run_it.get_args());
-    for (variable, value) in run_it.get_envs() {
+    strace.arg(program("provisioner")).args(traced.get_args());
+    for (variable, value) in traced.get_envs() {
         assert!(value.is_none());
         strace.env_remove(variable);
     }
-    run(&mut strace, b"")
+    strace
 }
 
 /// Calls that change nothing, but for some of `openat` and `ioctl`.
