@@ -256,12 +256,8 @@ fn take_back(volume: &Volume, name: &str, added: &[Vec<u8>]) {
         return;
     }
     let _ = volume.remove(name);
-    let published = live.as_ref().map(|live| live.published.as_ref());
-    // Without its manifest nobody knows which links are those of the live tree.
-    if matches!(published, Some(None)) {
-        return;
-    }
-    let top = published.flatten().and_then(|published| published.tree.directories().next());
+    let published = live.as_ref().and_then(|live| live.published.as_ref());
+    let top = published.and_then(|published| published.tree.directories().next());
     let names: HashSet<&[u8]> =
         top.iter().flat_map(|root| root.entries()).map(|(name, _)| name).collect();
     let is_added = |name: &[u8]| added.iter().any(|added| added == name);
