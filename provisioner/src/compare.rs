@@ -21,6 +21,8 @@ use crate::tree::{DirectoryRef, Hash, Node, Tree, join};
 
 /// Bytes compared at a time.
 const PIECE: usize = 128 * 1024;
+/// Files whose outcome is kept in memory before it is noted.
+const BATCH: usize = 1 << 16;
 
 /// What a publication would change.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -62,20 +64,23 @@ pub fn compare(source: (&Tree, &Place), live: (&Tree, &Place)) -> Result<Compari
     let mut comparison = Comparison { copies: vec![None; source.0.len()], ..Comparison::default() };
     let candidates = match_entries(source.0, live.0, &mut comparison);
     let readers = || (Reader::new(source.1, PIECE), Reader::new(live.1, PIECE));
-    let found = in_parallel(candidates.len(), readers, |readers, range| {
-        let each = |&(index, published): &(usize, usize)| {
-            Ok((index, published, look(source.0, index, live.0, published, readers)?))
-        };
-        candidates[range].iter().map(each).collect::<Result<Vec<_>>>()
-    })?;
-    for (index, published, found) in found.into_iter().flatten() {
-        match found {
-            Found::Same => {
-                comparison.copies[index] = NonZeroU32::new(published as u32 + 1);
-                comparison.unchanged += 1;
+    for batch in candidates.chunks(BATCH) {
+        let found = in_parallel(batch.len(), readers, |readers, range| {
+            let each = |&(index, published): &(u32, u32)| {
+                let found = look(source.0, index as usize, live.0, published as usize, readers)?;
+                Ok((index, published, found))
+            };
+            batch[range].iter().map(each).collect::<Result<Vec<_>>>()
+        })?;
+        for (index, published, found) in found.into_iter().flatten() {
+            match found {
+                Found::Same => {
+                    comparison.copies[index as usize] = NonZeroU32::new(published + 1);
+                    comparison.unchanged += 1;
+                }
+                Found::Other => comparison.changed += 1,
+                Found::Damaged => comparison.damaged += 1,
             }
-            Found::Other => comparison.changed += 1,
-            Found::Damaged => comparison.damaged += 1,
         }
     }
     if comparison.is_same() && !is_sound(live.0, live.1) {
@@ -86,7 +91,7 @@ pub fn compare(source: (&Tree, &Place), live: (&Tree, &Place)) -> Result<Compari
 
 /// Counts what is different by name, type, mode, size or target; the places, in both trees, of the
 /// files whose content decides.
-fn match_entries(source: &Tree, live: &Tree, comparison: &mut Comparison) -> Vec<(usize, usize)> {
+fn match_entries(source: &Tree, live: &Tree, comparison: &mut Comparison) -> Vec<(u32, u32)> {
     let by_path: HashMap<&[u8], DirectoryRef<'_>> =
         live.directories().map(|directory| (directory.path(), directory)).collect();
     let (mut candidates, mut is_matched) = (Vec::new(), vec![false; live.len()]);
@@ -109,7 +114,9 @@ fn match_entries(source: &Tree, live: &Tree, comparison: &mut Comparison) -> Vec
                 (
                     Node::File { mode, size, .. },
                     Node::File { mode: other_mode, size: other_size, .. },
-                ) if (mode, size) == (other_mode, other_size) => candidates.push((index, other)),
+                ) if (mode, size) == (other_mode, other_size) => {
+                    candidates.push((index as u32, other as u32));
+                }
                 (Node::Link { target }, Node::Link { target: other }) if target == other => {
                     comparison.unchanged += 1;
                 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
@@ -22,6 +23,8 @@ use crate::tree::{DirectoryRef, Hash, Node, Tree, join};
 
 /// Bytes copied at a time.
 const PIECE: usize = 128 * 1024;
+/// Entries whose outcome is kept in memory before it is noted in the tree.
+const BATCH: usize = 1 << 16;
 
 /// Where the content comes from.
 pub struct Origin<'o> {
@@ -40,13 +43,30 @@ pub fn stage(tree: &mut Tree, origin: &Origin<'_>, to: &Place, disk: &Durability
     for directory in tree.directories() {
         make_directory(tree, directory, to)?;
     }
+    let mut bytes = 0;
+    for start in (0..tree.len()).step_by(BATCH) {
+        let count = BATCH.min(tree.len() - start);
+        bytes += stage_files(tree, start..start + count, origin, to, disk)?;
+    }
+    finish_directories(tree, to, disk)?;
+    Ok(bytes)
+}
+
+/// Copies the files among some entries, and notes what they hold.
+fn stage_files(
+    tree: &mut Tree,
+    batch: Range<usize>,
+    origin: &Origin<'_>,
+    to: &Place,
+    disk: &Durability,
+) -> Result<u64> {
     let readers = || {
         let live = origin.live.map(|(place, ..)| Reader::new(place, 0));
         (Reader::new(origin.source, PIECE), live, Reader::new(to, 0))
     };
-    let written = in_parallel(tree.len(), readers, |(source, live, to), range| {
+    let written = in_parallel(batch.len(), readers, |(source, live, to), range| {
         let mut written = Vec::new();
-        for index in range {
+        for index in range.map(|index| batch.start + index) {
             let (name, node) = tree.entry(index);
             let Node::File { mode, size, .. } = node else { continue };
             let directory = tree.directory_of(index).path();
@@ -72,7 +92,6 @@ pub fn stage(tree: &mut Tree, origin: &Origin<'_>, to: &Place, disk: &Durability
         tree.set_content(index, content);
         bytes += new;
     }
-    finish_directories(tree, to, disk)?;
     Ok(bytes)
 }
 
