@@ -246,7 +246,8 @@ impl<'p> Reader<'p> {
 }
 
 /// Whether the directories of a live tree hold what they were published with, and nothing else.
-fn is_sound(tree: &Tree, place: &Place) -> bool {
+/// What is in its files is not looked at.
+pub fn is_sound(tree: &Tree, place: &Place) -> bool {
     tree.directories().all(|directory| {
         place.directory(directory.path()).is_ok_and(|fd| is_as_published(&fd, directory))
     })

@@ -15,6 +15,7 @@ pub mod place;
 pub mod publish;
 pub mod space;
 pub mod stage;
+pub mod state;
 pub mod stop;
 pub mod sums;
 pub mod superseded;
@@ -87,7 +88,7 @@ fn provision(
     };
     let held = lock(volume.place(), Duration::from_secs(cli.lock_timeout))?;
     superseded::clean(&volume, Duration::from_secs(cli.grace), held.is_exclusive())?;
-    let mut outcome = publish(&source, &volume, allow)?;
+    let mut outcome = publish(&source, &volume, allow, &mut || Ok(false))?;
     let before = outcome.before.take();
     let old = if outcome.is_published {
         superseded::versions(&volume, before, held.is_exclusive())?

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufWriter, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::io_error;
 use rustix::fs::{Mode, OFlags, fchmod, openat};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::compare::{Comparison, compare};
 use crate::durable::Durability;
@@ -19,11 +19,12 @@ use crate::modes::Modes;
 use crate::place::Place;
 use crate::space;
 use crate::stage::{Origin, stage};
+use crate::state;
 use crate::sums::Sums;
 use crate::tree::manifest::{self, hex};
 use crate::tree::scan::{check_copy, scan};
 use crate::tree::{Hash, Node, Tree};
-use crate::volume::{Link, Live, MANIFEST, TREE, Volume};
+use crate::volume::{ABOUT, Link, Live, MANIFEST, TREE, Volume};
 
 /// What a person allows, and what not.
 #[derive(Clone, Copy, Default)]
@@ -49,25 +50,49 @@ pub struct Outcome {
     pub bytes: u64,
     /// The digest of what is live now.
     pub digest: Hash,
+    /// Its files and bytes.
+    pub totals: (u64, u64),
     /// The version that it has superseded.
     pub before: Option<String>,
 }
 
 /// Says of a version since when it is live.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Version {
     digest: String,
     /// In seconds since 1970.
     published: u64,
-    files: usize,
+    files: u64,
 }
+
+/// What a tree meets on a volume.
+pub struct Ground {
+    names: Names,
+    live: Option<Live>,
+}
+
+/// How a new version is made: where publications and rollbacks differ.
+pub struct Steps<'s> {
+    /// Fills the empty directory of the new version, and returns how many bytes are new.
+    pub fill: &'s mut dyn FnMut(&mut Tree, &Place, &Durability) -> Result<u64>,
+    /// Comes before the new version goes live, when all of it is on the disk; knows its digest.
+    pub ready: &'s mut dyn FnMut(&Hash) -> Result<()>,
+}
+
+/// Gives something up to make room on a volume; whether there was anything.
+pub type MakeRoom<'r> = &'r mut dyn FnMut() -> Result<bool>;
 
 /// Publishes what is at `source`, unless just that is live. Before it returns, all of it is on the
 /// disk; if it fails, what was live is live.
 ///
 /// # Errors
 /// The source must not be published, or cannot be read; the volume cannot be written.
-pub fn publish(source: &Place, volume: &Volume, allow: Allow) -> Result<Outcome> {
+pub fn publish(
+    source: &Place,
+    volume: &Volume,
+    allow: Allow,
+    make_room: MakeRoom<'_>,
+) -> Result<Outcome> {
     let mut tree = scan(source)?;
     allow.modes.apply(&mut tree);
     if tree.is_empty() && !allow.empty {
@@ -90,57 +115,101 @@ pub fn publish(source: &Place, volume: &Volume, allow: Allow) -> Result<Outcome>
         let is_published = repair_links(volume, &tree, &missing)? || !plain.is_empty();
         // The run that made it live may have died before it was on the disk.
         volume.sync()?;
-        let digest = published.digest;
-        return Ok(Outcome { is_published, comparison, bytes: 0, digest, before: None });
+        let (digest, totals) = (published.digest, tree.totals());
+        return Ok(Outcome { is_published, comparison, bytes: 0, digest, totals, before: None });
     }
     let known = |index: usize| match published?.tree.entry(comparison.copy_of(index)?).1 {
         Node::File { hash, .. } => Some(*hash),
         _ => None,
     };
     sums.check(&tree, source, known)?;
-    space::check(volume.place(), &tree)?;
+    check_space(volume, &tree, make_room)?;
     if !plain.is_empty() && !allow.gap {
         migrate::without_gap(volume, &plain, live.as_ref(), &tag())?;
         plain.clear();
         live = volume.live()?;
         comparison = compare_with(&tree, source, None)?;
     }
-    let new = New { source, sums: &sums, names: &Names { missing, plain } };
-    let before = live.as_ref().map(|live| live.name.clone());
-    let (bytes, digest) = replace(volume, live.as_ref(), &mut tree, &comparison, &new)?;
-    Ok(Outcome { is_published: true, comparison, bytes, digest, before })
+    let ground = Ground { names: Names { missing, plain }, live };
+    let published = ground.live.as_ref().and_then(|live| live.published.as_ref());
+    let origin = Origin {
+        source,
+        live: published.map(|published| (&published.place, &published.tree, &comparison)),
+    };
+    let mut fill = |tree: &mut Tree, to: &Place, disk: &Durability| {
+        let bytes = stage(tree, &origin, to, disk)?;
+        sums.check_copied(tree)?;
+        Ok(bytes)
+    };
+    let mut steps = Steps { fill: &mut fill, ready: &mut |_| Ok(()) };
+    let (bytes, digest) = go_live(volume, &ground, &mut tree, &mut steps)?;
+    let (totals, before) = (tree.totals(), ground.live.as_ref().map(|live| live.name.clone()));
+    Ok(Outcome { is_published: true, comparison, bytes, digest, totals, before })
 }
 
-/// Where a new version comes from.
-struct New<'n> {
-    source: &'n Place,
-    sums: &'n Sums,
-    names: &'n Names,
+impl Ground {
+    /// Makes a volume fit for a tree that was published before: with room for it, and with links
+    /// where plain files are in its way.
+    ///
+    /// # Errors
+    /// That cannot be done.
+    pub fn prepare(volume: &Volume, tree: &Tree, make_room: MakeRoom<'_>) -> Result<Self> {
+        let mut names = Names::of(volume, tree)?;
+        check_space(volume, tree, make_room)?;
+        let mut live = volume.live()?;
+        if !names.plain.is_empty() {
+            migrate::without_gap(volume, &names.plain, live.as_ref(), &tag())?;
+            names.plain.clear();
+            live = volume.live()?;
+        }
+        Ok(Self { names, live })
+    }
 }
 
-/// Makes a new version, and makes it live.
-fn replace(
+/// Makes the links of a tree that is live; whether there was anything to do.
+///
+/// # Errors
+/// One cannot be made or removed, or something else is in its place.
+pub fn relink(volume: &Volume, tree: &Tree) -> Result<bool> {
+    let names = Names::of(volume, tree)?;
+    if let Some(name) = names.plain.first() {
+        bail!("`{}` is not a link to what is live", volume.place().shown(name).display());
+    }
+    repair_links(volume, tree, &names.missing)
+}
+
+/// Makes sure that there is room for a tree, as far as something can be given up for it.
+fn check_space(volume: &Volume, tree: &Tree, make_room: MakeRoom<'_>) -> Result<()> {
+    while let Err(error) = space::check(volume.place(), tree) {
+        if !make_room()? {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Makes a new version, and makes it live: how many bytes of it are new, and its digest. Before it
+/// returns, all of it is on the disk; if it fails, what was live is live.
+///
+/// # Errors
+/// One of the steps fails, or the volume cannot be written.
+pub fn go_live(
     volume: &Volume,
-    live: Option<&Live>,
+    ground: &Ground,
     tree: &mut Tree,
-    comparison: &Comparison,
-    new: &New<'_>,
+    steps: &mut Steps<'_>,
 ) -> Result<(u64, Hash)> {
     let tag = tag();
     let name = Volume::version_name(&tag);
-    let published = live.and_then(|live| live.published.as_ref());
-    let origin = Origin {
-        source: new.source,
-        live: published.map(|published| (&published.place, &published.tree, comparison)),
-    };
-    let staged = stage_version(tree, &origin, new.sums, volume, &name).and_then(|done| {
-        new.names.missing.iter().try_for_each(|name| volume.add_link(name))?;
+    let staged = stage_version(tree, steps.fill, volume, &name).and_then(|done| {
+        (steps.ready)(&done.1)?;
+        ground.names.missing.iter().try_for_each(|name| volume.add_link(name))?;
         volume.switch(&name, &tag)?;
-        migrate::with_gap(volume, &new.names.plain, &tag)?;
+        migrate::with_gap(volume, &ground.names.plain, &tag)?;
         Ok(done)
     });
     if staged.is_err() {
-        take_back(volume, &name, &new.names.missing);
+        take_back(volume, &name, &ground.names.missing);
     }
     let done = staged?;
     repair_links(volume, tree, &Names::of(volume, tree)?.missing)?;
@@ -204,29 +273,36 @@ fn settle_links(volume: &Volume, settled: &str) -> Result<()> {
 /// Makes a version that nobody looks at yet, and brings it to the disk.
 fn stage_version(
     tree: &mut Tree,
-    origin: &Origin<'_>,
-    sums: &Sums,
+    fill: &mut dyn FnMut(&mut Tree, &Place, &Durability) -> Result<u64>,
     volume: &Volume,
     name: &str,
 ) -> Result<(u64, Hash)> {
     let disk = Durability::watch(volume.place())?;
     let version = volume.create(name)?;
     let place = version.below(TREE.as_bytes())?;
-    let bytes = stage(tree, origin, &place, &disk)?;
-    sums.check_copied(tree)?;
+    let bytes = fill(tree, &place, &disk)?;
     check_copy(&place, tree)?;
     let digest = write_file(&version, MANIFEST, &disk, |out| manifest::write(tree, out))?;
     let published = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let files = (0..tree.len()).filter(|&at| !matches!(tree.entry(at).1, Node::Directory { .. }));
-    let about = Version { digest: hex(&digest), published, files: files.count() };
-    write_file(&version, "version", &disk, |out| {
-        Ok(writeln!(out, "{}", serde_json::json!(about))?)
-    })?;
+    let about = Version { digest: hex(&digest), published, files: tree.totals().0 };
+    write_file(&version, ABOUT, &disk, |out| Ok(writeln!(out, "{}", serde_json::json!(about))?))?;
     let failure = |errno| version.failure("sync", b"", errno);
     disk.written(&version).map_err(failure)?;
     disk.sync().map_err(failure)?;
     volume.uncover(name)?;
     Ok((bytes, digest))
+}
+
+/// When a version was published.
+///
+/// # Errors
+/// It does not say so.
+pub fn since(volume: &Volume, name: &str) -> Result<SystemTime> {
+    let place = volume.place().below(name.as_bytes())?;
+    let file = state::open(&place, ABOUT)?.context("it is not there")?;
+    let about: Version = serde_json::from_reader(file)?;
+    let since = UNIX_EPOCH.checked_add(Duration::from_secs(about.published));
+    since.context("it is too late")
 }
 
 fn write_file<T>(
@@ -266,6 +342,6 @@ fn take_back(volume: &Volume, name: &str, added: &[Vec<u8>]) {
 }
 
 /// A part of names that nobody else has.
-fn tag() -> String {
+pub fn tag() -> String {
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }

@@ -96,7 +96,10 @@ fn stage_files(
 }
 
 /// Makes what is in a directory, as far as it is no file.
-fn make_directory(tree: &Tree, directory: DirectoryRef<'_>, to: &Place) -> Result<()> {
+///
+/// # Errors
+/// Something cannot be made.
+pub fn make_directory(tree: &Tree, directory: DirectoryRef<'_>, to: &Place) -> Result<()> {
     let path = directory.path();
     let fd = to.directory(path).map_err(|errno| to.failure("open", path, errno))?;
     for index in directory.range() {
@@ -115,7 +118,10 @@ fn make_directory(tree: &Tree, directory: DirectoryRef<'_>, to: &Place) -> Resul
 
 /// Gives directories below the root their modes, from the deepest up: one that must not be written
 /// cannot be filled.
-fn finish_directories(tree: &Tree, to: &Place, disk: &Durability) -> Result<()> {
+///
+/// # Errors
+/// One cannot be changed, or is not on the disk.
+pub fn finish_directories(tree: &Tree, to: &Place, disk: &Durability) -> Result<()> {
     let directories: Vec<_> = tree.directories().collect();
     for directory in directories.iter().rev() {
         let path = directory.path();
@@ -129,11 +135,15 @@ fn finish_directories(tree: &Tree, to: &Place, disk: &Durability) -> Result<()> 
 }
 
 /// A file of the tree.
-struct At<'t> {
-    directory: &'t [u8],
-    name: &'t [u8],
-    mode: u16,
-    size: u64,
+pub struct At<'t> {
+    /// The path of its directory.
+    pub directory: &'t [u8],
+    /// Its name there.
+    pub name: &'t [u8],
+    /// Permission bits.
+    pub mode: u16,
+    /// In bytes.
+    pub size: u64,
 }
 
 impl At<'_> {
@@ -196,7 +206,11 @@ impl At<'_> {
         self.finish(&copy, to, disk)
     }
 
-    fn create(&self, to: &mut Reader<'_>) -> Result<File> {
+    /// Makes it, for its owner alone.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn create(&self, to: &mut Reader<'_>) -> Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let created = to.directory(self.directory).and_then(|fd| {
             openat(fd, OsStr::from_bytes(self.name), flags | OFlags::NOFOLLOW, Mode::RUSR)
@@ -204,13 +218,18 @@ impl At<'_> {
         created.map(File::from).map_err(|errno| self.failure(to, "create", errno))
     }
 
-    fn finish(&self, copy: &File, to: &Reader<'_>, disk: &Durability) -> Result<()> {
+    /// Gives it its mode, and brings it to the disk.
+    ///
+    /// # Errors
+    /// Either cannot be done.
+    pub fn finish(&self, copy: &File, to: &Reader<'_>, disk: &Durability) -> Result<()> {
         let mode = Mode::from_raw_mode(u32::from(self.mode));
         fchmod(copy, mode).map_err(|errno| self.failure(to, "set the mode of", errno))?;
         disk.written(copy).map_err(|errno| self.failure(to, "sync", errno))
     }
 
-    fn path(&self) -> Vec<u8> {
+    /// Its path below the root.
+    pub fn path(&self) -> Vec<u8> {
         join(self.directory, self.name)
     }
 
@@ -218,7 +237,8 @@ impl At<'_> {
         to.place().failure(operation, &self.path(), errno)
     }
 
-    fn write_error(&self, to: &Reader<'_>, error: &io::Error) -> anyhow::Error {
+    /// The error for a write that failed.
+    pub fn write_error(&self, to: &Reader<'_>, error: &io::Error) -> anyhow::Error {
         self.failure(to, "write", Errno::from_io_error(error).unwrap_or(Errno::IO))
     }
 }

@@ -164,6 +164,16 @@ impl Tree {
         }
     }
 
+    /// How many files and links there are, and how many bytes the files hold.
+    pub fn totals(&self) -> (u64, u64) {
+        let add = |(files, bytes): (u64, u64), entry: &Entry| match entry.kind {
+            Kind::Directory { .. } => (files, bytes),
+            Kind::File { size, .. } => (files + 1, bytes.saturating_add(size)),
+            Kind::Link { .. } => (files + 1, bytes),
+        };
+        self.entries.iter().fold((0, 0), add)
+    }
+
     /// Notes what a file holds.
     pub fn set_content(&mut self, index: usize, content: (u64, Hash)) {
         if let Kind::File { size, hash, .. } = &mut self.entries[index].kind {

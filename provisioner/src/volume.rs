@@ -42,6 +42,8 @@ const NEXT: &str = "..next-";
 pub const TREE: &str = "tree";
 /// Its manifest.
 pub const MANIFEST: &str = "manifest";
+/// Since when it is live, and its digest.
+pub const ABOUT: &str = "version";
 
 /// A volume that trees are published to.
 pub struct Volume {
@@ -119,7 +121,11 @@ impl Volume {
         Ok(name)
     }
 
-    fn published(&self, name: &str) -> Result<Published> {
+    /// What a version was published with.
+    ///
+    /// # Errors
+    /// Its manifest cannot be read.
+    pub fn published(&self, name: &str) -> Result<Published> {
         let version = self.place.below(name.as_bytes())?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = open_unseen(&version, MANIFEST, flags);
