@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
 use clap::builder::BoolishValueParser;
+use clap::{Parser, Subcommand};
 use diagnostics::termination::TERMINATION_LOG;
 
 use crate::modes;
@@ -28,7 +28,13 @@ pub struct Cli {
     pub source: PathBuf,
 
     /// The volume to publish it to.
-    #[arg(long, env = "PROVISIONER_TARGET", value_name = "DIR", default_value = "/data-output")]
+    #[arg(
+        long,
+        global = true,
+        env = "PROVISIONER_TARGET",
+        value_name = "DIR",
+        default_value = "/data-output"
+    )]
     pub target: PathBuf,
 
     /// Publish an empty tree too.
@@ -55,20 +61,41 @@ pub struct Cli {
     pub allow_gap: bool,
 
     /// How long the version before stays for readers inside it, in seconds.
-    #[arg(long, env = "PROVISIONER_GRACE", value_name = "SECONDS", default_value_t = 30)]
+    #[arg(
+        long,
+        global = true,
+        env = "PROVISIONER_GRACE",
+        value_name = "SECONDS",
+        default_value_t = 30
+    )]
     pub grace: u64,
 
+    /// How many earlier versions are kept, packed, to go back to.
+    #[arg(long, global = true, env = "PROVISIONER_KEEP", value_name = "N", default_value_t = 2)]
+    pub keep: usize,
+
+    /// Publish although a rollback has pinned the volume, and pin it no more.
+    #[arg(long, env = "PROVISIONER_UNPIN", value_parser = BoolishValueParser::new())]
+    pub unpin: bool,
+
     /// How long to wait for another writer, in seconds.
-    #[arg(long, env = "PROVISIONER_LOCK_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
+    #[arg(
+        long,
+        global = true,
+        env = "PROVISIONER_LOCK_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 60
+    )]
     pub lock_timeout: u64,
 
     /// Write a summary of the run, as JSON, to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub summary: Option<PathBuf>,
 
     /// Write a summary (counts, the error; JSON of at most 4 KiB) there, if the file exists.
     #[arg(
         long,
+        global = true,
         env = TERMINATION_LOG_VARIABLE,
         value_name = "FILE",
         default_value = TERMINATION_LOG
@@ -76,6 +103,32 @@ pub struct Cli {
     pub termination_log: PathBuf,
 
     /// Write metrics of the run to this file, for Prometheus's node exporter.
-    #[arg(long, env = "PROVISIONER_METRICS_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "PROVISIONER_METRICS_FILE", value_name = "FILE")]
     pub metrics_file: Option<PathBuf>,
+
+    /// What to do instead.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What is done to a volume other than to publish.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Goes back to an earlier version, and stays there: what is published later waits for --unpin.
+    Rollback {
+        /// The first digits of the version's digest, at least 4; the one before if left out.
+        digest: Option<String>,
+    },
+    /// Shows what is live, since when, whether it is pinned, and what is kept.
+    Status {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what was live when, the newest first.
+    History {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }

@@ -2,27 +2,37 @@
 //!
 //! [`mod@publish`] is the course of a run; [`tree`] is what is published, [`compare`] tells what is
 //! different, [`stage`] copies, [`durable`] brings it to the disk, [`volume`] is the layout that
-//! makes it live.
+//! makes it live. [`superseded`] is what becomes of versions before, which [`archive`] packs and
+//! [`mod@rollback`] makes live again.
 
+pub mod archive;
 pub mod cli;
+pub mod commands;
 pub mod compare;
 pub mod durable;
+pub mod history;
+pub mod kept;
 pub mod lock;
 pub mod migrate;
 pub mod modes;
 pub mod parallel;
+pub mod pin;
 pub mod place;
 pub mod publish;
+pub mod rollback;
+pub mod sound;
 pub mod space;
 pub mod stage;
 pub mod state;
+pub mod status;
 pub mod stop;
 pub mod sums;
 pub mod superseded;
+pub mod time;
 pub mod tree;
+pub mod unpack;
 pub mod volume;
 
-use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -31,12 +41,17 @@ use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use diagnostics::termination;
 
-use cli::Cli;
+use cli::{Cli, Command};
+use commands::{
+    Rest, let_go, note, pin_of, roll_back, say, show_history, show_status, stay, terms,
+};
+use history::Action;
 use lock::lock;
 use modes::Modes;
 use place::Place;
 use publish::{Allow, Outcome, publish};
 use stop::Stop;
+use superseded::{give_up, retire};
 use tree::manifest::hex;
 use volume::Volume;
 
@@ -45,13 +60,26 @@ use volume::Volume;
 /// # Errors
 /// As the exit codes say; what was live is live.
 pub fn run(cli: &Cli) -> Result<u8> {
-    let (start, grace) = (Instant::now(), Duration::from_secs(cli.grace));
+    let start = Instant::now();
     let mut report = Report::new(cli.summary.is_none());
     let mut metrics = Metrics::default();
     let stop = Stop::listen()?;
-    let published = provision(cli, start, &stop, &mut report, &mut metrics);
-    let (mut outcome, rest) = match published {
-        Ok((volume, old)) => (Ok(DONE), Some((volume, old))),
+    let done = match &cli.command {
+        None => provision(cli, start, &stop, &mut report, &mut metrics),
+        Some(Command::Rollback { digest }) => {
+            roll_back(cli, digest.as_deref(), start, &stop, &mut report)
+        }
+        Some(Command::Status { json }) => {
+            let outcome = show_status(cli, *json, &mut report);
+            return report.finish(outcome, cli.summary.as_deref());
+        }
+        Some(Command::History { json }) => {
+            let outcome = show_history(cli, *json, &mut report);
+            return report.finish(outcome, cli.summary.as_deref());
+        }
+    };
+    let (mut outcome, rest) = match done {
+        Ok(rest) => (Ok(DONE), Some(rest)),
         Err(error) => (Err(error), None),
     };
     if let Some(file) = &cli.metrics_file {
@@ -63,22 +91,30 @@ pub fn run(cli: &Cli) -> Result<u8> {
     let written = termination::write(&cli.termination_log, report.sum_up(&outcome));
     outcome = outcome.and_then(|code| written.map(|()| code));
     // Everything is told by now: readers of the old version may take their time.
-    if let Some((volume, old)) = rest {
-        let removed = superseded::remove_after(&volume, &old, grace, &stop);
-        outcome = outcome.and_then(|code| removed.map(|()| code));
+    if let Some(Rest { volume, old, terms }) = rest {
+        let retired = retire(&volume, &old, terms, &stop, &mut report);
+        outcome = outcome.and_then(|code| retired.map(|()| code));
     }
     report.finish(outcome, cli.summary.as_deref())
 }
 
-/// Publishes; the volume, and the versions on it that are not live any more.
+/// Publishes, unless the volume is pinned.
 fn provision(
     cli: &Cli,
     start: Instant,
     stop: &Stop,
     report: &mut Report,
     metrics: &mut Metrics,
-) -> Result<(Volume, Vec<String>)> {
-    let volume = Volume::open(&cli.target)?;
+) -> Result<Rest> {
+    let (volume, terms) = (Volume::open(&cli.target)?, terms(cli));
+    let held = lock(volume.place(), terms.lock_timeout)?;
+    superseded::clean(&volume, &held, report)?;
+    if let Some(pin) = pin_of(cli, &volume, report) {
+        let before = volume.live_name()?;
+        let is_new = stay(&volume, &pin, terms, report)?;
+        stop.defer();
+        return let_go(volume, held, before, is_new, terms);
+    }
     let source = Place::open(&cli.source)?;
     let allow = Allow {
         empty: cli.allow_empty,
@@ -86,20 +122,13 @@ fn provision(
         gap: cli.allow_gap,
         modes: Modes { all: cli.mode, are_readable: cli.readable },
     };
-    let held = lock(volume.place(), Duration::from_secs(cli.lock_timeout))?;
-    superseded::clean(&volume, Duration::from_secs(cli.grace), held.is_exclusive())?;
-    let mut outcome = publish(&source, &volume, allow, &mut || Ok(false))?;
-    let before = outcome.before.take();
-    let old = if outcome.is_published {
-        superseded::versions(&volume, before, held.is_exclusive())?
-    } else {
-        Vec::new()
-    };
+    let mut make_room = || give_up(&volume, terms.grace, None, report);
+    let mut outcome = publish(&source, &volume, allow, &mut make_room)?;
+    note(&volume, Action::Published, &outcome.digest, outcome.totals, report);
     stop.defer();
-    // The next writer need not wait for the readers.
-    drop(held);
+    let rest = let_go(volume, held, outcome.before.take(), outcome.is_published, terms)?;
     tell(&outcome, start.elapsed(), report, metrics);
-    Ok((volume, old))
+    Ok(rest)
 }
 
 /// Says what was done, in one line and in figures.
@@ -129,6 +158,5 @@ fn tell(outcome: &Outcome, took: Duration, report: &mut Report, metrics: &mut Me
         hex(&outcome.digest),
         took.as_secs_f64()
     );
-    // It is done, whether or not anybody hears of it.
-    let _ = stdout().write_all(line.as_bytes());
+    say(&line);
 }

@@ -73,11 +73,14 @@ pub struct Ground {
 
 /// How a new version is made: where publications and rollbacks differ.
 pub struct Steps<'s> {
-    /// Fills the empty directory of the new version, and returns how many bytes are new.
-    pub fill: &'s mut dyn FnMut(&mut Tree, &Place, &Durability) -> Result<u64>,
+    /// Fills the new version.
+    pub fill: Fill<'s>,
     /// Comes before the new version goes live, when all of it is on the disk; knows its digest.
     pub ready: &'s mut dyn FnMut(&Hash) -> Result<()>,
 }
+
+/// Fills the empty directory of a version, and returns how many bytes of it are new.
+pub type Fill<'f> = &'f mut dyn FnMut(&mut Tree, &Place, &Durability) -> Result<u64>;
 
 /// Gives something up to make room on a volume; whether there was anything.
 pub type MakeRoom<'r> = &'r mut dyn FnMut() -> Result<bool>;
@@ -273,7 +276,7 @@ fn settle_links(volume: &Volume, settled: &str) -> Result<()> {
 /// Makes a version that nobody looks at yet, and brings it to the disk.
 fn stage_version(
     tree: &mut Tree,
-    fill: &mut dyn FnMut(&mut Tree, &Place, &Durability) -> Result<u64>,
+    fill: Fill<'_>,
     volume: &Volume,
     name: &str,
 ) -> Result<(u64, Hash)> {

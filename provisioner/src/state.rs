@@ -1,9 +1,9 @@
 //! What is remembered on a volume, in a directory that nobody else may look into:
 //!
 //! ```text
-//! ..provisioner/pinned               the version that is to stay
-//! ..provisioner/history              what was published when
-//! ..provisioner/versions/5f0c...     earlier versions, packed
+//! ..provisioner/pinned               the version that is to stay (see `pin`)
+//! ..provisioner/history              what was published when (see `history`)
+//! ..provisioner/versions/5f0c...     earlier versions, packed (see `archive`)
 //! ```
 //!
 //! No name here ends with what directory walkers look for. A file is replaced as a whole, and

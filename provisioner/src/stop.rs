@@ -39,12 +39,17 @@ impl Stop {
         self.ends_all.store(false, Ordering::Relaxed);
     }
 
+    /// Whether a signal has come, which did not end everything.
+    pub fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Relaxed)
+    }
+
     /// Waits, unless a signal has come or comes: whether it has waited to the end.
     pub fn wait(&self, time: Duration) -> bool {
         let start = Instant::now();
-        while start.elapsed() < time && !self.has_come.load(Ordering::Relaxed) {
+        while start.elapsed() < time && !self.has_come() {
             sleep(EVERY.min(time));
         }
-        !self.has_come.load(Ordering::Relaxed)
+        !self.has_come()
     }
 }

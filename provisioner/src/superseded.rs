@@ -1,73 +1,203 @@
 //! Versions that are not live any more, and what runs that were killed have left.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
+use diagnostics::report::Report;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 
+use crate::archive::Archives;
+use crate::lock::{Lock, lock};
+use crate::pin::Pin;
+use crate::state::{State, remove_unfinished};
 use crate::stop::Stop;
-use crate::volume::{DATA, Volume};
+use crate::tree::Hash;
+use crate::tree::manifest::hex;
+use crate::volume::{DATA, MANIFEST, Volume};
 
 /// No run takes so long.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Removes what runs that were killed have left, and versions that have been superseded for longer
-/// than `grace`. Without a lock, what is there may be another writer's at work: then only what is
-/// a day old.
+/// What is kept of versions that are superseded.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    /// How many earlier versions are kept, packed.
+    pub keep: usize,
+    /// How long the version before stays as it is.
+    pub grace: Duration,
+    /// How long to wait for somebody else who packs versions.
+    pub lock_timeout: Duration,
+}
+
+/// Removes what runs that were killed have left, but for versions that were live: they are the
+/// business of [`retire`], after what is new went live. Where others cannot be locked out, what is
+/// young may be theirs.
 ///
 /// # Errors
 /// Something cannot be looked at, or removed.
-pub fn clean(volume: &Volume, grace: Duration, is_exclusive: bool) -> Result<()> {
-    let is_left = |name: &str| is_exclusive || age(volume, name).is_some_and(|age| age >= DAY);
+pub fn clean(volume: &Volume, lock: &Lock, report: &mut Report) -> Result<()> {
+    let is_left =
+        |name: &str| lock.is_exclusive() || age(volume, name).is_some_and(|age| age >= DAY);
     volume.remove_unused_links(is_left)?;
     let live = volume.live_name()?;
-    // Without anything live, nobody has read anything.
-    let is_over = live.is_none() || age(volume, DATA).is_some_and(|age| age >= grace);
-    for (name, is_complete) in volume.others(live.as_deref())? {
-        if (is_over || !is_complete) && is_left(&name) {
+    let were_live = all(volume)?;
+    for (name, _) in volume.others(live.as_deref())? {
+        if !were_live.contains(&name) && is_left(&name) {
             volume.remove(&name)?;
         }
     }
+    let cleaned = State::find(volume)
+        .and_then(|state| state.map_or(Ok(()), |state| remove_unfinished(state.place())));
+    warn_of(cleaned, "what was left cannot be removed", report);
     Ok(())
 }
 
-/// How long ago a name on the volume was last changed, so of [`DATA`], since when it is live; `None`
-/// by a clock that was set back.
+/// Warns of what must not keep a tree from going live.
+pub fn warn_of(outcome: Result<()>, what: &str, report: &mut Report) {
+    if let Err(error) = outcome {
+        report.warn(format!("{what}: {error:#}"));
+    }
+}
+
+/// When a name was changed last, in seconds and nanoseconds since 1970.
+fn changed(volume: &Volume, name: &str) -> Option<(i64, u32)> {
+    let stat = statx(volume, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::CTIME).ok()?;
+    Some((stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec))
+}
+
+/// How long ago a name was changed; `None` by a clock that was set back.
 fn age(volume: &Volume, name: &str) -> Option<Duration> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    let stat = statx(volume, name, flags, StatxFlags::CTIME).ok()?;
-    let seconds = u64::try_from(stat.stx_ctime.tv_sec).ok()?;
-    let since = Duration::new(seconds, stat.stx_ctime.tv_nsec);
+    let (seconds, nanoseconds) = changed(volume, name)?;
+    let since = Duration::new(u64::try_from(seconds).ok()?, nanoseconds);
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + since).ok()
 }
 
-/// The versions that are superseded now: `before`, and without other writers all but the live one.
+/// Whether the live version has been live for the time that readers are given.
+pub fn is_grace_over(volume: &Volume, grace: Duration) -> bool {
+    age(volume, DATA).is_some_and(|age| age >= grace)
+}
+
+/// The versions that were live before, in the order in which they were.
 ///
 /// # Errors
 /// The volume cannot be read.
-pub fn versions(
-    volume: &Volume,
-    before: Option<String>,
-    is_exclusive: bool,
-) -> Result<Vec<String>> {
-    if !is_exclusive {
-        return Ok(before.into_iter().collect());
-    }
-    let others = volume.others(volume.live_name()?.as_deref())?;
-    Ok(others.into_iter().map(|(name, _)| name).collect())
+pub fn all(volume: &Volume) -> Result<Vec<String>> {
+    // Without anything live, nothing ever was.
+    let Some(live) = volume.live_name()? else { return Ok(Vec::new()) };
+    let since = changed(volume, DATA);
+    let others = volume.others(Some(&live))?.into_iter().filter(|(_, is_complete)| *is_complete);
+    let mut dated: Vec<_> = others.map(|(name, _)| (changed(volume, &name), name)).collect();
+    // A version that was complete only after what is live went live never got that far.
+    dated.retain(|(at, name)| *at <= since || !Volume::is_version(name));
+    dated.sort();
+    Ok(dated.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Waits for readers, and removes versions, unless one has become live again; who is told to end
-/// leaves that to the next run.
+/// The versions that are superseded now: all that were live, or, where others may be looking after
+/// theirs, the one that was live `before`.
 ///
 /// # Errors
-/// One cannot be removed.
-pub fn remove_after(volume: &Volume, names: &[String], grace: Duration, stop: &Stop) -> Result<()> {
-    if names.is_empty() || !stop.wait(grace) {
-        return Ok(());
+/// The volume cannot be read.
+pub fn versions(volume: &Volume, before: Option<String>, lock: &Lock) -> Result<Vec<String>> {
+    if lock.is_exclusive() {
+        return all(volume);
     }
     let live = volume.live_name()?;
-    let mut superseded = names.iter().filter(|&name| live.as_ref() != Some(name));
+    Ok(before.into_iter().filter(|name| live.as_ref() != Some(name)).collect())
+}
+
+/// Packs versions, and removes them when their readers had their time; who is told to end leaves
+/// that to the next run.
+///
+/// # Errors
+/// One cannot be removed. One that cannot be packed is told of.
+pub fn retire(
+    volume: &Volume,
+    names: &[String],
+    terms: Terms,
+    stop: &Stop,
+    report: &mut Report,
+) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let start = Instant::now();
+    let packed = pack(volume, names, terms, stop, report);
+    warn_of(packed, "earlier versions cannot be kept", report);
+    if !stop.wait(terms.grace.saturating_sub(start.elapsed())) {
+        return Ok(());
+    }
     // What a crash brings back is removed again.
-    superseded.try_for_each(|name| volume.remove(name))
+    names.iter().try_for_each(|name| volume.remove(name))
+}
+
+fn pack(
+    volume: &Volume,
+    names: &[String],
+    terms: Terms,
+    stop: &Stop,
+    report: &mut Report,
+) -> Result<()> {
+    let archives = match Archives::find(volume)? {
+        None if terms.keep == 0 => return Ok(()),
+        None => Archives::make(volume)?,
+        Some(archives) => archives,
+    };
+    // One at a time: so what is not complete here was left by somebody who was killed.
+    let _held = lock(archives.place(), terms.lock_timeout)?;
+    archives.remove_unfinished()?;
+    let live = volume.live()?.and_then(|live| live.published).map(|published| published.digest);
+    for name in &names[names.len().saturating_sub(terms.keep)..] {
+        let packed = pack_one(volume, live, &archives, name, stop);
+        // Another run may have been faster, and somebody who is told to end gives up.
+        if changed(volume, name).is_some() && !stop.has_come() {
+            warn_of(packed, &format!("{name} is not kept"), report);
+        }
+    }
+    let pinned = Pin::of(volume).ok().flatten().map(|pin| pin.digest);
+    archives.prune(terms.keep, live, pinned)
+}
+
+fn pack_one(
+    volume: &Volume,
+    live: Option<Hash>,
+    archives: &Archives,
+    name: &str,
+    stop: &Stop,
+) -> Result<()> {
+    let manifest = format!("{name}/{MANIFEST}");
+    if changed(volume, &manifest).is_none() {
+        // Nothing that was published: plain files that became links, say.
+        return Ok(());
+    }
+    let published = volume.published(name)?;
+    // What is live was published again, since it was damaged.
+    if Some(published.digest) == live { Ok(()) } else { archives.pack(&published, stop) }
+}
+
+/// Gives something up for a tree that there is no room for: versions whose readers had their time,
+/// and then the oldest archive but that of `spared`. Whether there was anything.
+///
+/// # Errors
+/// Something cannot be looked at, or removed.
+pub fn give_up(
+    volume: &Volume,
+    grace: Duration,
+    spared: Option<Hash>,
+    report: &mut Report,
+) -> Result<bool> {
+    let old = if is_grace_over(volume, grace) { all(volume)? } else { Vec::new() };
+    if let Some(name) = old.first() {
+        volume.remove(name)?;
+        report.warn(format!("{name} is not kept: its room is needed"));
+        return Ok(true);
+    }
+    let Some(archives) = Archives::find(volume)? else { return Ok(false) };
+    let listed = archives.list()?;
+    let Some(oldest) = listed.iter().rfind(|archive| Some(archive.digest) != spared) else {
+        return Ok(false);
+    };
+    archives.remove(&oldest.digest)?;
+    report.warn(format!("version {} is kept no more: its room is needed", hex(&oldest.digest)));
+    Ok(true)
 }

@@ -169,6 +169,11 @@ impl Volume {
         format!("{VERSION}{tag}")
     }
 
+    /// Whether a name is that of a version.
+    pub fn is_version(name: &str) -> bool {
+        name.starts_with(VERSION)
+    }
+
     /// A name for what was replaced by a link.
     pub fn old_name(tag: &str, number: usize) -> String {
         format!("{OLD}{tag}-{number}")

@@ -1,0 +1,123 @@
+//! Goes back to a version that was kept, without the source, and keeps the volume there.
+
+use anyhow::{Context, Result, bail};
+use diagnostics::report::Report;
+
+use crate::archive::Archives;
+use crate::kept::{Kept, choose, kept};
+use crate::pin::{self, Pin};
+use crate::publish::{Fill, Ground, Steps, go_live, relink};
+use crate::sound;
+use crate::stage::{Origin, stage};
+use crate::superseded::{Terms, give_up};
+use crate::tree::manifest::hex;
+use crate::tree::{Hash, Tree};
+use crate::unpack::unpack;
+use crate::volume::{TREE, Volume};
+
+/// What a rollback came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The version that is pinned now.
+    pub digest: Hash,
+    /// Its files and bytes, if it was not live already.
+    pub totals: Option<(u64, u64)>,
+}
+
+/// Makes the version that `wanted` names live, or without that the one before the live one, and
+/// pins the volume to it.
+///
+/// # Errors
+/// There is no such version, it is damaged, or the volume cannot be written: what was live is live,
+/// and pinned if it was.
+pub fn rollback(
+    volume: &Volume,
+    wanted: Option<&str>,
+    terms: Terms,
+    report: &mut Report,
+) -> Result<RolledBack> {
+    let live = volume.live()?.and_then(|live| live.published).map(|published| published.digest);
+    let kept = kept(volume)?;
+    let digest = choose(wanted, live, &kept)?;
+    let pin = Pin::now(digest);
+    if Some(digest) == live {
+        pin.set(volume)?;
+        return Ok(RolledBack { digest, totals: None });
+    }
+    // One that cannot be understood does not hold either.
+    let before = Pin::of(volume).ok().flatten();
+    let restored = restore(volume, &digest, &kept, terms, report, &mut || pin.set(volume));
+    if restored.is_err() && Pin::of(volume).ok().flatten() != before {
+        let live = volume.live()?.and_then(|live| live.published);
+        // The pin was set right before the version went live, if it did.
+        if live.is_none_or(|live| live.digest != digest) {
+            before.map_or_else(|| pin::remove(volume), |pin| pin.set(volume))?;
+        }
+    }
+    Ok(RolledBack { digest, totals: Some(restored?) })
+}
+
+/// What became of a volume that is pinned.
+#[derive(Debug)]
+pub enum Held {
+    /// The pinned version is live and sound.
+    Sound,
+    /// It was not, and is now, with these files and bytes.
+    Restored((u64, u64)),
+    /// It is not, and cannot be.
+    Lost(anyhow::Error),
+}
+
+/// Makes sure that the pinned version is live, and what was published.
+///
+/// # Errors
+/// The volume cannot be looked at.
+pub fn hold(volume: &Volume, pin: &Pin, terms: Terms, report: &mut Report) -> Result<Held> {
+    let published = volume.live()?.and_then(|live| live.published);
+    let published = published.filter(|published| published.digest == pin.digest);
+    if let Some(published) = published
+        && sound::check(&published).is_ok()
+    {
+        return Ok(relink(volume, &published.tree).map_or_else(Held::Lost, |_| Held::Sound));
+    }
+    let restored = kept(volume)
+        .and_then(|kept| restore(volume, &pin.digest, &kept, terms, report, &mut || Ok(())));
+    Ok(restored.map_or_else(Held::Lost, Held::Restored))
+}
+
+/// Makes a version live from what is kept of it: its files and bytes. `ready` comes right before.
+fn restore(
+    volume: &Volume,
+    digest: &Hash,
+    kept: &[Kept],
+    terms: Terms,
+    report: &mut Report,
+    ready: &mut dyn FnMut() -> Result<()>,
+) -> Result<(u64, u64)> {
+    let spelt = hex(digest);
+    let found = kept.iter().find(|kept| kept.digest == *digest);
+    let kept = found.with_context(|| format!("version {spelt} is not kept"))?;
+    let mut ready = |made: &Hash| {
+        if made != digest {
+            bail!("version {spelt} is kept damaged");
+        }
+        ready()
+    };
+    let mut make_room = || give_up(volume, terms.grace, Some(*digest), report);
+    let mut live = |tree: &mut Tree, fill: Fill<'_>| {
+        let ground = Ground::prepare(volume, tree, &mut make_room)?;
+        go_live(volume, &ground, tree, &mut Steps { fill, ready: &mut ready })?;
+        Ok(tree.totals())
+    };
+    if let (None, Some(name)) = (&kept.archive, &kept.name) {
+        let mut tree = volume.published(name)?.tree;
+        let source = volume.place().below(name.as_bytes())?.below(TREE.as_bytes())?;
+        let origin = Origin { source: &source, live: None };
+        return live(&mut tree, &mut |tree, to, disk| stage(tree, &origin, to, disk));
+    }
+    let archives = Archives::find(volume)?.with_context(|| format!("version {spelt} is gone"))?;
+    let opened = archives.open(digest);
+    let (mut tree, mut content) =
+        opened.with_context(|| format!("the archive of version {spelt} cannot be used"))?;
+    live(&mut tree, &mut |tree, to, disk| unpack(tree, &mut content, to, disk))
+}

@@ -1,0 +1,51 @@
+//! Points in time as people and programs read them: RFC 3339, in UTC, to the second.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// A point in time as `2026-11-22T23:34:24Z`; those before 1970 as its first second.
+pub fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (year, month, day) = date(seconds / DAY);
+    let of_day = seconds % DAY;
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day, by days since 1970. Years begin with March here, so that the leap day is
+/// the last one (<https://howardhinnant.github.io/date_algorithms.html#civil_from_days>).
+fn date(days: u64) -> (u64, u64, u64) {
+    // Since 0000-03-01; 400 years are 146,097 days.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, is_next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + is_next, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_date() {
+        let mut seconds: Vec<u64> = vec![0, 951_782_399, 951_868_800, 1_795_390_464, 4_107_542_400];
+        // A second before each of many days.
+        seconds.extend((1..60_000).step_by(397).map(|day| day * DAY - 1));
+        for at in seconds {
+            let said = Command::new("date")
+                .args(["-u", &format!("-d@{at}"), "+%Y-%m-%dT%H:%M:%SZ"])
+                .output()
+                .unwrap();
+            let said = String::from_utf8(said.stdout).unwrap();
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(at)), said.trim_end());
+        }
+    }
+}
