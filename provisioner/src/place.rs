@@ -40,7 +40,12 @@ impl Place {
     /// As [`open`](Self::open), or it is reached through a link.
     pub fn below(&self, path: &[u8]) -> Result<Self> {
         let fd = self.directory(path).map_err(|errno| self.failure("open", path, errno))?;
-        Ok(Self { fd, shown: self.shown(path) })
+        Ok(self.at(fd, path))
+    }
+
+    /// The directory `path` below this one, which is open already.
+    pub fn at(&self, fd: OwnedFd, path: &[u8]) -> Self {
+        Self { fd, shown: self.shown(path) }
     }
 
     /// Opens the directory `path` below this one, which itself has an empty path.

@@ -13,7 +13,7 @@ use crate::superseded::{Terms, give_up};
 use crate::tree::manifest::hex;
 use crate::tree::{Hash, Tree};
 use crate::unpack::unpack;
-use crate::volume::{TREE, Volume};
+use crate::volume::{Published, Volume};
 
 /// What a rollback came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +110,16 @@ fn restore(
         Ok(tree.totals())
     };
     if let (None, Some(name)) = (&kept.archive, &kept.name) {
-        let mut tree = volume.published(name)?.tree;
-        let source = volume.place().below(name.as_bytes())?.below(TREE.as_bytes())?;
-        let origin = Origin { source: &source, live: None };
-        return live(&mut tree, &mut |tree, to, disk| stage(tree, &origin, to, disk));
+        let made = volume.published(name).and_then(|Published { mut tree, place, .. }| {
+            let origin = Origin { source: &place, live: None };
+            live(&mut tree, &mut |tree, to, disk| stage(tree, &origin, to, disk))
+        });
+        // Whoever looks after it may have packed and removed it meanwhile.
+        let is_packed =
+            || Archives::find(volume).is_ok_and(|a| a.is_some_and(|a| a.header(digest).is_ok()));
+        if made.is_ok() || !is_packed() {
+            return made;
+        }
     }
     let archives = Archives::find(volume)?.with_context(|| format!("version {spelt} is gone"))?;
     let opened = archives.open(digest);

@@ -154,6 +154,9 @@ fn pack(
             warn_of(packed, &format!("{name} is not kept"), report);
         }
     }
+    // Nobody shall go back to what is removed here.
+    let _alone = lock(volume.place(), terms.lock_timeout)?;
+    let live = volume.live()?.and_then(|live| live.published).map(|published| published.digest);
     let pinned = Pin::of(volume).ok().flatten().map(|pin| pin.digest);
     archives.prune(terms.keep, live, pinned)
 }

@@ -21,8 +21,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use diagnostics::wording::one_line;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fsync, mkdirat, readlinkat, renameat, symlinkat,
-    unlinkat,
+    AtFlags, Mode, OFlags, fchmod, fsync, mkdirat, readlinkat, renameat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -248,7 +247,7 @@ impl Volume {
         for name in self.names()? {
             let name = name.to_bytes();
             if !name.starts_with(b"..") && !is_current(name) && self.link(name)? == Link::Ours {
-                remove_entry(&self.place, name, AtFlags::empty())?;
+                unlink(&self.place, name, AtFlags::empty())?;
                 has_removed = true;
             }
         }
@@ -280,7 +279,7 @@ impl Volume {
     pub fn remove_unused_links(&self, is_left: impl Fn(&str) -> bool) -> Result<()> {
         for name in self.names()? {
             if name.to_str().is_ok_and(|name| name.starts_with(NEXT) && is_left(name)) {
-                remove_entry(&self.place, name.to_bytes(), AtFlags::empty())?;
+                unlink(&self.place, name.to_bytes(), AtFlags::empty())?;
             }
         }
         Ok(())
@@ -315,33 +314,29 @@ fn link_target(name: &[u8]) -> Vec<u8> {
     [DATA.as_bytes(), b"/", name].concat()
 }
 
-/// Removes a file, or a directory with all that is in it, which no link can lead out of. Another
-/// run may be removing it too.
+/// Removes a file, or a directory with all that is in it, which no link can lead out of.
+///
+/// What is gone meanwhile is no failure: another run was faster.
 fn remove(place: &Place, name: &[u8]) -> Result<()> {
-    let directory = match place.directory(name) {
-        Ok(_) => place.below(name)?,
-        // Another run was faster.
+    let failure = |operation: &str, errno| place.failure(operation, name, errno);
+    let fd = match place.directory(name) {
+        Ok(fd) => fd,
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => return remove_entry(place, name, AtFlags::empty()),
-        Err(errno) => return Err(place.failure("open", name, errno)),
+        Err(Errno::NOTDIR | Errno::LOOP) => return unlink(place, name, AtFlags::empty()),
+        Err(errno) => return Err(failure("open", errno)),
     };
     // One that must not be written cannot be emptied.
-    let _ = fchmod(&directory, Mode::RWXU);
-    let listed = directory.directory(b"").and_then(|fd| names(fd.as_fd()));
-    let listed =
-        listed.or_else(|errno| if errno == Errno::NOENT { Ok(vec![]) } else { Err(errno) });
-    for entry in listed.map_err(|errno| place.failure("read", name, errno))? {
-        let kind = mode_of(&directory, &entry).map(|(kind, ..)| kind);
-        if kind == Ok(FileType::Directory) {
-            remove(&directory, entry.to_bytes())?;
-        } else {
-            remove_entry(&directory, entry.to_bytes(), AtFlags::empty())?;
-        }
-    }
-    remove_entry(place, name, AtFlags::REMOVEDIR)
+    let _ = fchmod(&fd, Mode::RWXU);
+    let entries = match names(fd.as_fd()) {
+        Err(Errno::NOENT) => Vec::new(),
+        listed => listed.map_err(|errno| failure("read", errno))?,
+    };
+    let directory = place.at(fd, name);
+    entries.iter().try_for_each(|entry| remove(&directory, entry.to_bytes()))?;
+    unlink(place, name, AtFlags::REMOVEDIR)
 }
 
-fn remove_entry(place: &Place, name: &[u8], flags: AtFlags) -> Result<()> {
+fn unlink(place: &Place, name: &[u8], flags: AtFlags) -> Result<()> {
     match unlinkat(place, OsStr::from_bytes(name), flags) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(place.failure("remove", name, errno)),
