@@ -18,7 +18,7 @@ use anyhow::{Result, bail};
 use rustix::fs::{AtFlags, Mode, OFlags, fsync, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-use crate::place::Place;
+use crate::place::{Place, open_unseen};
 use crate::publish::tag;
 use crate::tree::scan::names;
 use crate::volume::Volume;
@@ -132,7 +132,7 @@ pub fn make(place: &Place, name: &str) -> Result<Place> {
 pub fn open(place: &Place, name: &str) -> Result<Option<File>> {
     // Whatever stands there: nobody is waited for.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match openat(place, name, flags, Mode::empty()) {
+    match open_unseen(place, name, flags) {
         Ok(fd) => Ok(Some(File::from(fd))),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(place.failure("open", name.as_bytes(), errno)),

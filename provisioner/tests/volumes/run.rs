@@ -1,7 +1,7 @@
 //! Runs the program, and looks at the volume afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -34,10 +34,11 @@ impl Place {
     }
 }
 
-/// The program, to publish `source` to `volume`.
+/// The program, to publish `source` to `volume`, where nothing is kept of earlier versions.
 pub fn provisioner(source: &Path, volume: &Path, args: &[&str]) -> Command {
     let mut provisioner = command("provisioner");
-    provisioner.arg("--source").arg(source).arg("--target").arg(volume).args(args);
+    provisioner.arg("--source").arg(source).arg("--target").arg(volume);
+    provisioner.args(["--keep", "0"]).args(args);
     provisioner
 }
 
@@ -58,8 +59,12 @@ pub fn assert_settled(source: &Path, volume: &Path) {
     let expected = seen(source);
     assert_eq!(seen(&volume.join("..data/")), expected);
     assert_eq!(seen_by_name(volume), without_root(expected));
-    let (kept, links): (BTreeSet<_>, BTreeSet<_>) =
+    let (mut kept, links): (BTreeSet<_>, BTreeSet<_>) =
         names(volume).into_iter().partition(|name| name.as_bytes().starts_with(b".."));
+    if kept.remove(OsStr::new("..provisioner")) {
+        let state = names(&volume.join("..provisioner"));
+        assert!(state.is_subset(&BTreeSet::from(["history".into()])), "{state:?}");
+    }
     assert_eq!(links, names(source));
     for name in &links {
         let target = fs::read_link(volume.join(name)).expect("a link");
