@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::run::{Place, assert_publishes, names, publish};
 use crate::tree::{Entry, directory, file, make_old, seen};
@@ -67,7 +68,7 @@ fn all_that_must_not_be_published_is_named_in_one_line_and_nothing_is_written() 
 }
 
 /// How often a source that changes is published.
-const ROUNDS: u32 = 25;
+const ROUNDS: u32 = 50;
 
 /// Changes the source in one way and back, until `is_over`.
 type Disturb = fn(&Path, &Path, u32);
@@ -78,10 +79,13 @@ fn publish_while(disturb: Disturb) {
     let place = Place::new();
     let (tree, volume, outside) = (place.at("tree"), place.volume(), place.at("outside"));
     make_old(&tree);
+    // All that is in `a`, so that who goes there misses nothing.
     directory(&outside, 0o755);
-    for name in ["n1", "secret"] {
+    directory(outside.join("deep"), 0o750);
+    for name in (0..12).map(|number| format!("n{number}")).chain(["secret".into()]) {
         file(outside.join(name), "secret", 0o644);
     }
+    file(outside.join("deep/two"), "secret", 0o640);
     let is_over = AtomicBool::new(false);
     let published = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -109,6 +113,11 @@ fn publish_while(disturb: Disturb) {
     fs::remove_dir_all(&tree).expect("removed");
     make_old(&tree);
     assert_publishes(&tree, &volume);
+}
+
+/// Long enough for a run to find the source like this, short enough to change it within one.
+fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
 }
 
 /// Asserts that the live tree is what its manifest says, and holds nothing from outside.
@@ -157,8 +166,10 @@ fn a_directory_that_becomes_a_link_leads_nobody_out() {
     publish_while(|tree, outside, _| {
         fs::rename(tree.join("a"), tree.join("a-away")).unwrap();
         symlink(outside, tree.join("a")).unwrap();
+        pause();
         fs::remove_file(tree.join("a")).unwrap();
         fs::rename(tree.join("a-away"), tree.join("a")).unwrap();
+        pause();
     });
 }
 
@@ -179,9 +190,11 @@ fn a_file_that_becomes_a_link_or_a_fifo_leads_nobody_out() {
             )
             .unwrap();
         }
+        pause();
         let next = tree.with_file_name("next");
         file(&next, vec![b's'; 200_000], 0o644);
         fs::rename(next, &path).unwrap();
+        pause();
     });
 }
 
