@@ -116,6 +116,7 @@ pub fn publish(
     {
         migrate::with_gap(volume, &plain, &tag())?;
         let is_published = repair_links(volume, &tree, &missing)? || !plain.is_empty();
+        settle_links(volume, live.as_ref().map_or("", |live| &live.name))?;
         // The run that made it live may have died before it was on the disk.
         volume.sync()?;
         let (digest, totals) = (published.digest, tree.totals());

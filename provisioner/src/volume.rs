@@ -232,8 +232,9 @@ impl Volume {
     pub fn add_link_as(&self, name: &[u8], at: impl AsRef<OsStr>) -> Result<()> {
         let target = link_target(name);
         match symlinkat(OsStr::from_bytes(&target), &self.place, at.as_ref()) {
-            // Another writer was faster, where there is no lock.
-            Err(Errno::EXIST) if self.link(name)? == Link::Ours => Ok(()),
+            // Another writer was faster, where there is no lock. If it has just removed it instead,
+            // it will see who is live now.
+            Err(Errno::EXIST) if self.link(name)? != Link::Foreign => Ok(()),
             made => made.map_err(|errno| self.place.link_failure(name, errno)),
         }
     }

@@ -68,7 +68,7 @@ fn all_that_must_not_be_published_is_named_in_one_line_and_nothing_is_written() 
 }
 
 /// How often a source that changes is published.
-const ROUNDS: u32 = 50;
+const ROUNDS: u32 = 30;
 
 /// Changes the source in one way and back, until `is_over`.
 type Disturb = fn(&Path, &Path, u32);
