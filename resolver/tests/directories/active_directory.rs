@@ -14,9 +14,9 @@ const INPUT: &[u8] = br#"{"a": 30001, "b": 100005, "c": 7}"#;
 /// What comes of it.
 const OUTPUT: &str = "{\n  \"a\": {\"30001\": \"alice.johnson@example.com\"},\n  \
     \"b\": {\"100005\": \"u100005@example.com\"},\n  \"c\": {\"7\": \"\"}\n}\n";
-/// What comes of it if nobody counts.
+/// What comes of it if nobody counts, which is not believed.
 const NOBODY: &str =
-    "{\n  \"a\": {\"30001\": \"\"},\n  \"b\": {\"100005\": \"\"},\n  \"c\": {\"7\": \"\"}\n}\n";
+    "{\n  \"a\": {\"30001\": \"\"},\n  \"b\": {\"100005\": \"\"},\n  \"c\": {\"7\": \"\"}";
 
 /// The server that the tests share, since it takes a while to set up: made for the first that
 /// needs it, ended with the last that holds it.
@@ -124,7 +124,8 @@ fn filters_and_attributes_of_active_directory_are_understood() {
         (&format!("(!{disabled})"), NOBODY),
     ] {
         let outcome = samba.run(reader(TLS_URL, &samba).args(["--filter", filter]), INPUT);
-        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(0), expected), "{filter}");
+        let code = if expected == OUTPUT { 0 } else { 2 };
+        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(code), expected), "{filter}");
     }
     for (attributes, first) in [
         (
