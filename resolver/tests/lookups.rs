@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -91,6 +92,43 @@ fn a_server_that_cannot_be_reached_is_passed_over() {
     let slapd = server("");
     let urls = format!("ldap://127.0.0.1:1 {}", slapd.url());
     assert_resolved(&run(&mut resolver(&urls), input().as_bytes()));
+}
+
+/// A server that gives these result codes: to a bind, and to a search after it.
+fn refusing(bind: u8, search: u8) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        for (id, operation, code) in [(1, 0x61, bind), (2, 0x65, search)] {
+            // One question at a time, each short enough to come in one piece.
+            let count = client.read(&mut [0; 4096]).unwrap_or(0);
+            let answer = [0x30, 12, 2, 1, id, operation, 7, 10, 1, code, 4, 0, 4, 0];
+            if count == 0 || client.write_all(&answer).is_err() {
+                break;
+            }
+        }
+    });
+    format!("ldap://127.0.0.1:{port}")
+}
+
+#[test]
+fn a_server_that_is_busy_or_unavailable_is_replaced_by_another() {
+    let slapd = server("");
+    for (bind, search) in [(51, 0), (52, 0), (0, 51), (0, 52)] {
+        let urls = format!("{} {}", refusing(bind, search), slapd.url());
+        let outcome = run(&mut resolver(&urls), br#"{"a": 100001}"#);
+        let expected = "{\n  \"a\": {\"100001\": \"u100001@example.com\"}\n}\n";
+        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(0), expected), "{outcome:?}");
+    }
+    // Wrong credentials are wrong everywhere.
+    let outcome = run(
+        resolver(&format!("{} {}", refusing(49, 0), slapd.url()))
+            .args(["--bind-dn", "cn=x"])
+            .env("LDAP_BIND_PASS", "y"),
+        br#"{"a": 100001}"#,
+    );
+    assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""), "{outcome:?}");
 }
 
 /// A run that has been given a third of its input.
