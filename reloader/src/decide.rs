@@ -204,9 +204,10 @@ impl Decider {
 
     fn next_look(&self, last: Look) -> Instant {
         let poll = last.began + last.poll;
-        let open = self
-            .candidate
-            .filter(|candidate| ![self.desired, self.applied].contains(&Some(candidate.digest)));
+        let is_done = |digest| self.applied == Some(digest) && self.failed.is_none();
+        let open = self.candidate.filter(|candidate| {
+            self.desired != Some(candidate.digest) && !is_done(candidate.digest)
+        });
         let stable = open.map(|candidate| self.stable(candidate));
         let Some(events) = self.events else {
             return stable.map_or(poll, |stable| poll.min(stable.max(last.began + FIRST_LOOK)));
