@@ -1,4 +1,5 @@
-//! Metrics of a run that ends, for the textfile collector of Prometheus's node exporter.
+//! Metrics in Prometheus's text format: in a file of a run that ends, for the textfile collector
+//! of its node exporter, or to be served.
 
 use std::fmt::{Display, Write as _};
 use std::fs::{self, Permissions};
@@ -75,6 +76,19 @@ impl Metrics {
     pub fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.head(name, help, "gauge");
         self.sample(name, value);
+    }
+
+    /// Adds a gauge that is 1, and tells something by its labels. Their values need no escape.
+    pub fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
+        self.head(name, help, "gauge");
+        let labels: Vec<_> =
+            labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        self.sample(format_args!("{name}{{{}}}", labels.join(",")), 1);
+    }
+
+    /// All of them, as a scrape answers with.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Adds how long the run of `binary` took, and when one last succeeded: this one now, or else

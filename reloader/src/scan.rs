@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use provisioner::place::Place;
@@ -25,7 +26,7 @@ pub struct Seen {
     /// It is whole: its writer has left a manifest which it agrees with.
     pub is_proven: bool,
     /// By path.
-    pub entries: Vec<Entry>,
+    pub entries: Arc<[Entry]>,
     /// What is not covered, and why.
     pub notes: Vec<String>,
 }
@@ -117,7 +118,7 @@ fn plain(place: &Place, limits: Limits, arm: &mut dyn FnMut(BorrowedFd<'_>)) -> 
     let tree = tree::read(place, limits, arm)?;
     let digest = tree.digest();
     let Tree { entries, notes } = tree;
-    Ok(Seen { digest, is_proven: false, entries, notes })
+    Ok(Seen { digest, is_proven: false, entries: entries.into(), notes })
 }
 
 fn arm_published(published: &Published, arm: &mut dyn FnMut(BorrowedFd<'_>)) {
@@ -141,7 +142,8 @@ fn of_manifest(published: &Published) -> Seen {
             entries.push(Entry { path, kind, hash });
         }
     }
-    Seen { digest: published.digest, is_proven: true, entries, notes: Vec::new() }
+    let notes = Vec::new();
+    Seen { digest: published.digest, is_proven: true, entries: entries.into(), notes }
 }
 
 /// What is in all of the directories, which a single one speaks for itself.
@@ -150,20 +152,18 @@ fn together(roots: &[PathBuf], mut seen: Vec<Seen>) -> Seen {
         return seen.swap_remove(0);
     }
     let mut digest = Sha256::new();
-    let mut all =
-        Seen { digest: Hash::default(), is_proven: true, entries: Vec::new(), notes: Vec::new() };
+    let (mut is_proven, mut entries, mut notes) = (true, Vec::new(), Vec::new());
     for (root, seen) in roots.iter().zip(seen) {
         let root = root.as_os_str().as_bytes();
         digest.update((root.len() as u64).to_le_bytes());
         digest.update(root);
         digest.update(seen.digest);
-        all.is_proven &= seen.is_proven;
-        all.notes.extend(seen.notes);
-        all.entries.extend(seen.entries.into_iter().map(|entry| {
+        is_proven &= seen.is_proven;
+        notes.extend(seen.notes);
+        entries.extend(seen.entries.iter().map(|entry| {
             let path = [root, b"/", &entry.path].concat().into();
-            Entry { path, ..entry }
+            Entry { path, ..entry.clone() }
         }));
     }
-    all.digest = digest.finalize().into();
-    all
+    Seen { digest: digest.finalize().into(), is_proven, entries: entries.into(), notes }
 }

@@ -1,0 +1,209 @@
+//! What a look sees of directories, and what it does not take for a change.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use e2e::programs::{command, run};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use reloader::scan::{Scanner, Seen};
+use reloader::tree::Limits;
+use tempfile::{TempDir, tempdir};
+
+const LIMITS: Limits = Limits { depth: 64, names: 100_000, bytes: 1 << 30 };
+
+fn see(roots: &[PathBuf], limits: Limits) -> anyhow::Result<Seen> {
+    Scanner::new(roots.to_vec(), limits, None).scan(true)
+}
+
+fn digest(root: &Path) -> [u8; 32] {
+    see(&[root.to_owned()], LIMITS).expect("a look").digest
+}
+
+fn tree() -> TempDir {
+    let dir = tempdir().expect("a directory");
+    fs::create_dir(dir.path().join("certs")).expect("made");
+    fs::write(dir.path().join("certs/a.pem"), "one").expect("written");
+    fs::write(dir.path().join("b"), "two").expect("written");
+    symlink("certs/a.pem", dir.path().join("link")).expect("linked");
+    dir
+}
+
+#[test]
+fn each_change_of_content_is_seen() {
+    let dir = tree();
+    let at = |name: &str| dir.path().join(name);
+    let mut seen = vec![digest(dir.path())];
+    let mut changed = |what: &str| {
+        let now = digest(dir.path());
+        assert!(!seen.contains(&now), "{what} is not seen");
+        seen.push(now);
+    };
+    fs::write(at("b"), "2wo").expect("written");
+    changed("content");
+    fs::rename(at("b"), at("c")).expect("renamed");
+    changed("a name");
+    fs::remove_file(at("link")).expect("removed");
+    symlink("certs/b.pem", at("link")).expect("linked");
+    changed("another target");
+    fs::remove_file(at("link")).expect("removed");
+    changed("a name that is gone");
+    fs::create_dir(at("empty")).expect("made");
+    changed("a directory");
+    fs::remove_dir(at("empty")).expect("removed");
+    fs::write(at("empty"), "").expect("written");
+    changed("another type");
+    fs::write(at("c"), "").expect("written");
+    changed("an empty file");
+}
+
+#[test]
+fn the_same_size_and_time_do_not_hide_other_content() {
+    let dir = tree();
+    let file = dir.path().join("certs/a.pem");
+    let time = fs::metadata(&file).expect("there").modified().expect("a time");
+    let before = digest(dir.path());
+    fs::write(&file, "eno").expect("written");
+    File::options().write(true).open(&file).expect("open").set_modified(time).expect("set");
+    assert_ne!(digest(dir.path()), before);
+}
+
+#[test]
+fn times_modes_and_reading_are_no_change() {
+    let dir = tree();
+    let before = digest(dir.path());
+    let file = dir.path().join("certs/a.pem");
+    let long_ago = SystemTime::now() - Duration::from_secs(1_000_000);
+    File::options().write(true).open(&file).expect("open").set_modified(long_ago).expect("set");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("set");
+    fs::set_permissions(dir.path().join("certs"), Permissions::from_mode(0o711)).expect("set");
+    fs::read(&file).expect("read");
+    assert_eq!(digest(dir.path()), before);
+}
+
+#[test]
+fn what_cannot_be_content_is_bounded_and_told() {
+    let dir = tree();
+    let at = |name: &str| dir.path().join(name);
+    mkfifo(&at("fifo"), Mode::S_IRWXU).expect("made");
+    symlink("loop", at("loop")).expect("linked");
+    symlink(".", at("here")).expect("linked");
+    symlink("/", at("everything")).expect("linked");
+    File::create(at("sparse")).expect("made").set_len(10 << 30).expect("set");
+    fs::write(at("x").with_file_name(OsStr::from_bytes(b"not\xffutf\n8")), "x").expect("written");
+    let limits = Limits { bytes: 1 << 20, ..LIMITS };
+    let seen = see(&[dir.path().to_owned()], limits).expect("a look");
+    assert_eq!(seen.entries.len(), 10);
+    let notes = seen.notes.join("\n");
+    assert!(notes.contains("/sparse` is more than --max-bytes leaves"), "{notes}");
+    assert!(notes.contains("/everything` leads to a directory elsewhere"), "{notes}");
+    assert_eq!(seen.notes.len(), 2, "{notes}");
+    // Its size and times stand for it.
+    fs::write(at("sparse"), "small").expect("written");
+    assert_ne!(see(&[dir.path().to_owned()], limits).expect("a look").digest, seen.digest);
+}
+
+#[test]
+fn depth_and_number_of_files_are_bounded() {
+    let dir = tree();
+    let deep = dir.path().join("1/2/3/4");
+    fs::create_dir_all(&deep).expect("made");
+    fs::write(deep.join("file"), "").expect("written");
+    let look = |limits| see(&[dir.path().to_owned()], limits).expect("a look");
+    let seen = look(Limits { depth: 3, ..LIMITS });
+    assert!(seen.notes[0].ends_with("/1/2/3/4` lies deeper than --max-depth allows"));
+    assert_eq!(look(Limits { depth: 4, ..LIMITS }).notes, [""; 0]);
+    let seen = look(Limits { names: 3, ..LIMITS });
+    assert_eq!(seen.entries.len(), 3);
+    assert!(seen.notes[0].ends_with("holds more names than --max-files allows"), "{seen:?}");
+}
+
+#[test]
+fn a_file_elsewhere_that_a_link_leads_to_is_read() {
+    let (dir, elsewhere) = (tree(), tempdir().expect("a directory"));
+    let file = elsewhere.path().join("ca.pem");
+    fs::write(&file, "one").expect("written");
+    symlink(&file, dir.path().join("ca")).expect("linked");
+    let before = digest(dir.path());
+    fs::write(&file, "two").expect("written");
+    assert_ne!(digest(dir.path()), before);
+}
+
+/// As the kubelet lays out a ConfigMap.
+#[test]
+fn of_a_config_map_only_what_is_live_counts() {
+    let dir = tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    let publish = |version: &str, content: &str| {
+        fs::create_dir(at(version)).expect("made");
+        fs::write(at(version).join("key"), content).expect("written");
+        symlink(version, at("..data_tmp")).expect("linked");
+        fs::rename(at("..data_tmp"), at("..data")).expect("renamed");
+    };
+    publish("..2026_01", "one");
+    symlink("..data/key", at("key")).expect("linked");
+    let first = digest(dir.path());
+    publish("..2026_02", "two");
+    let second = digest(dir.path());
+    assert_ne!(second, first);
+    fs::remove_dir_all(at("..2026_01")).expect("removed");
+    assert_eq!(digest(dir.path()), second, "an old version is gone");
+    publish("..2026_03", "two");
+    assert_eq!(digest(dir.path()), second, "the same content");
+}
+
+fn provision(source: &Path, target: &Path) {
+    let mut provisioner = command("provisioner");
+    provisioner.args(["--grace", "0", "--source"]).arg(source).arg("--target").arg(target);
+    let outcome = run(&mut provisioner, b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+}
+
+#[test]
+fn what_provisioner_published_is_proven_and_has_its_digest() {
+    let (source, target) = (tree(), tempdir().expect("a directory"));
+    provision(source.path(), target.path());
+    let root = [target.path().to_owned()];
+    let seen = see(&root, LIMITS).expect("a look");
+    assert!(seen.is_proven);
+    let status = run(command("provisioner").args(["status", "--target"]).arg(target.path()), b"");
+    let hex: String = seen.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(status.stdout.contains(&hex), "{status:?}");
+    fs::write(source.path().join("b"), "2wo").expect("written");
+    provision(source.path(), target.path());
+    assert_ne!(see(&root, LIMITS).expect("a look").digest, seen.digest);
+    // What is written behind provisioner's back is not for use.
+    let file = target.path().join("..data/b");
+    fs::write(&file, "bad").expect("written");
+    let error = format!("{:#}", see(&root, LIMITS).unwrap_err());
+    assert!(error.contains("b` is not what was published"), "{error}");
+}
+
+#[test]
+fn a_published_version_is_read_once() {
+    let (source, target) = (tree(), tempdir().expect("a directory"));
+    provision(source.path(), target.path());
+    let mut scanner = Scanner::new(vec![target.path().to_owned()], LIMITS, None);
+    let seen = scanner.scan(false).expect("a look");
+    fs::write(target.path().join("..data/b"), "bad").expect("written");
+    assert_eq!(scanner.scan(false).expect("a look"), seen);
+    scanner.scan(true).expect_err("an event has it read again");
+}
+
+#[test]
+fn several_directories_are_one_content_and_a_missing_one_is_named() {
+    let (one, two) = (tree(), tree());
+    let roots = [one.path().to_owned(), two.path().to_owned()];
+    let seen = see(&roots, LIMITS).expect("a look");
+    assert_eq!(seen.entries.len(), 8);
+    fs::write(two.path().join("b"), "2wo").expect("written");
+    assert_ne!(see(&roots, LIMITS).expect("a look").digest, seen.digest);
+    let missing = two.path().join("none");
+    let error = see(&[roots[0].clone(), missing.clone()], LIMITS).unwrap_err();
+    let expected = format!("failed to open `{}`: no such file or directory", missing.display());
+    assert_eq!(format!("{error:#}"), expected);
+}
