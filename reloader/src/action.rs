@@ -1,5 +1,10 @@
 //! What makes an application use what is live, and proves that it does.
 
+pub mod exec;
+pub mod http;
+pub mod rollout;
+pub mod verify;
+
 use anyhow::{Error, Result};
 
 use crate::stop::Stop;
