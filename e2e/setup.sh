@@ -9,7 +9,7 @@ PATH=$PATH:/usr/sbin:/sbin
 # program:package, or for what is no program file:package
 needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
 unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck strace:strace
-mkfs.ext4:e2fsprogs mount:mount diff:diffutils'
+mkfs.ext4:e2fsprogs mount:mount diff:diffutils setpriv:util-linux nginx:nginx'
 
 case ${1-} in
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
@@ -65,7 +65,12 @@ apt-get -o DPkg::Lock::Timeout=120 update -qq
 # shellcheck disable=SC2086 # a list of packages
 apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends $missing
 
-# Nor at the next start of the machine, when Samba would serve all of its networks.
-if [ "${missing#*samba }" != "$missing" ] && command -v systemctl >/dev/null; then
-    systemctl --root=/ --quiet disable smbd.service nmbd.service samba-ad-dc.service
+# Nor at the next start of the machine, when they would serve all of its networks.
+if command -v systemctl >/dev/null; then
+    case " $missing" in
+    *" samba "*) systemctl --root=/ --quiet disable smbd.service nmbd.service samba-ad-dc.service ;;
+    esac
+    case " $missing" in
+    *" nginx "*) systemctl --root=/ --quiet disable nginx.service ;;
+    esac
 fi

@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod dirsrv;
 pub mod measure;
+pub mod nginx;
 pub mod place;
 pub mod programs;
 pub mod samba;
