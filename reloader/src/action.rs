@@ -3,6 +3,7 @@
 pub mod exec;
 pub mod http;
 pub mod rollout;
+pub mod signal;
 pub mod verify;
 
 use anyhow::{Error, Result};

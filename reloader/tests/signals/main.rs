@@ -1,0 +1,7 @@
+//! Signals to real processes, and the proof that a real nginx has reloaded.
+
+mod elsewhere;
+mod reload;
+mod run;
+mod starts;
+mod targets;

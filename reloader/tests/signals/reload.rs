@@ -1,0 +1,234 @@
+//! When nginx has reloaded, and when it has not.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use e2e::nginx::{Nginx, Setup};
+use e2e::wait_for;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use reloader::action::Action;
+use reloader::action::signal::{Target, Verify};
+use reloader::process::Process;
+use reloader::stop::Stop;
+
+use crate::run::{act, content, failure, hup, proof, reload};
+
+const KEPT: &str =
+    "nginx kept its old workers: its configuration is probably wrong, see its error log";
+
+fn answering(text: &str) -> Setup {
+    Setup { server: format!("return 200 {text};"), ..Setup::default() }
+}
+
+#[test]
+fn a_reload_is_proved_by_new_workers() {
+    let nginx = Nginx::start(&Setup::default());
+    let targets = [
+        Target::Pid(nginx.master()),
+        Target::Process(nginx.title()),
+        Target::PidFile(nginx.pid_file()),
+    ];
+    for (n, target) in targets.into_iter().enumerate() {
+        let before = nginx.workers();
+        nginx.configure(&answering(&format!("again{n}")));
+        assert_eq!(proof(&hup(target)), "2 workers replaced");
+        assert_eq!(nginx.get("/").unwrap(), format!("again{n}"));
+        assert!(nginx.workers().iter().all(|pid| !before.contains(pid)));
+    }
+}
+
+#[test]
+fn the_number_of_workers_may_change() {
+    let nginx = Nginx::start(&Setup { workers: 4, ..Setup::default() });
+    nginx.configure(&Setup { workers: 1, ..Setup::default() });
+    assert!(
+        ["4 workers replaced by 1", "1 worker replaced"].contains(&&proof(&reload(&nginx))[..])
+    );
+    nginx.configure(&Setup { workers: 3, ..Setup::default() });
+    assert!(
+        ["1 worker replaced by 3", "3 workers replaced"].contains(&&proof(&reload(&nginx))[..])
+    );
+}
+
+#[test]
+fn a_broken_configuration_is_a_failure_and_a_mended_one_a_success() {
+    let nginx = Nginx::start(&Setup::default());
+    let before = nginx.workers();
+    nginx.break_configuration();
+    assert_eq!(failure(&reload(&nginx)), (KEPT.to_owned(), false));
+    assert_eq!((nginx.get("/").unwrap(), nginx.workers()), ("first".to_owned(), before));
+    nginx.configure(&answering("mended"));
+    assert_eq!(proof(&reload(&nginx)), "2 workers replaced");
+    assert_eq!(nginx.get("/").unwrap(), "mended");
+}
+
+/// Kills processes that `choose` names, until `until` has been done.
+fn killing<T>(choose: impl Fn() -> Vec<u32> + Sync, until: impl FnOnce() -> T) -> T {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for pid in choose() {
+                    // It may have ended.
+                    let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let outcome = until();
+        is_over.store(true, Ordering::Relaxed);
+        outcome
+    })
+}
+
+#[test]
+fn workers_that_only_crash_are_a_failure() {
+    for (workers, crash) in [(1, 1), (2, 1), (2, 2), (4, 4)] {
+        let nginx = Nginx::start(&Setup { workers, ..Setup::default() });
+        let before = nginx.workers();
+        nginx.break_configuration();
+        let victims: Vec<_> = before.iter().copied().take(crash).collect();
+        // Those that are there when it begins, each once, while it looks on.
+        let reload = reload(&nginx);
+        let (error, is_without_effect) = killing(|| victims.clone(), || failure(&reload));
+        assert!(!is_without_effect && error.contains("nginx"), "{error}");
+        wait_for("workers in place of those killed", || nginx.workers().len() == workers);
+        assert_eq!(nginx.get("/").unwrap(), "first");
+    }
+}
+
+#[test]
+fn workers_that_go_on_crashing_are_a_failure() {
+    let nginx = Nginx::start(&Setup::default());
+    nginx.break_configuration();
+    let mut reload = reload(&nginx);
+    reload.timeout = Duration::from_secs(4);
+    for _ in 0..3 {
+        // One at a time, so that there always is one that lives on.
+        let (error, _) =
+            killing(|| nginx.workers().into_iter().take(1).collect(), || failure(&reload));
+        assert!(error.contains("nginx"), "{error}");
+    }
+    assert_eq!(nginx.get("/").unwrap(), "first");
+}
+
+#[test]
+fn new_workers_that_do_not_stay_up_are_a_failure() {
+    let nginx = Nginx::start(&Setup::default());
+    let before = nginx.workers();
+    nginx.configure(&answering("second"));
+    let mut short = reload(&nginx);
+    short.timeout = Duration::from_secs(4);
+    let new = || nginx.workers().into_iter().filter(|pid| !before.contains(pid)).collect();
+    let (error, is_without_effect) = killing(new, || failure(&short));
+    assert!(!is_without_effect && !error.contains("kept"), "{error}");
+
+    // A worker that cannot begin ends with a code for which the master does not replace it.
+    nginx.configure(&Setup { main: "working_directory /nowhere;".into(), ..Setup::default() });
+    wait_for("workers", || nginx.workers().len() == 2);
+    let (error, is_without_effect) = failure(&short);
+    assert_eq!(error, "no new worker of nginx stays up: see its error log");
+    assert!(!is_without_effect && nginx.workers().is_empty());
+    nginx.configure(&answering("third"));
+    assert_eq!(proof(&reload(&nginx)), "2 workers started");
+    assert_eq!(nginx.get("/").unwrap(), "third");
+}
+
+#[test]
+fn an_old_worker_that_finishes_its_requests_does_not_serve_any_more() {
+    let nginx = Nginx::start(&Setup { workers: 1, ..Setup::default() });
+    let [old] = nginx.workers()[..] else { panic!("one worker") };
+    let mut slow = nginx.connect().unwrap();
+    write!(slow, "GET / HTTP/1.0\r\nX-Not: yet at the e").unwrap();
+    // The worker has read it when it has answered one that came later.
+    assert_eq!(nginx.get("/").unwrap(), "first");
+    nginx.configure(&Setup { workers: 1, ..answering("second") });
+    assert_eq!(proof(&reload(&nginx)), "1 worker replaced");
+    let title = Process::read(old).unwrap().expect("it is still there").title;
+    assert_eq!(title, b"nginx: worker process is shutting down");
+    assert_eq!(nginx.get("/").unwrap(), "second");
+
+    // It proves nothing about the next one.
+    nginx.break_configuration();
+    assert_eq!(failure(&reload(&nginx)), (KEPT.to_owned(), false));
+    assert!(Process::read(old).unwrap().is_some());
+    nginx.configure(&Setup { workers: 1, ..answering("third") });
+    assert_eq!(proof(&reload(&nginx)), "1 worker replaced");
+}
+
+#[test]
+fn a_reload_by_somebody_else_does_not_disturb() {
+    let nginx = Nginx::start(&Setup::default());
+    for n in 0..5 {
+        nginx.configure(&answering(&format!("again{n}")));
+        nginx.signal(Signal::SIGHUP);
+        let proof = proof(&reload(&nginx));
+        assert!(proof.ends_with("replaced") || proof.ends_with("replaced by 2"), "{proof}");
+        assert_eq!(nginx.get("/").unwrap(), format!("again{n}"));
+    }
+}
+
+#[test]
+fn a_master_that_hangs_or_dies_is_a_failure() {
+    let mut nginx = Nginx::start(&Setup::default());
+    nginx.signal(Signal::SIGSTOP);
+    let mut short = reload(&nginx);
+    short.timeout = Duration::from_secs(1);
+    let (error, is_without_effect) = failure(&short);
+    assert!(error.starts_with("nginx does not come to rest, and was not signalled"), "{error}");
+    assert!(is_without_effect);
+    nginx.signal(Signal::SIGCONT);
+
+    nginx.break_configuration();
+    let master = nginx.master();
+    let read = nginx.error_log().len();
+    // As soon as it has read the configuration.
+    let chosen = || if nginx.error_log().len() > read { vec![master] } else { vec![] };
+    let error = killing(chosen, || failure(&reload(&nginx)));
+    assert_eq!(error, (format!("the master process of nginx, {master}, has ended"), false));
+    nginx.stop();
+}
+
+#[test]
+fn a_stop_ends_the_wait() {
+    let nginx = Nginx::start(&Setup::default());
+    nginx.break_configuration();
+    let read = nginx.error_log().len();
+    let stop = Stop::default();
+    let outcome = thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the reload", || nginx.error_log().len() > read);
+            stop.set();
+        });
+        reload(&nginx).act(&content(), &stop)
+    });
+    let failure = outcome.unwrap_err();
+    assert_eq!(failure.error.to_string(), "interrupted, since reloader is to end");
+    assert!(!failure.is_without_effect);
+}
+
+#[test]
+fn nginx_without_a_master_process_is_not_told_what_nothing_would_show() {
+    let nginx = Nginx::start(&Setup { main: "master_process off;".into(), ..Setup::default() });
+    let mut hup = hup(Target::Pid(nginx.master()));
+    let (error, is_without_effect) = failure(&hup);
+    let told = "is nginx without a master process, so that nothing would show whether it reloads";
+    assert!(is_without_effect && error.ends_with(told), "{error}");
+    hup.verify = Verify::Delivery;
+    assert_eq!(act(&hup).unwrap(), "signal delivered");
+    wait_for("the signal", || nginx.error_log().contains("signal 1 (SIGHUP) received"));
+}
+
+#[test]
+fn a_worker_is_not_taken_for_its_master() {
+    let nginx = Nginx::start(&Setup::default());
+    let worker = nginx.workers()[0];
+    let expected = format!(
+        "process {worker} is a worker of nginx, not its master: name process {}",
+        nginx.master()
+    );
+    assert_eq!(failure(&hup(Target::Pid(worker))), (expected, true));
+}

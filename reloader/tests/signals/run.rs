@@ -1,0 +1,102 @@
+//! Signals processes, and says what comes of it.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::nginx::Nginx;
+use e2e::wait_for;
+use reloader::action::signal::{Signalling, Target, Verify};
+use reloader::action::{Action, Content, Failure};
+use reloader::process::Process;
+use reloader::stop::Stop;
+
+/// What is live does not matter here.
+pub fn content() -> Content {
+    Content { digest: "0".repeat(64), directories: Vec::new() }
+}
+
+/// HUP to a target.
+pub fn hup(target: Target) -> Signalling {
+    let signal = "HUP".parse().expect("a signal");
+    Signalling { signal, target, verify: Verify::Automatic, timeout: Duration::from_secs(60) }
+}
+
+/// HUP to a server, by the title of its master.
+pub fn reload(nginx: &Nginx) -> Signalling {
+    hup(Target::Process(nginx.title()))
+}
+
+/// What comes of an action.
+pub fn act(action: &Signalling) -> Result<String, Failure> {
+    action.act(&content(), &Stop::default())
+}
+
+/// The error of an action that fails, and whether it is without effect.
+pub fn failure(action: &Signalling) -> (String, bool) {
+    let failure = act(action).expect_err("a failure");
+    (format!("{:#}", failure.error), failure.is_without_effect)
+}
+
+/// The proof of an action that succeeds, if need be in another attempt: on a busy machine the
+/// moment that proves a reload may be missed, never the other way round.
+pub fn proof(action: &Signalling) -> String {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        match act(action) {
+            Ok(proof) => return proof,
+            Err(failure) => {
+                let error = format!("{:#}", failure.error);
+                assert!(error.contains("may only have crashed"), "{error}");
+                assert!(Instant::now() < deadline, "{error}");
+            }
+        }
+    }
+}
+
+/// A process that is killed when dropped.
+pub struct Running(Child);
+
+impl Running {
+    /// Starts one, whose input stays open.
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::piped()).spawn().expect("started"))
+    }
+
+    /// A shell script, once it has printed that it is ready: `echo` does.
+    pub fn script(script: &str) -> Self {
+        use std::io::Read;
+        let mut shell = Command::new("sh");
+        let mut running = Self::start(shell.args(["-c", script]).stdout(Stdio::piped()));
+        let mut stdout = running.0.stdout.take().expect("a pipe");
+        stdout.read_exact(&mut [0]).expect("it is ready");
+        // It may go on writing.
+        running.0.stdout = Some(stdout);
+        running
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_alive(&mut self) -> bool {
+        self.0.try_wait().expect("its state").is_none()
+    }
+
+    /// Waits until it is no longer the program that has started it.
+    pub fn once_called(self, name: &str) -> Self {
+        wait_for(name, || {
+            let process = Process::read(self.id()).expect("read");
+            process.is_some_and(|process| process.name == name.as_bytes())
+        });
+        self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,43 @@
+//! Signals to a server that is just starting.
+
+use std::thread;
+use std::time::Duration;
+
+use e2e::nginx::{Nginx, Setup};
+use e2e::wait_for;
+use reloader::action::signal::Target;
+
+use crate::run::{act, hup, proof};
+
+/// How often nginx is started. `SIGNALS_STARTS` sets another number.
+const STARTS: usize = 30;
+
+#[test]
+fn a_master_that_is_just_starting_is_never_killed() {
+    let starts = std::env::var("SIGNALS_STARTS").map_or(STARTS, |n| n.parse().unwrap());
+    let mut nginx = Nginx::start(&Setup::default());
+    for round in 0..starts {
+        nginx.stop();
+        nginx.launch();
+        let mut action = hup(match round % 3 {
+            0 => Target::Pid(nginx.master()),
+            1 => Target::Process(nginx.title()),
+            _ => Target::PidFile(nginx.pid_file()),
+        });
+        action.timeout = Duration::from_secs(3);
+        // At once, and again and again while it starts, by two at a time.
+        let come_up = thread::scope(|scope| {
+            let again = || scope.spawn(|| (0..40).any(|_| act(&action).is_ok()));
+            let (first, second) = (again(), again());
+            let comes_up = nginx.comes_up();
+            first.join().unwrap();
+            second.join().unwrap();
+            comes_up
+        });
+        assert!(come_up, "killed in round {round}: {}", nginx.error_log());
+        // A HUP that would kill it has done so by then.
+        proof(&action);
+        assert!(nginx.comes_up(), "killed in round {round}: {}", nginx.error_log());
+        wait_for("an answer", || nginx.get("/").is_ok_and(|text| text == "first"));
+    }
+}

@@ -1,0 +1,191 @@
+//! Which process is signalled, and which never is.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use e2e::nginx::{Nginx, Setup};
+use e2e::wait_for;
+use nix::unistd::geteuid;
+use reloader::action::Action;
+use reloader::action::signal::Target;
+use tempfile::TempDir;
+
+use crate::run::{Running, act, content, failure, hup, reload};
+
+/// A script that writes what it has got, for as long as it is told to run.
+fn trap(handler: &str) -> Running {
+    Running::script(&format!("trap '{handler}' HUP TERM; echo; while :; do sleep 0.02; done"))
+}
+
+/// No process has this id.
+fn nobody() -> u32 {
+    let mut child = Command::new("true").spawn().expect("started");
+    child.wait().expect("its end");
+    child.id()
+}
+
+#[test]
+fn a_process_that_does_not_exist_is_named() {
+    let nobody = nobody();
+    let expected = (format!("there is no process {nobody}"), true);
+    assert_eq!(failure(&hup(Target::Pid(nobody))), expected);
+    for pid in [u32::MAX, 1 << 31] {
+        assert_eq!(failure(&hup(Target::Pid(pid))), (format!("there is no process {pid}"), true));
+    }
+    let text = "nginx: master\nof nobody".to_owned();
+    let expected = (r"there is no process `nginx: master\nof nobody`".to_owned(), true);
+    assert_eq!(failure(&hup(Target::Process(text))), expected);
+}
+
+#[test]
+fn two_masters_are_named_and_left_alone() {
+    let nginx = Nginx::start(&Setup::default());
+    let workers = nginx.workers();
+    let title = format!("{}\nby another", nginx.title());
+    let mut other = Running::start(Command::new("cat").arg0(&title)).once_called("cat");
+    let (error, is_without_effect) = failure(&reload(&nginx));
+    let user = geteuid();
+    assert!(is_without_effect && error.starts_with("2 processes are `nginx: master"), "{error}");
+    for pid in [nginx.master(), other.id()] {
+        assert!(
+            error.contains(&format!("{pid} of user {user} (nginx: master process ")),
+            "{error}"
+        );
+    }
+    assert!(!error.contains('\n') && error.len() < 400, "{error}");
+    assert!(other.is_alive() && nginx.workers() == workers);
+    drop(other);
+    crate::run::proof(&reload(&nginx));
+}
+
+#[test]
+fn a_signal_that_would_kill_is_not_sent() {
+    let mut cat = Running::start(&mut Command::new("cat")).once_called("cat");
+    let error = format!("process {} (cat) has no handler for HUP, which would kill it", cat.id());
+    assert_eq!(failure(&hup(Target::Pid(cat.id()))), (error, true));
+    assert!(cat.is_alive());
+    let deaf = Running::script("trap '' HUP; echo; exec cat").once_called("cat");
+    let error =
+        format!("process {} (cat) has no handler for HUP, which does nothing at it", deaf.id());
+    assert_eq!(failure(&hup(Target::Pid(deaf.id()))), (error, true));
+}
+
+#[test]
+fn a_process_that_is_just_starting_is_waited_for() {
+    let dir = TempDir::new().unwrap();
+    let got = dir.path().join("got");
+    let script = format!(
+        "echo; sleep 0.3; trap 'echo HUP >{}' HUP; while :; do sleep 0.02; done",
+        got.display()
+    );
+    let mut late = Running::script(&script);
+    let proof = act(&hup(Target::Pid(late.id())));
+    // On a busy machine it may start too late: then it is not signalled, which is right as well.
+    match proof {
+        Ok(proof) => {
+            assert_eq!(proof, "signal delivered");
+            wait_for("the signal", || fs::read_to_string(&got).is_ok_and(|got| got == "HUP\n"));
+        }
+        Err(failure) => assert!(failure.is_without_effect, "{failure:?}"),
+    }
+    assert!(late.is_alive());
+}
+
+#[test]
+fn any_other_program_must_go_on() {
+    let dir = TempDir::new().unwrap();
+    let got = dir.path().join("got");
+    let mut stays = trap(&format!("echo HUP >{}", got.display()));
+    assert_eq!(act(&hup(Target::Pid(stays.id()))).unwrap(), "signal delivered");
+    wait_for("the signal", || fs::read_to_string(&got).is_ok_and(|got| got == "HUP\n"));
+    assert!(stays.is_alive());
+
+    let goes = trap("exit 3");
+    let error = format!("process {} has ended of HUP", goes.id());
+    // Its handler may run late, but not never.
+    let mut told = String::new();
+    wait_for("its end", || {
+        let failure = act(&hup(Target::Pid(goes.id()))).err();
+        told = failure.map(|failure| failure.error.to_string()).unwrap_or_default();
+        !told.is_empty()
+    });
+    assert!([error, format!("there is no process {}", goes.id())].contains(&told), "{told}");
+    let ends = trap("exit 3");
+    let mut term = hup(Target::Pid(ends.id()));
+    term.signal = "TERM".parse().unwrap();
+    assert_eq!(act(&term).unwrap(), "signal delivered");
+}
+
+#[test]
+fn a_file_must_hold_the_id_of_a_process_that_wrote_it() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a\npid");
+    let spelt = format!(r"`{}/a\npid`", dir.path().display());
+    let told = || {
+        let (error, is_without_effect) = failure(&hup(Target::PidFile(path.clone())));
+        assert!(is_without_effect);
+        error
+    };
+    assert_eq!(told(), format!("there is no {spelt}"));
+    for (text, what) in [
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ("nginx\u{1b}", r"holds no process id, but `nginx\u{1b}`"),
+        ("0", "holds no process id, but `0`"),
+        ("12 13", "holds no process id, but `12 13`"),
+    ] {
+        fs::write(&path, text).unwrap();
+        assert_eq!(told(), format!("{spelt} {what}"));
+    }
+    let nobody = nobody();
+    fs::write(&path, format!("{nobody}\n")).unwrap();
+    assert_eq!(told(), format!("{spelt} is stale: there is no process {nobody}"));
+
+    let running = trap(":");
+    fs::write(&path, format!(" {}\r\n", running.id())).unwrap();
+    assert_eq!(act(&hup(Target::PidFile(path.clone()))).unwrap(), "signal delivered");
+    // It was written by a process of this id, but long before this one.
+    let before = SystemTime::now() - Duration::from_secs(3600);
+    File::options().append(true).open(&path).unwrap().set_modified(before).unwrap();
+    let stale =
+        format!("{spelt} is stale, unless the clock has been set: process {} ", running.id());
+    assert!(told().starts_with(&stale), "{}", told());
+
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_eq!(told(), format!("{spelt} is not a file"));
+}
+
+#[test]
+fn a_pipe_in_place_of_the_file_does_not_hang() {
+    let dir = TempDir::new().unwrap();
+    let path: PathBuf = dir.path().join("pid");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (error, _) = failure(&hup(Target::PidFile(path.clone())));
+    assert_eq!(error, format!("`{}` is not a file", path.display()));
+}
+
+#[test]
+fn reloader_is_not_its_own_target() {
+    let own = std::process::id();
+    let expected = (format!("process {own} is reloader itself"), true);
+    assert_eq!(failure(&hup(Target::Pid(own))), expected);
+}
+
+#[test]
+fn a_rehearsal_signals_nobody() {
+    let nginx = Nginx::start(&Setup::default());
+    let rehearsed = reload(&nginx).rehearse(&content()).unwrap();
+    let (user, title) = (geteuid(), format!("{} -c nginx.conf -e", nginx.title()));
+    let expected = format!("HUP to process {} ({title:.60}...), of user {user}", nginx.master());
+    assert_eq!(rehearsed, expected);
+    assert_eq!(reload(&nginx).describe(), format!("HUP to the process `{}`", nginx.title()));
+    assert!(!nginx.error_log().contains("SIGHUP"));
+    let mut cat = Running::start(&mut Command::new("cat")).once_called("cat");
+    let error = hup(Target::Pid(cat.id())).rehearse(&content()).unwrap_err().to_string();
+    assert!(error.ends_with("has no handler for HUP, which would kill it"), "{error}");
+    assert!(cat.is_alive());
+}
