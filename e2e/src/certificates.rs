@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
 /// A private authority whose files lie in a directory of the caller's.
 pub struct Authority {
@@ -32,8 +32,21 @@ impl Authority {
     /// # Panics
     /// When that fails.
     pub fn issue(&self, name: &str, subjects: &[&str]) -> (PathBuf, PathBuf) {
-        let subjects: Vec<_> = subjects.iter().map(|&subject| subject.to_owned()).collect();
-        let params = CertificateParams::new(subjects).expect("valid subjects");
+        self.sign(name, &params(subjects))
+    }
+
+    /// Issues one that is valid no more.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn issue_expired(&self, name: &str, subjects: &[&str]) -> (PathBuf, PathBuf) {
+        let mut params = params(subjects);
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        self.sign(name, &params)
+    }
+
+    fn sign(&self, name: &str, params: &CertificateParams) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let files = (self.dir.join(format!("{name}.crt")), self.dir.join(format!("{name}.key")));
@@ -41,4 +54,9 @@ impl Authority {
         fs::write(&files.1, key.serialize_pem()).expect("written");
         files
     }
+}
+
+fn params(subjects: &[&str]) -> CertificateParams {
+    let subjects: Vec<_> = subjects.iter().map(|&subject| subject.to_owned()).collect();
+    CertificateParams::new(subjects).expect("valid subjects")
 }

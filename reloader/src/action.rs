@@ -3,6 +3,7 @@
 pub mod exec;
 pub mod http;
 pub mod rollout;
+mod secret;
 pub mod signal;
 pub mod verify;
 

@@ -2,7 +2,6 @@
 
 mod exchange;
 mod request;
-mod secret;
 mod target;
 
 use std::fmt;

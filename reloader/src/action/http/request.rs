@@ -13,8 +13,8 @@ use ureq::tls::{Certificate, PemItem, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 
-use super::secret::{Secret, hide, read_small};
 use super::{HttpCall, Value};
+use crate::action::secret::{Secret, hide, read_small};
 
 /// Buffers of a connection, in bytes: what is sent and read is small.
 const BUFFER: usize = 16 * 1024;

@@ -11,6 +11,7 @@ use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigErro
 use kube::{Client, Config};
 
 use super::name::check_namespace;
+use crate::action::secret::Secret;
 
 /// How long a connection may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,6 +42,11 @@ impl Cluster {
                 })
                 .map_err(|error| misconfigured(format_args!("{error:#}")))?,
         };
+        // Read here, since kube would send the end of its line too.
+        if let (None, Some(file)) = (&config.auth_info.token, config.auth_info.token_file.take()) {
+            let token = Secret::read(Path::new(&file))?;
+            config.auth_info.token = Some(token.reveal().to_owned().into());
+        }
         config.connect_timeout = Some(TIMEOUT);
         // Trying again is the caller's affair, who says so.
         config.default_retry = false;
@@ -86,9 +92,8 @@ pub fn credentials(error: &AuthError) -> anyhow::Error {
         AuthError::AuthExecStart(error) => {
             anyhow!("failed to run the kubeconfig's credential plugin: {}", io_error(error))
         }
-        AuthError::AuthExecRun { cmd, out } => {
-            let cmd = one_line(cmd.split(' ').next().unwrap_or_default().as_bytes());
-            anyhow!("the kubeconfig's credential plugin `{cmd}` failed: {}", out.status)
+        AuthError::AuthExecRun { out, .. } => {
+            anyhow!("the kubeconfig's credential plugin failed: {}", out.status)
         }
         _ => anyhow!("the credentials for the API server are not usable"),
     }

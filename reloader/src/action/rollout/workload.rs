@@ -195,14 +195,14 @@ impl Workload {
 mod tests {
     use super::*;
 
-    fn workload(spec: Value, status: Value) -> Workload {
+    fn workload(spec: &Value, status: &Value) -> Workload {
         let metadata = json!({"generation": 7, "name": "web"});
         let whole = json!({"metadata": metadata, "spec": spec, "status": status});
         serde_json::from_value(whole).unwrap()
     }
 
-    fn deployment(status: Value) -> Progress {
-        workload(json!({"replicas": 3}), status).progress(Kind::Deployment)
+    fn deployment(status: &Value) -> Progress {
+        workload(&json!({"replicas": 3}), status).progress(Kind::Deployment)
     }
 
     fn waits_for(progress: &Progress, what: &str) -> bool {
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn a_deployment_is_done_when_all_its_replicas_are_new_and_available() {
         let state = |observed, replicas, updated, available| {
-            deployment(json!({
+            deployment(&json!({
                 "observedGeneration": observed, "replicas": replicas,
                 "updatedReplicas": updated, "availableReplicas": available,
             }))
@@ -224,7 +224,7 @@ mod tests {
         assert!(waits_for(&state(7, 5, 5, 4), "4 of 5 new"));
         let done = "3 of 3 replicas available, generation 7".to_owned();
         assert_eq!(state(7, 3, 3, 3), Progress::Done(done));
-        assert!(waits_for(&deployment(json!({})), "not seen"));
+        assert!(waits_for(&deployment(&json!({})), "not seen"));
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
              "message": "ReplicaSet \"web-5\" has timed out\nprogressing."},
         ]);
         let state = |observed| {
-            deployment(json!({"observedGeneration": observed, "conditions": conditions.clone()}))
+            deployment(&json!({"observedGeneration": observed, "conditions": conditions.clone()}))
         };
         assert!(matches!(state(7), Progress::Failed(why) if why.ends_with(r"out\nprogressing.")));
         assert!(waits_for(&state(6), "not seen"), "the deadline of an earlier rollout");
@@ -248,7 +248,7 @@ mod tests {
                 "observedGeneration": 7, "replicas": 2, "readyReplicas": ready,
                 "updatedReplicas": updated, "availableReplicas": available,
             });
-            workload(json!({"replicas": 2}), status).progress(Kind::StatefulSet)
+            workload(&json!({"replicas": 2}), &status).progress(Kind::StatefulSet)
         };
         assert!(waits_for(&state(1, 1, 1), "1 of 2 replicas are ready"));
         assert!(waits_for(&state(2, 1, 2), "1 of 2 replicas are new"));
@@ -263,7 +263,7 @@ mod tests {
                 "observedGeneration": 7, "desiredNumberScheduled": 2,
                 "updatedNumberScheduled": updated, "numberAvailable": available,
             });
-            workload(json!({}), status).progress(Kind::DaemonSet)
+            workload(&json!({}), &status).progress(Kind::DaemonSet)
         };
         assert!(waits_for(&state(1, 2), "1 of 2 replicas are new"));
         assert!(waits_for(&state(2, 1), "1 of 2 new"));
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn pods_that_stay_old_are_an_obstacle() {
         let obstacle = |kind, strategy: Value| {
-            workload(json!({"updateStrategy": strategy}), json!({})).obstacle(kind)
+            workload(&json!({"updateStrategy": strategy}), &json!({})).obstacle(kind)
         };
         let on_delete = json!({"type": "OnDelete"});
         assert!(obstacle(Kind::StatefulSet, on_delete.clone()).unwrap().contains("OnDelete"));

@@ -1,0 +1,60 @@
+//! What actions leave behind in a program that runs for months: nothing.
+
+use std::fs;
+
+use reloader::action::exec::Exec;
+use reloader::action::verify::HttpProof;
+use reloader::action::{Action, Content};
+use reloader::stop::Stop;
+
+use crate::cluster::Cluster;
+use crate::http::call;
+use crate::server::Server;
+use crate::{alone, content};
+
+#[test]
+fn actions_leave_no_descriptor_thread_or_memory_behind() {
+    let output = alone("leftovers::of_many_actions").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn entries(directory: &str) -> usize {
+    fs::read_dir(directory).expect(directory).count()
+}
+
+fn memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+#[test]
+#[ignore = "run by `actions_leave_no_descriptor_thread_or_memory_behind`, alone"]
+fn of_many_actions() {
+    let stop = Stop::default();
+    let round = |number: usize| {
+        let content = Content { digest: format!("{number:064x}"), ..content() };
+        // Servers and their threads end with the round.
+        let (server, ill) = (Server::answering(200, ""), Server::answering(500, "ill"));
+        let cluster = Cluster::new();
+        let good = call("POST", &server.url("/"));
+        let proof = HttpProof::new(good.clone(), None, std::time::Duration::from_secs(60));
+        good.act(&content, &stop).unwrap();
+        proof.unwrap().verify(&content, &stop).unwrap();
+        call("POST", &ill.url("/")).act(&content, &stop).unwrap_err();
+        Exec::parse("true").unwrap().act(&content, &stop).unwrap();
+        Exec::parse("false").unwrap().act(&content, &stop).unwrap_err();
+        cluster.rollout().act(&content, &stop).unwrap();
+        cluster.refuse("GET", (404, "NotFound", "gone"));
+        cluster.rollout().act(&content, &stop).unwrap_err();
+    };
+    (0..20).for_each(round);
+    e2e::wait_for("the servers' threads to end", || entries("/proc/self/task") <= 2);
+    let (descriptors, before) = (entries("/proc/self/fd"), memory());
+    (0..200).for_each(round);
+    e2e::wait_for("all threads to end", || entries("/proc/self/task") <= 2);
+    e2e::wait_for("all descriptors to close", || entries("/proc/self/fd") <= descriptors);
+    // A leak of a buffer in each of 1400 actions would be 20 MiB.
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 8 * 1024, "grown by {grown} KiB from {before} KiB");
+}

@@ -1,0 +1,55 @@
+//! HTTP calls, commands, rolling restarts and the application's own word, each against the real
+//! thing: servers on loopback, processes, and a server that plays the API of Kubernetes.
+
+mod cluster;
+mod exec;
+mod http;
+mod http_faults;
+mod leftovers;
+mod rollout;
+mod rollout_faults;
+mod rollout_wait;
+mod server;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use reloader::action::{Content, Failure};
+use reloader::stop::Stop;
+
+/// What the application is to use, in all tests.
+fn content() -> Content {
+    let directories = vec![PathBuf::from("/srv/a"), PathBuf::from("/srv/b")];
+    Content { digest: "0123abcd".repeat(8), directories }
+}
+
+/// The failure's message, which is one line; and whether it is without effect.
+fn failure<T: std::fmt::Debug>(outcome: Result<T, Failure>) -> (String, bool) {
+    let failure = outcome.expect_err("a failure");
+    let message = format!("{:#}", failure.error);
+    assert!(!message.contains(char::is_control), "{message:?}");
+    (message, failure.is_without_effect)
+}
+
+/// A test of this program that is ignored otherwise, in a process of its own.
+fn alone(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test's own path"));
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
+    command
+}
+
+/// Runs something that waits for a stop, and stops it once `is_time`.
+fn stopped<T: Send>(is_time: impl Fn() -> bool + Send, run: impl FnOnce(&Stop) -> T + Send) -> T {
+    let stop = Stop::default();
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| run(&stop));
+        e2e::wait_for("the wait to begin", is_time);
+        let asked = Instant::now();
+        stop.set();
+        let outcome = running.join().expect("no panic");
+        assert!(asked.elapsed() < Duration::from_secs(20), "it ends soon");
+        outcome
+    })
+}
