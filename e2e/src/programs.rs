@@ -34,8 +34,8 @@ pub fn command(name: &str) -> Command {
     let mut command = Command::new(program(name));
     for (variable, _) in std::env::vars_os() {
         let prefix = variable.to_string_lossy();
-        if ["LDAP_", "PROVISIONER_", "SCAN_UIDS_", "RESOLVE"].iter().any(|p| prefix.starts_with(p))
-        {
+        let ours = ["LDAP_", "PROVISIONER_", "RELOADER_", "RESOLVE", "SCAN_UIDS_"];
+        if ours.iter().any(|ours| prefix.starts_with(ours)) {
             command.env_remove(variable);
         }
     }

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -43,6 +44,33 @@ pub enum Wake {
     Acted(Hash, Outcome),
 }
 
+/// Tells of events, once for all until they are looked into.
+#[derive(Clone)]
+pub struct Bell {
+    wakes: Sender<Wake>,
+    has_rung: Arc<AtomicBool>,
+}
+
+impl Bell {
+    /// One that wakes through `wakes`.
+    pub fn new(wakes: Sender<Wake>) -> Self {
+        Self { wakes, has_rung: Arc::default() }
+    }
+
+    /// Something has happened.
+    pub fn ring(&self) {
+        if !self.has_rung.swap(true, Ordering::AcqRel) {
+            // Nobody hears it when the program ends.
+            let _ = self.wakes.send(Wake::Event);
+        }
+    }
+
+    /// The program is to end.
+    pub fn end(&self) {
+        let _ = self.wakes.send(Wake::Stop);
+    }
+}
+
 /// A look that has ended.
 pub struct Looked {
     began: Instant,
@@ -75,7 +103,7 @@ pub struct Attendant {
     decider: Decider,
     figures: Figures,
     stop: Stop,
-    wakes: Sender<Wake>,
+    bell: Bell,
     looks: Sender<bool>,
     is_looking: bool,
     is_acting: bool,
@@ -98,10 +126,10 @@ impl Attendant {
         wishes: Wishes,
         (steps, decider, figures, stop): (Steps, Decider, Figures, Stop),
         scanner: Scanner,
-        wakes: Sender<Wake>,
+        bell: Bell,
     ) -> Result<Self> {
         let (looks, requests) = channel();
-        let looked = wakes.clone();
+        let looked = bell.wakes.clone();
         thread::Builder::new()
             .name("scan".to_owned())
             .spawn(move || look(scanner, &requests, &looked))
@@ -112,7 +140,7 @@ impl Attendant {
             decider,
             figures,
             stop,
-            wakes,
+            bell,
             looks,
             is_looking: false,
             is_acting: false,
@@ -146,7 +174,10 @@ impl Attendant {
                 Next::Wait(until) => until,
             };
             match wakes.recv_timeout(until.saturating_duration_since(now)) {
-                Ok(Wake::Event) => self.decider.event(Instant::now()),
+                Ok(Wake::Event) => {
+                    self.bell.has_rung.store(false, Ordering::Release);
+                    self.decider.event(Instant::now());
+                }
                 Ok(Wake::Looked(looked)) => self.looked(*looked),
                 Ok(Wake::Acted(digest, outcome)) => {
                     let is_done = outcome.effect == Effect::Done;
@@ -231,7 +262,7 @@ impl Attendant {
             return !at_start;
         }
         self.is_acting = true;
-        let (steps, stop, wakes) = (self.steps.clone(), self.stop.clone(), self.wakes.clone());
+        let (steps, stop, wakes) = (self.steps.clone(), self.stop.clone(), self.bell.wakes.clone());
         thread::spawn(move || {
             let run = || steps.run(&content, at_start, &stop);
             let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Outcome {

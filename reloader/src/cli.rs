@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,7 +78,7 @@ pub struct Cli {
 
     /// The process by a file with its number.
     #[arg(long, env = "RELOADER_PID_FILE", value_name = "FILE")]
-    pub pid_file: Vec<OsString>,
+    pub pid_file: Vec<String>,
 
     /// Run this command, without a shell. It finds the digest in RELOADER_DIGEST.
     #[arg(long, env = "RELOADER_EXEC", value_name = "COMMAND")]
@@ -105,28 +104,36 @@ pub struct Cli {
     )]
     pub http: Vec<String>,
 
-    /// A header of the request.
+    /// A header of the request that is no secret.
     #[arg(long, env = "RELOADER_HTTP_HEADER", value_name = "NAME: VALUE")]
     pub http_header: Vec<String>,
 
-    /// A file with a bearer token for the request.
-    #[arg(long, env = "RELOADER_HTTP_BEARER_FILE", value_name = "FILE")]
-    pub http_bearer_file: Vec<OsString>,
+    /// A header of the request whose value a file holds.
+    #[arg(long, env = "RELOADER_HTTP_HEADER_FILE", value_name = "NAME=FILE")]
+    pub http_header_file: Vec<String>,
 
-    /// A file with `user:password` for the request.
-    #[arg(long, env = "RELOADER_HTTP_BASIC_FILE", value_name = "FILE")]
-    pub http_basic_file: Vec<OsString>,
+    /// A file with a bearer token for the request. It is read each time, like all of these.
+    #[arg(long, env = "RELOADER_HTTP_BEARER_FILE", value_name = "FILE")]
+    pub http_bearer_file: Vec<String>,
+
+    /// A user's name, and a file with the password, for the request.
+    #[arg(long, env = "RELOADER_HTTP_BASIC", value_name = "USER=FILE")]
+    pub http_basic: Vec<String>,
+
+    /// A file that the request sends.
+    #[arg(long, env = "RELOADER_HTTP_BODY", value_name = "FILE")]
+    pub http_body: Vec<String>,
 
     /// A file with the certificates (PEM) that the server is to be trusted by, instead of the
     /// system's.
     #[arg(long, env = "RELOADER_HTTP_CA", value_name = "FILE")]
-    pub http_ca: Vec<OsString>,
+    pub http_ca: Vec<String>,
 
-    /// The status that means success; any from 200 to 299 if left out.
+    /// The statuses that mean success, by commas; any from 200 to 299 if left out.
     #[arg(long, env = "RELOADER_HTTP_EXPECT", value_name = "STATUS")]
     pub http_expect: Vec<String>,
 
-    /// How long the request may take, in seconds; 30 if left out.
+    /// How long the request may take, in seconds; 10 if left out.
     #[arg(long, env = "RELOADER_HTTP_TIMEOUT", value_name = "SECONDS")]
     pub http_timeout: Vec<String>,
 
@@ -135,7 +142,7 @@ pub struct Cli {
     #[arg(long, env = "RELOADER_ROLLOUT", value_name = "KIND/NAME")]
     pub rollout: Vec<String>,
 
-    /// Where that is; the pod's own namespace if left out.
+    /// Where that is; the pod's own namespace if left out, or that of KUBECONFIG's context.
     #[arg(long, env = "RELOADER_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
 
@@ -156,6 +163,14 @@ pub struct Cli {
     /// After all actions, ask here until the answer has a status from 200 to 299.
     #[arg(long, env = "RELOADER_VERIFY_HTTP", value_name = "URL")]
     pub verify_http: Option<String>,
+
+    /// What that answer must hold; `{digest}` stands for that of the content.
+    #[arg(long, env = "RELOADER_VERIFY_HTTP_TEXT", value_name = "TEXT", requires = "verify_http")]
+    pub verify_http_text: Option<String>,
+
+    /// A file with the certificates (PEM) that it is to be trusted by, instead of the system's.
+    #[arg(long, env = "RELOADER_VERIFY_HTTP_CA", value_name = "FILE", requires = "verify_http")]
+    pub verify_http_ca: Option<PathBuf>,
 
     /// Act once at start, since nobody knows what has changed before. If left out, signals are
     /// sent, and rollouts made that are due; commands and requests wait for a change.
@@ -184,7 +199,10 @@ pub struct Cli {
 }
 
 /// A time in seconds, with or without decimals.
-fn seconds(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// It is none.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

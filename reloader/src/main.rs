@@ -1,9 +1,15 @@
-//! `reloader`: says that it is not ready, until it is.
+//! `reloader`: makes an application use newly published data, and proves that it does.
 
 use std::process::ExitCode;
 
-use diagnostics::exit::{conclude, misconfigured};
+use clap::{CommandFactory, FromArgMatches};
+use diagnostics::exit::{DONE, conclude, parse_command};
+use reloader::cli::Cli;
 
 fn main() -> ExitCode {
-    conclude("reloader", Err(misconfigured("not implemented in this release")))
+    let outcome = parse_command(Cli::command()).and_then(|matches| match matches {
+        Some(matches) => reloader::run(&Cli::from_arg_matches(&matches)?, &matches),
+        None => Ok(DONE),
+    });
+    conclude("reloader", outcome)
 }

@@ -9,13 +9,15 @@ use diagnostics::exit::misconfigured;
 /// Options that begin an action.
 const ACTIONS: [&str; 4] = ["signal", "exec", "http", "rollout"];
 /// Options that say more of one: of which, and whether it begins one itself if there is none.
-const DETAILS: [(&str, &str, bool); 9] = [
+const DETAILS: [(&str, &str, bool); 11] = [
     ("pid", "signal", true),
     ("process", "signal", true),
     ("pid_file", "signal", true),
     ("http_header", "http", false),
+    ("http_header_file", "http", false),
     ("http_bearer_file", "http", false),
-    ("http_basic_file", "http", false),
+    ("http_basic", "http", false),
+    ("http_body", "http", false),
     ("http_ca", "http", false),
     ("http_expect", "http", false),
     ("http_timeout", "http", false),

@@ -36,6 +36,12 @@ impl Steps {
         Self(steps.into())
     }
 
+    /// All of them, in words.
+    pub fn describe(&self) -> String {
+        let steps: Vec<_> = self.0.iter().map(|step| step.action.describe()).collect();
+        steps.join("; ")
+    }
+
     /// Whether there is anything to do: at the start, or later.
     pub fn are_any(&self, at_start: bool) -> bool {
         self.0.iter().any(|step| step.at_start || !at_start)

@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long it has to end when the program itself is to end.
-const GRACE_ON_STOP: Duration = Duration::from_secs(1);
+const GRACE_ON_STOP: Duration = Duration::from_millis(500);
 
 /// How long the kernel has to end what was killed.
 const BURIAL: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
 
 use super::http::HttpCall;
-use super::{Content, Failure};
+use super::{Action, Content, Failure};
 use crate::stop::Stop;
 
 /// How long to wait between two questions.
@@ -37,16 +37,33 @@ impl HttpProof {
         Ok(Self { call, text, timeout })
     }
 
-    /// What it asks.
-    pub fn describe(&self) -> String {
+    fn ask(&self, text: Option<&str>, deadline: Instant, stop: &Stop) -> Result<String> {
+        // A last question deserves time for an answer.
+        let left = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
+        let answer = self.call.clone().at_most(left).ask(stop).map_err(|failure| failure.error)?;
+        let Some(text) = text else {
+            return Ok(format!("{} answered {}", self.call, answer.status));
+        };
+        if answer.body.windows(text.len()).any(|part| part == text.as_bytes()) {
+            return Ok(format!("{} answered with `{}`", self.call, one_line(text.as_bytes())));
+        }
+        let told =
+            answer.first_line().map_or_else(|| "nothing".to_owned(), |line| format!("`{line}`"));
+        Err(anyhow!(
+            "{} answered {} with {told}, without `{}`",
+            self.call,
+            answer.status,
+            one_line(text.as_bytes())
+        ))
+    }
+}
+
+impl Action for HttpProof {
+    fn describe(&self) -> String {
         self.call.to_string()
     }
 
-    /// Asks until the answer is the right one, and says what it was.
-    ///
-    /// # Errors
-    /// It was not, up to the last.
-    pub fn verify(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
+    fn act(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
         let text = self.text.as_ref().map(|text| text.replace(DIGEST, &content.digest));
         let deadline = Instant::now() + self.timeout;
         loop {
@@ -66,23 +83,7 @@ impl HttpProof {
         }
     }
 
-    fn ask(&self, text: Option<&str>, deadline: Instant, stop: &Stop) -> Result<String> {
-        // A last question deserves time for an answer.
-        let left = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
-        let answer = self.call.clone().at_most(left).ask(stop).map_err(|failure| failure.error)?;
-        let Some(text) = text else {
-            return Ok(format!("{} answered {}", self.call, answer.status));
-        };
-        if answer.body.windows(text.len()).any(|part| part == text.as_bytes()) {
-            return Ok(format!("{} answered with `{}`", self.call, one_line(text.as_bytes())));
-        }
-        let told =
-            answer.first_line().map_or_else(|| "nothing".to_owned(), |line| format!("`{line}`"));
-        Err(anyhow!(
-            "{} answered {} with {told}, without `{}`",
-            self.call,
-            answer.status,
-            one_line(text.as_bytes())
-        ))
+    fn rehearse(&self, _: &Content) -> Result<String> {
+        Ok("it would be asked".to_owned())
     }
 }

@@ -40,7 +40,7 @@ fn of_many_actions() {
         let good = call("POST", &server.url("/"));
         let proof = HttpProof::new(good.clone(), None, std::time::Duration::from_secs(60));
         good.act(&content, &stop).unwrap();
-        proof.unwrap().verify(&content, &stop).unwrap();
+        proof.unwrap().act(&content, &stop).unwrap();
         call("POST", &ill.url("/")).act(&content, &stop).unwrap_err();
         Exec::parse("true").unwrap().act(&content, &stop).unwrap();
         Exec::parse("false").unwrap().act(&content, &stop).unwrap_err();

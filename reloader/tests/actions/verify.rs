@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use reloader::action::Action;
 use reloader::action::verify::HttpProof;
 use reloader::stop::Stop;
 
@@ -25,7 +26,7 @@ fn it_asks_until_the_application_is_well() {
         let status = if asked.fetch_add(1, Ordering::SeqCst) < 3 { 503 } else { 200 };
         answer(stream, status, "", "starting")
     });
-    let told = proof(&server, None, LONG).verify(&content(), &Stop::default()).unwrap();
+    let told = proof(&server, None, LONG).act(&content(), &Stop::default()).unwrap();
     assert_eq!(told, format!("GET `{}` answered 200", server.url("/healthz")));
     assert_eq!(server.received().len(), 4);
 }
@@ -38,7 +39,7 @@ fn it_asks_until_the_application_names_the_digest() {
         answer(stream, 200, "", &format!("{{\n\"content\": \"{}\"}}", digest.repeat(8)))
     });
     let proof = proof(&server, Some("\"content\": \"{digest}\""), LONG);
-    let told = proof.verify(&content(), &Stop::default()).unwrap();
+    let told = proof.act(&content(), &Stop::default()).unwrap();
     assert!(told.contains(&content().digest), "{told}");
     assert_eq!(server.received().len(), 3);
 }
@@ -47,7 +48,7 @@ fn it_asks_until_the_application_names_the_digest() {
 fn what_it_was_told_last_is_in_the_failure() {
     let ill = Server::answering(503, "no database");
     let (message, is_without_effect) =
-        failure(proof(&ill, None, SHORT).verify(&content(), &Stop::default()));
+        failure(proof(&ill, None, SHORT).act(&content(), &Stop::default()));
     let url = ill.url("/healthz");
     let told = format!("not proved within 600ms: GET `{url}` answered 503, not 2xx: no database");
     assert_eq!(message, told);
@@ -56,11 +57,11 @@ fn what_it_was_told_last_is_in_the_failure() {
 
     let old = Server::answering(200, "version 1");
     let (message, _) =
-        failure(proof(&old, Some("version 2"), SHORT).verify(&content(), &Stop::default()));
+        failure(proof(&old, Some("version 2"), SHORT).act(&content(), &Stop::default()));
     assert!(message.ends_with("answered 200 with `version 1`, without `version 2`"), "{message}");
 
     let silent = Server::start(|_, _| hang());
-    let (message, _) = failure(proof(&silent, None, SHORT).verify(&content(), &Stop::default()));
+    let (message, _) = failure(proof(&silent, None, SHORT).act(&content(), &Stop::default()));
     assert!(message.contains("no whole answer within"), "{message}");
 }
 
@@ -68,7 +69,7 @@ fn what_it_was_told_last_is_in_the_failure() {
 fn a_stop_ends_the_questions() {
     let server = Server::answering(503, "");
     let proof = proof(&server, None, Duration::from_secs(600));
-    let outcome = stopped(|| server.received().len() > 1, |stop| proof.verify(&content(), stop));
+    let outcome = stopped(|| server.received().len() > 1, |stop| proof.act(&content(), stop));
     assert!(failure(outcome).0.starts_with("stopped before the proof: "));
 }
 

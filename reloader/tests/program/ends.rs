@@ -1,0 +1,101 @@
+//! How it starts and ends.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use e2e::programs::{child_of, command, program, run};
+use e2e::{is_root, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::run::{Place, Reloader};
+
+#[test]
+fn it_ends_within_a_second_whatever_it_does() {
+    let place = Place::new();
+    let marker = place.at("marker");
+    let stuck =
+        format!("sh -c 'trap : TERM; touch {}; while :; do sleep 0.1; done'", marker.display());
+    for (args, ready) in [(["--exec", "true"], false), (["--exec", &stuck], true)] {
+        let mut args = args.to_vec();
+        args.push("--at-start");
+        let mut reloader = Reloader::start(&args, &place.data());
+        wait_for("the start", || match ready {
+            true => marker.exists(),
+            false => reloader.get("/readyz").0 == 200,
+        });
+        let start = Instant::now();
+        reloader.signal(Signal::SIGTERM);
+        assert_eq!(reloader.ended(), Some(0));
+        // A second is promised; this machine may have other things to do.
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn it_ends_as_process_1_too() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--kill-child"]).arg(program("reloader"));
+    unshare.args(["--listen", "127.0.0.1:0", "--exec", "true"]).arg(place.data());
+    let mut reloader = Reloader::run(unshare);
+    wait_for("the start", || reloader.get("/readyz").0 == 200);
+    let pid = child_of(reloader.pid(), "reloader").expect("running");
+    kill(Pid::from_raw(pid as i32), Signal::SIGTERM).expect("sent");
+    assert_eq!(reloader.ended(), Some(0));
+}
+
+#[test]
+fn once_is_for_one_change() {
+    let place = Place::new();
+    for (content, command, code) in [("two", "true", 0), ("three", "false", 1)] {
+        let mut reloader = Reloader::start(&["--once", "--exec", command], &place.data());
+        wait_for("the first look", || {
+            reloader.stdout().contains("watching ") && reloader.get("/readyz").0 == 200
+        });
+        fs::write(place.file(), content).expect("written");
+        assert_eq!(reloader.ended(), Some(code));
+    }
+}
+
+#[test]
+fn a_dry_run_only_tells() {
+    let place = Place::new();
+    let args = ["--dry-run", "--once", "--exec", &place.note()];
+    let mut reloader = Reloader::start(&args, &place.data());
+    wait_for("the first look", || reloader.get("/readyz").0 == 200);
+    fs::write(place.file(), "two").expect("written");
+    assert_eq!(reloader.ended(), Some(0));
+    assert!(reloader.stdout().contains("would reload: file, sha256:"), "{}", reloader.stdout());
+    assert_eq!(place.noted(), [""; 0]);
+}
+
+#[test]
+fn health_is_that_of_the_work() {
+    let place = Place::new();
+    let reloader = Reloader::start(&["--exec", "true"], &place.data());
+    wait_for("the first look", || reloader.get("/readyz").0 == 200);
+    assert_eq!(reloader.get("/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(reloader.get("/nothing").0, 404);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_at_once() {
+    for (args, message) in [
+        (&["--debounce", "soon"][..], "not a number of seconds"),
+        (&["--listen", "nowhere"], "--listen takes an address and port, not `nowhere`"),
+        (&["--http-ca", "x"], "--http-ca must follow the --http that it belongs to"),
+        (&["--rollout", "pod/x"], "pod/x"),
+        (&["--exec", "'"], "--exec"),
+        (&["--signal", "NONE"], "NONE"),
+    ] {
+        let outcome = run(command("reloader").args(args), b"");
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.stderr.contains(message), "{outcome:?}");
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+    }
+}

@@ -1,0 +1,6 @@
+//! The program as a whole, with real processes and file systems.
+
+mod changes;
+mod ends;
+mod roots;
+mod run;
