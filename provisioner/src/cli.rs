@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use diagnostics::termination::TERMINATION_LOG;
 
 use crate::modes;
+use crate::owner::{self, Owner};
 
 /// The environment variable that names another termination log.
 const TERMINATION_LOG_VARIABLE: &str = "PROVISIONER_TERMINATION_LOG";
@@ -50,6 +51,11 @@ pub struct Cli {
     /// entered by whoever may read files.
     #[arg(long, env = "PROVISIONER_MODE", value_parser = modes::parse)]
     pub mode: Option<u16>,
+
+    /// Whom all of it belongs to, by numbers, instead of whoever runs this. It takes the right to
+    /// give files away.
+    #[arg(long, global = true, env = "PROVISIONER_OWNER", value_name = "UID[:GID]", value_parser = owner::parse)]
+    pub owner: Option<Owner>,
 
     /// Let everybody read what is published.
     #[arg(long, env = "PROVISIONER_READABLE", value_parser = BoolishValueParser::new())]

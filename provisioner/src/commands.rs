@@ -11,6 +11,7 @@ use diagnostics::report::Report;
 use crate::cli::Cli;
 use crate::history::{Action, record};
 use crate::lock::{Lock, lock};
+use crate::owner::Owner;
 use crate::pin::{self, Pin};
 use crate::rollback::{Held, RolledBack, hold, rollback};
 use crate::status::{self, Status};
@@ -77,7 +78,7 @@ pub fn roll_back(
     let held = lock(volume.place(), terms.lock_timeout)?;
     superseded::clean(&volume, &held, report)?;
     let before = volume.live_name()?;
-    let RolledBack { digest, totals } = rollback(&volume, wanted, terms, report)?;
+    let RolledBack { digest, totals } = rollback(&volume, wanted, terms, cli.owner, report)?;
     if let Some(totals) = totals {
         note(&volume, Action::RolledBack, &digest, totals, report);
     }
@@ -113,9 +114,15 @@ pub fn pin_of(cli: &Cli, volume: &Volume, report: &mut Report) -> Option<Pin> {
 ///
 /// # Errors
 /// The volume cannot be looked at.
-pub fn stay(volume: &Volume, pin: &Pin, terms: Terms, report: &mut Report) -> Result<bool> {
+pub fn stay(
+    volume: &Volume,
+    pin: &Pin,
+    terms: Terms,
+    owner: Option<Owner>,
+    report: &mut Report,
+) -> Result<bool> {
     let digest = hex(&pin.digest);
-    let restored = match hold(volume, pin, terms, report)? {
+    let restored = match hold(volume, pin, terms, owner, report)? {
         Held::Sound => None,
         Held::Restored(totals) => Some(totals),
         Held::Lost(error) => {

@@ -61,6 +61,19 @@ impl Comparison {
 /// # Errors
 /// The source cannot be read. What is wrong with the live tree is no error, but damage.
 pub fn compare(source: (&Tree, &Place), live: (&Tree, &Place)) -> Result<Comparison> {
+    let mut comparison = compare_files(source, live)?;
+    if comparison.is_same() && !is_sound(live.0, live.1) {
+        comparison.differs_otherwise = true;
+    }
+    Ok(comparison)
+}
+
+/// [`compare`], but for the directories and links of the live tree: they are taken for what was
+/// published.
+///
+/// # Errors
+/// As there.
+pub fn compare_files(source: (&Tree, &Place), live: (&Tree, &Place)) -> Result<Comparison> {
     let mut comparison = Comparison { copies: vec![None; source.0.len()], ..Comparison::default() };
     let candidates = match_entries(source.0, live.0, &mut comparison);
     let readers = || (Reader::new(source.1, PIECE), Reader::new(live.1, PIECE));
@@ -82,9 +95,6 @@ pub fn compare(source: (&Tree, &Place), live: (&Tree, &Place)) -> Result<Compari
                 Found::Damaged => comparison.damaged += 1,
             }
         }
-    }
-    if comparison.is_same() && !is_sound(live.0, live.1) {
-        comparison.differs_otherwise = true;
     }
     Ok(comparison)
 }

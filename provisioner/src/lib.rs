@@ -15,6 +15,7 @@ pub mod kept;
 pub mod lock;
 pub mod migrate;
 pub mod modes;
+pub mod owner;
 pub mod parallel;
 pub mod pin;
 pub mod place;
@@ -111,7 +112,7 @@ fn provision(
     superseded::clean(&volume, &held, report)?;
     if let Some(pin) = pin_of(cli, &volume, report) {
         let before = volume.live_name()?;
-        let is_new = stay(&volume, &pin, terms, report)?;
+        let is_new = stay(&volume, &pin, terms, cli.owner, report)?;
         stop.defer();
         return let_go(volume, held, before, is_new, terms);
     }
@@ -121,6 +122,7 @@ fn provision(
         only_listed: cli.require_checksums,
         gap: cli.allow_gap,
         modes: Modes { all: cli.mode, are_readable: cli.readable },
+        owner: cli.owner,
     };
     let mut make_room = || give_up(&volume, terms.grace, None, report);
     let mut outcome = publish(&source, &volume, allow, &mut make_room)?;

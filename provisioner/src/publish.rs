@@ -16,6 +16,7 @@ use crate::compare::{Comparison, compare};
 use crate::durable::Durability;
 use crate::migrate;
 use crate::modes::Modes;
+use crate::owner::{Owner, strangers};
 use crate::place::Place;
 use crate::space;
 use crate::stage::{Origin, stage};
@@ -37,6 +38,8 @@ pub struct Allow {
     pub gap: bool,
     /// Other modes than those of the source.
     pub modes: Modes,
+    /// Whom all of it is to belong to, if not to whoever runs this.
+    pub owner: Option<Owner>,
 }
 
 /// What became of the tree.
@@ -96,15 +99,7 @@ pub fn publish(
     allow: Allow,
     make_room: MakeRoom<'_>,
 ) -> Result<Outcome> {
-    let mut tree = scan(source)?;
-    allow.modes.apply(&mut tree);
-    if tree.is_empty() && !allow.empty {
-        let shown = source.shown(b"");
-        return Err(misconfigured(format_args!(
-            "`{}` is empty: --allow-empty publishes it all the same",
-            shown.display()
-        )));
-    }
+    let mut tree = read(source, allow)?;
     let sums = Sums::read(&tree, source, allow.only_listed)?;
     let Names { missing, mut plain } = Names::of(volume, &tree)?;
     let mut live = volume.live()?;
@@ -151,6 +146,24 @@ pub fn publish(
     Ok(Outcome { is_published: true, comparison, bytes, digest, totals, before })
 }
 
+/// Reads what is to be published, as it is to be published.
+///
+/// # Errors
+/// It must not be published, or cannot be read.
+pub fn read(source: &Place, allow: Allow) -> Result<Tree> {
+    let mut tree = scan(source)?;
+    allow.modes.apply(&mut tree);
+    tree.set_owner(allow.owner);
+    if tree.is_empty() && !allow.empty {
+        let shown = source.shown(b"");
+        return Err(misconfigured(format_args!(
+            "`{}` is empty: --allow-empty publishes it all the same",
+            shown.display()
+        )));
+    }
+    Ok(tree)
+}
+
 impl Ground {
     /// Makes a volume fit for a tree that was published before: with room for it, and with links
     /// where plain files are in its way.
@@ -183,7 +196,10 @@ pub fn relink(volume: &Volume, tree: &Tree) -> Result<bool> {
 }
 
 /// Makes sure that there is room for a tree, as far as something can be given up for it.
-fn check_space(volume: &Volume, tree: &Tree, make_room: MakeRoom<'_>) -> Result<()> {
+///
+/// # Errors
+/// There is none.
+pub fn check_space(volume: &Volume, tree: &Tree, make_room: MakeRoom<'_>) -> Result<()> {
     while let Err(error) = space::check(volume.place(), tree) {
         if !make_room()? {
             return Err(error);
@@ -247,7 +263,9 @@ impl Names {
 
 fn compare_with(tree: &Tree, source: &Place, live: Option<&Live>) -> Result<Comparison> {
     if let Some(published) = live.and_then(|live| live.published.as_ref()) {
-        return compare((tree, source), (&published.tree, &published.place));
+        let mut comparison = compare((tree, source), (&published.tree, &published.place))?;
+        strangers((tree, &mut comparison), &published.place, true);
+        return Ok(comparison);
     }
     let nothing = Tree::default();
     compare((tree, source), (&nothing, source))

@@ -5,6 +5,7 @@ use diagnostics::report::Report;
 
 use crate::archive::Archives;
 use crate::kept::{Kept, choose, kept};
+use crate::owner::{Owner, has_all};
 use crate::pin::{self, Pin};
 use crate::publish::{Fill, Ground, Steps, go_live, relink};
 use crate::sound;
@@ -34,6 +35,7 @@ pub fn rollback(
     volume: &Volume,
     wanted: Option<&str>,
     terms: Terms,
+    owner: Option<Owner>,
     report: &mut Report,
 ) -> Result<RolledBack> {
     let live = volume.live()?.and_then(|live| live.published).map(|published| published.digest);
@@ -46,7 +48,8 @@ pub fn rollback(
     }
     // One that cannot be understood does not hold either.
     let before = Pin::of(volume).ok().flatten();
-    let restored = restore(volume, &digest, &kept, terms, report, &mut || pin.set(volume));
+    let target = Target { digest: &digest, owner };
+    let restored = restore(volume, target, &kept, terms, report, &mut || pin.set(volume));
     if restored.is_err() && Pin::of(volume).ok().flatten() != before {
         let live = volume.live()?.and_then(|live| live.published);
         // The pin was set right before the version went live, if it did.
@@ -68,27 +71,42 @@ pub enum Held {
     Lost(anyhow::Error),
 }
 
-/// Makes sure that the pinned version is live, and what was published.
+/// Makes sure that the pinned version is live, what was published, and its owner's.
 ///
 /// # Errors
 /// The volume cannot be looked at.
-pub fn hold(volume: &Volume, pin: &Pin, terms: Terms, report: &mut Report) -> Result<Held> {
+pub fn hold(
+    volume: &Volume,
+    pin: &Pin,
+    terms: Terms,
+    owner: Option<Owner>,
+    report: &mut Report,
+) -> Result<Held> {
     let published = volume.live()?.and_then(|live| live.published);
     let published = published.filter(|published| published.digest == pin.digest);
     if let Some(published) = published
         && sound::check(&published).is_ok()
+        && has_all(&published.tree, &published.place, owner)
     {
         return Ok(relink(volume, &published.tree).map_or_else(Held::Lost, |_| Held::Sound));
     }
-    let restored = kept(volume)
-        .and_then(|kept| restore(volume, &pin.digest, &kept, terms, report, &mut || Ok(())));
+    let target = Target { digest: &pin.digest, owner };
+    let restored =
+        kept(volume).and_then(|kept| restore(volume, target, &kept, terms, report, &mut || Ok(())));
     Ok(restored.map_or_else(Held::Lost, Held::Restored))
+}
+
+/// What a volume goes back to.
+#[derive(Clone, Copy)]
+struct Target<'t> {
+    digest: &'t Hash,
+    owner: Option<Owner>,
 }
 
 /// Makes a version live from what is kept of it: its files and bytes. `ready` comes right before.
 fn restore(
     volume: &Volume,
-    digest: &Hash,
+    Target { digest, owner }: Target<'_>,
     kept: &[Kept],
     terms: Terms,
     report: &mut Report,
@@ -105,6 +123,7 @@ fn restore(
     };
     let mut make_room = || give_up(volume, terms.grace, Some(*digest), report);
     let mut live = |tree: &mut Tree, fill: Fill<'_>| {
+        tree.set_owner(owner);
         let ground = Ground::prepare(volume, tree, &mut make_room)?;
         go_live(volume, &ground, tree, &mut Steps { fill, ready: &mut ready })?;
         Ok(tree.totals())

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::compare::{Comparison, Reader};
 use crate::durable::Durability;
+use crate::owner::{self, Owner};
 use crate::parallel::in_parallel;
 use crate::place::Place;
 use crate::tree::{DirectoryRef, Hash, Node, Tree, join};
@@ -70,7 +71,7 @@ fn stage_files(
             let (name, node) = tree.entry(index);
             let Node::File { mode, size, .. } = node else { continue };
             let directory = tree.directory_of(index).path();
-            let at = At { directory, name, mode, size };
+            let at = At { directory, name, mode, size, owner: tree.owner() };
             let copy = origin.live.and_then(|(_, published, comparison)| {
                 Some(published.entry(comparison.copy_of(index)?).1)
             });
@@ -108,8 +109,13 @@ pub fn make_directory(tree: &Tree, directory: DirectoryRef<'_>, to: &Place) -> R
         match node {
             Node::Directory { .. } => mkdirat(&fd, at, Mode::RWXU)
                 .map_err(|errno| to.failure("create", &join(path, name), errno))?,
-            Node::Link { target } => symlinkat(OsStr::from_bytes(target), &fd, at)
-                .map_err(|errno| to.link_failure(&join(path, name), errno))?,
+            Node::Link { target } => {
+                let path = || join(path, name);
+                symlinkat(OsStr::from_bytes(target), &fd, at)
+                    .map_err(|errno| to.link_failure(&path(), errno))?;
+                let given = tree.owner().map_or(Ok(()), |owner| owner.give_link(&fd, at));
+                given.map_err(|errno| owner::failure(to, &path(), errno))?;
+            }
             Node::File { .. } => {}
         }
     }
@@ -129,6 +135,8 @@ pub fn finish_directories(tree: &Tree, to: &Place, disk: &Durability) -> Result<
         let fd = to.directory(path).map_err(|errno| failure("open", errno))?;
         let mode = Mode::from_raw_mode(u32::from(directory.mode()));
         fchmod(&fd, mode).map_err(|errno| failure("set the mode of", errno))?;
+        let given = tree.owner().map_or(Ok(()), |owner| owner.give(&fd));
+        given.map_err(|errno| owner::failure(to, path, errno))?;
         disk.written(&fd).map_err(|errno| failure("sync", errno))?;
     }
     Ok(())
@@ -144,6 +152,8 @@ pub struct At<'t> {
     pub mode: u16,
     /// In bytes.
     pub size: u64,
+    /// Whom it is to belong to, if not to whoever runs this.
+    pub owner: Option<Owner>,
 }
 
 impl At<'_> {
@@ -218,13 +228,16 @@ impl At<'_> {
         created.map(File::from).map_err(|errno| self.failure(to, "create", errno))
     }
 
-    /// Gives it its mode, and brings it to the disk.
+    /// Gives it its mode and its owner, and brings it to the disk.
     ///
     /// # Errors
-    /// Either cannot be done.
+    /// One of that cannot be done.
     pub fn finish(&self, copy: &File, to: &Reader<'_>, disk: &Durability) -> Result<()> {
         let mode = Mode::from_raw_mode(u32::from(self.mode));
         fchmod(copy, mode).map_err(|errno| self.failure(to, "set the mode of", errno))?;
+        // Afterwards, since who gives a file away may not set its mode any more.
+        let given = self.owner.map_or(Ok(()), |owner| owner.give(copy));
+        given.map_err(|errno| owner::failure(to.place(), &self.path(), errno))?;
         disk.written(copy).map_err(|errno| self.failure(to, "sync", errno))
     }
 

@@ -3,10 +3,14 @@
 //! A million entries take some 70 MB, so that two trees fit into a small pod: names stand one
 //! after another in one buffer, entries in one list, those of a directory together.
 
+pub mod links;
 pub mod manifest;
+pub mod part;
 pub mod scan;
 
 use std::ops::Range;
+
+use crate::owner::Owner;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
@@ -18,6 +22,7 @@ pub struct Tree {
     names: Vec<u8>,
     directories: Vec<Directory>,
     entries: Vec<Entry>,
+    owner: Option<Owner>,
 }
 
 #[derive(Debug)]
@@ -162,6 +167,16 @@ impl Tree {
                 Kind::Link { .. } => {}
             }
         }
+    }
+
+    /// Whom all of it is to belong to, if that is to be anybody in particular.
+    pub fn owner(&self) -> Option<Owner> {
+        self.owner
+    }
+
+    /// Says whom all of it is to belong to.
+    pub fn set_owner(&mut self, owner: Option<Owner>) {
+        self.owner = owner;
     }
 
     /// How many files and links there are, and how many bytes the files hold.

@@ -30,7 +30,7 @@ pub fn unpack(tree: &Tree, content: &mut Content, to: &Place, disk: &Durability)
     for directory in tree.directories() {
         for (name, node) in directory.entries() {
             let Node::File { mode, size, hash } = node else { continue };
-            let at = At { directory: directory.path(), name, mode, size };
+            let at = At { directory: directory.path(), name, mode, size, owner: tree.owner() };
             unpack_file(&at, hash, content, &mut piece, &mut to_reader, disk)?;
             bytes += size;
         }

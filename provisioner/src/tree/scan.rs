@@ -12,6 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::links::leads_out;
 use super::{Node, Tree, join};
 use crate::place::Place;
 
@@ -19,6 +20,8 @@ use crate::place::Place;
 const MAX_PATH: usize = 3500;
 /// Set-user-ID and set-group-ID.
 const SET_ID: u16 = 0o6000;
+/// What is wrong with a link.
+const LEADS_OUT: &str = "is a link that leads out of the tree";
 
 /// What a tree must not hold, if it is to be published.
 #[derive(Default)]
@@ -61,6 +64,22 @@ pub fn scan(place: &Place) -> Result<Tree> {
 pub fn check_copy(place: &Place, tree: &Tree) -> Result<()> {
     let mut refusals = Refusals::default();
     check_links(place, tree, &mut refusals)?;
+    refusals.conclude(place)
+}
+
+/// [`check_copy`] by the tree alone, where its copy is not in one place.
+///
+/// # Errors
+/// As those of [`scan`].
+pub fn check_targets(place: &Place, tree: &Tree) -> Result<()> {
+    let mut refusals = Refusals::default();
+    for directory in tree.directories() {
+        for (name, node) in directory.entries() {
+            if matches!(node, Node::Link { target } if leads_out(tree, directory.path(), target)) {
+                refusals.add(&join(directory.path(), name), LEADS_OUT);
+            }
+        }
+    }
     refusals.conclude(place)
 }
 
@@ -184,7 +203,7 @@ fn check_links(place: &Place, tree: &Tree, refusals: &mut Refusals) -> Result<()
             );
             match opened {
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {}
-                Err(Errno::XDEV) => refusals.add(&path, "is a link that leads out of the tree"),
+                Err(Errno::XDEV) => refusals.add(&path, LEADS_OUT),
                 Err(errno) => return Err(place.failure("follow", &path, errno)),
             }
         }

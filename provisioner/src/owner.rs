@@ -1,0 +1,157 @@
+//! Whom published files, directories and links belong to, if that is asked for.
+
+use std::ffi::{CString, OsStr};
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, Gid, StatxFlags, Uid, chownat, fchown, readlinkat, statx};
+use rustix::io::Errno;
+
+use crate::compare::Comparison;
+use crate::place::Place;
+use crate::tree::{Node, Tree};
+
+/// A user, and a group if that matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    uid: u32,
+    gid: Option<u32>,
+}
+
+/// A user and perhaps a group by their numbers, as `1000` or `1000:1000`.
+///
+/// # Errors
+/// What it is instead.
+pub fn parse(text: &str) -> Result<Owner, String> {
+    // Signs are no digits, and the largest number stands for nobody (chown(2)).
+    let number = |text: &str| {
+        let number = text.parse().ok().filter(|&number| number != u32::MAX);
+        number.filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    let gid = gid.map(|gid| number(gid).ok_or(())).transpose();
+    match (number(uid), gid) {
+        (Some(uid), Ok(gid)) => Ok(Owner { uid, gid }),
+        _ => Err("not UID or UID:GID, by their numbers".to_owned()),
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.uid)?;
+        self.gid.map_or(Ok(()), |gid| write!(out, ":{gid}"))
+    }
+}
+
+impl Owner {
+    fn ids(self) -> (Option<Uid>, Option<Gid>) {
+        (Some(Uid::from_raw(self.uid)), self.gid.map(Gid::from_raw))
+    }
+
+    /// Gives an open file or directory to it.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn give(self, fd: impl AsFd) -> Result<(), Errno> {
+        let (uid, gid) = self.ids();
+        fchown(fd, uid, gid)
+    }
+
+    /// Gives a link to it, not what it leads to.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn give_link(self, directory: impl AsFd, name: &OsStr) -> Result<(), Errno> {
+        let (uid, gid) = self.ids();
+        chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Whether an entry belongs to it, or with an empty name the directory itself.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn has(self, directory: impl AsFd, name: &[u8]) -> Result<bool, Errno> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let wanted = StatxFlags::UID | StatxFlags::GID;
+        let stat = statx(directory, OsStr::from_bytes(name), flags, wanted)?;
+        Ok(stat.stx_uid == self.uid && self.gid.is_none_or(|gid| gid == stat.stx_gid))
+    }
+}
+
+/// The error if something cannot be given to its owner.
+pub fn failure(place: &Place, path: &[u8], errno: Errno) -> anyhow::Error {
+    let failure = place.failure("change the owner of", path, errno);
+    match errno {
+        Errno::PERM => failure.context("--owner takes the right to give files away (CAP_CHOWN)"),
+        _ => failure,
+    }
+}
+
+/// What of a live tree belongs to others than the owner that a source is to have: of what is the
+/// same in both, the places in the source, which are counted as damaged from now on; and of its
+/// directories, which must be others, or not.
+///
+/// The root counts if it is the tree's alone.
+pub fn strangers(
+    (source, comparison): (&Tree, &mut Comparison),
+    live: &Place,
+    is_root_ours: bool,
+) -> Vec<usize> {
+    let Some(owner) = source.owner() else { return Vec::new() };
+    let mut strangers = Vec::new();
+    for directory in source.directories() {
+        // What is missing belongs to nobody.
+        let Ok(fd) = live.directory(directory.path()) else { continue };
+        if (is_root_ours || !directory.path().is_empty()) && !owner.has(&fd, b"").unwrap_or(true) {
+            comparison.differs_otherwise = true;
+        }
+        for index in directory.range() {
+            let (name, node) = source.entry(index);
+            let is_same = match node {
+                Node::Directory { .. } => false,
+                Node::File { .. } => comparison.copy_of(index).is_some(),
+                Node::Link { target } => leads_to(&fd, name, target),
+            };
+            if is_same && !owner.has(&fd, name).unwrap_or(true) {
+                strangers.push(index);
+            }
+        }
+    }
+    comparison.damaged += strangers.len() as u64;
+    comparison.unchanged = comparison.unchanged.saturating_sub(strangers.len() as u64);
+    strangers
+}
+
+fn leads_to(directory: &OwnedFd, name: &[u8], target: &[u8]) -> bool {
+    readlinkat(directory, OsStr::from_bytes(name), Vec::new())
+        .is_ok_and(|found: CString| found.to_bytes() == target)
+}
+
+/// Whether a live tree belongs, all of it, to the owner it is to have.
+pub fn has_all(tree: &Tree, live: &Place, owner: Option<Owner>) -> bool {
+    let Some(owner) = owner else { return true };
+    tree.directories().all(|directory| {
+        live.directory(directory.path()).is_ok_and(|fd| {
+            let is_ours = |name: &[u8]| owner.has(&fd, name).unwrap_or(false);
+            is_ours(b"") && directory.entries().all(|(name, _)| is_ours(name))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_numbers() {
+        assert_eq!(parse("0"), Ok(Owner { uid: 0, gid: None }));
+        assert_eq!(parse("1000:100"), Ok(Owner { uid: 1000, gid: Some(100) }));
+        assert_eq!(parse("4294967294").unwrap().to_string(), "4294967294");
+        assert_eq!(parse("1:2").unwrap().to_string(), "1:2");
+        for text in ["", ":", "1:", ":1", "+1", "-1", "4294967295", "1:4294967295", "root", "1:2:3"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

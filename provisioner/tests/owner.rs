@@ -1,0 +1,192 @@
+//! `--owner`: what is published belongs to whom it is to belong to, and is repaired if it does not.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use e2e::programs::{Outcome, command, copy_program, run};
+
+const LAYOUTS: [&str; 1] = ["atomic"];
+
+fn places() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir_all(dir.path().join("source/certs/deep")).expect("made");
+    fs::create_dir(dir.path().join("volume")).expect("made");
+    for name in ["top", "certs/a.pem", "certs/deep/b.pem"] {
+        fs::write(dir.path().join("source").join(name), name).expect("written");
+    }
+    symlink("certs/a.pem", dir.path().join("source/link")).expect("linked");
+    dir
+}
+
+fn provisioner(dir: &Path, layout: &str, args: &[&str]) -> Command {
+    let mut provisioner = command("provisioner");
+    provisioner.args(["--source", "source", "--target", "volume", "--grace", "0"]);
+    provisioner.args(["--termination-log", "none"]);
+    provisioner.env("PROVISIONER_LAYOUT", layout).args(args).current_dir(dir);
+    provisioner
+}
+
+fn done(dir: &Path, layout: &str, args: &[&str]) -> String {
+    let outcome = run(&mut provisioner(dir, layout, args), b"");
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{layout} {args:?}");
+    outcome.stdout
+}
+
+/// Paths below the published tree, and their owners, as find sees them.
+fn owners(dir: &Path, layout: &str) -> String {
+    let root = if layout == "atomic" { "volume/..data/" } else { "volume" };
+    let mut find = Command::new("find");
+    find.arg(root).args(["-name", "..provisioner", "-prune", "-o", "-mindepth", "1"]);
+    let outcome = run(find.args(["-printf", "%U:%G\\n"]).current_dir(dir), b"");
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let mut owners: Vec<&str> = outcome.stdout.lines().collect();
+    owners.sort_unstable();
+    owners.dedup();
+    owners.join(" ")
+}
+
+#[test]
+fn all_that_is_published_belongs_to_the_owner() {
+    if !e2e::is_root() {
+        return;
+    }
+    for layout in LAYOUTS {
+        let dir = places();
+        let path = dir.path();
+        done(path, layout, &["--owner", "1234:2345"]);
+        assert_eq!(owners(path, layout), "1234:2345", "{layout}");
+        let again = done(path, layout, &["--owner", "1234:2345"]);
+        assert!(again.starts_with("unchanged: "), "{again}");
+        // A group that is not named, or an owner, does not matter.
+        for other in [&["--owner", "1234"][..], &[]] {
+            let again = done(path, layout, other);
+            assert!(again.starts_with("unchanged: "), "{layout}: {again}");
+        }
+        assert_eq!(owners(path, layout), "1234:2345", "{layout}");
+        fs::write(path.join("source/top"), "changed").expect("written");
+        let mut by_environment = provisioner(path, layout, &[]);
+        let outcome = run(by_environment.env("PROVISIONER_OWNER", "1234:2345"), b"");
+        assert!(outcome.stdout.starts_with("published: 0 added, 1 changed"), "{outcome:?}");
+        assert_eq!(owners(path, layout), "1234:2345", "{layout}");
+    }
+}
+
+#[test]
+fn what_belongs_to_somebody_else_is_repaired() {
+    if !e2e::is_root() {
+        return;
+    }
+    for layout in LAYOUTS {
+        let dir = places();
+        let path = dir.path();
+        let root = path.join(if layout == "atomic" { "volume/..data" } else { "volume" });
+        done(path, layout, &["--owner", "1234:2345"]);
+        for (name, repaired) in
+            [("certs/deep/b.pem", 1), ("certs/a.pem", 1), ("link", 1), ("certs/deep", 0)]
+        {
+            for (uid, gid) in [(0, 2345), (1234, 0)] {
+                lchown(root.join(name), Some(uid), Some(gid)).expect("given");
+                let line = done(path, layout, &["--owner", "1234:2345"]);
+                let expected = format!(
+                    "published: 0 added, 0 changed, 0 removed, {} unchanged, {repaired} repaired,",
+                    4 - repaired
+                );
+                assert!(line.starts_with(&expected), "{layout} {name}: {line}");
+                assert_eq!(owners(path, layout), "1234:2345", "{layout} {name}");
+            }
+        }
+        let line = done(path, layout, &["--owner", "1234:2345"]);
+        assert!(line.starts_with("unchanged: "), "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_did_not_change_is_not_given_away_in_place() {
+    if !e2e::is_root() {
+        return;
+    }
+    for layout in LAYOUTS {
+        let dir = places();
+        let path = dir.path();
+        done(path, layout, &[]);
+        let live = path.join(if layout == "atomic" { "volume/..data" } else { "volume" });
+        // Somebody who may write to the volume puts another name of a foreign file there.
+        fs::write(path.join("foreign"), "top").expect("written");
+        fs::remove_file(live.join("top")).expect("removed");
+        fs::hard_link(path.join("foreign"), live.join("top")).expect("linked");
+        done(path, layout, &["--owner", "1234"]);
+        assert_eq!(fs::metadata(path.join("foreign")).expect("there").uid(), 0, "{layout}");
+        assert_eq!(owners(path, layout), "1234:0", "{layout}");
+    }
+}
+
+#[test]
+fn a_rollback_and_a_pin_give_to_the_owner_too() {
+    if !e2e::is_root() {
+        return;
+    }
+    let dir = places();
+    let path = dir.path();
+    done(path, "atomic", &["--owner", "1234"]);
+    fs::write(path.join("source/top"), "new").expect("written");
+    done(path, "atomic", &["--owner", "1234"]);
+    let line = done(path, "atomic", &["--owner", "77:88", "rollback"]);
+    assert!(line.starts_with("rolled back: "), "{line}");
+    assert_eq!(owners(path, "atomic"), "77:88");
+    let held = "not published\n";
+    assert!(done(path, "atomic", &["--owner", "77:88"]).ends_with(held));
+    chown(path.join("volume/..data/certs"), Some(0), None).expect("given");
+    assert!(done(path, "atomic", &[]).ends_with(held));
+    assert!(done(path, "atomic", &["--owner", "77:88"]).ends_with(", but restored\n"));
+    assert_eq!(owners(path, "atomic"), "77:88");
+}
+
+#[test]
+fn who_may_not_give_files_away_is_told_so_and_nothing_is_changed() {
+    if !e2e::is_root() {
+        return;
+    }
+    for layout in LAYOUTS {
+        let dir = places();
+        let path = dir.path();
+        for name in ["", "source", "volume"] {
+            chown(path.join(name), Some(4321), Some(4321)).expect("given");
+        }
+        let program = copy_program("provisioner", path);
+        let as_user = |args: &[&str]| -> Outcome {
+            let mut user = Command::new("setpriv");
+            user.args(["--reuid=4321", "--regid=4321", "--clear-groups"]).arg(&program);
+            user.args(provisioner(path, layout, args).get_args().collect::<Vec<_>>());
+            run(user.env("PROVISIONER_LAYOUT", layout).current_dir(path), b"")
+        };
+        let refused = |args: &[&str]| {
+            let outcome = as_user(args);
+            let stderr = &outcome.stderr;
+            assert_eq!((outcome.code, stderr.lines().count()), (Some(1), 1), "{layout}: {stderr}");
+            assert!(stderr.contains("--owner takes the right to give files away"), "{stderr}");
+            assert!(stderr.ends_with("operation not permitted\n"), "{stderr}");
+        };
+        refused(&["--owner", "1234"]);
+        assert_eq!(fs::read_dir(path.join("volume")).expect("read").count(), 0, "{layout}");
+        // To itself it may give.
+        assert_eq!(as_user(&["--owner", "4321:4321"]).code, Some(0), "{layout}");
+        refused(&["--owner", "1234"]);
+        refused(&["--owner", "4321:1"]);
+        assert_eq!(owners(path, layout), "4321:4321", "{layout}");
+        let again = as_user(&["--owner", "4321"]);
+        assert!(again.stdout.starts_with("unchanged: "), "{layout}: {again:?}");
+    }
+}
+
+#[test]
+fn an_owner_is_a_number() {
+    let dir = places();
+    for owner in ["root", "-1", "4294967295", "1:", ""] {
+        let outcome =
+            run(&mut provisioner(dir.path(), "atomic", &[&format!("--owner={owner}")]), b"");
+        assert_eq!(outcome.code, Some(2), "{owner}");
+        assert!(outcome.stderr.contains("UID:GID"), "{}", outcome.stderr);
+    }
+}
