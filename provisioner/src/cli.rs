@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use diagnostics::termination::TERMINATION_LOG;
 
 use crate::modes;
@@ -37,6 +37,10 @@ pub struct Cli {
         default_value = "/data-output"
     )]
     pub target: PathBuf,
+
+    /// How the tree stands on the volume.
+    #[arg(long, env = "PROVISIONER_LAYOUT", value_enum, default_value_t = Layout::Atomic)]
+    pub layout: Layout,
 
     /// Publish an empty tree too.
     #[arg(long, env = "PROVISIONER_ALLOW_EMPTY", value_parser = BoolishValueParser::new())]
@@ -137,4 +141,16 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// How a tree stands on a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// Behind links, of which one rename makes all of a new version live.
+    Atomic,
+    /// As plain files, for consumers that cannot follow links. Each file is replaced as a whole, but
+    /// not all of them at once: readers may meet old and new files beside each other, a path that
+    /// turns from a directory into a file or back may be missing for a moment, a run that is killed
+    /// leaves both until the next one, and no earlier version is kept.
+    Files,
 }

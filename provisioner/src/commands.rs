@@ -9,6 +9,7 @@ use diagnostics::exit::{DONE, FAILED};
 use diagnostics::report::Report;
 
 use crate::cli::Cli;
+use crate::files;
 use crate::history::{Action, record};
 use crate::lock::{Lock, lock};
 use crate::owner::Owner;
@@ -77,6 +78,7 @@ pub fn roll_back(
     let (volume, terms) = (Volume::open(&cli.target)?, terms(cli));
     let held = lock(volume.place(), terms.lock_timeout)?;
     superseded::clean(&volume, &held, report)?;
+    files::refuse(&volume)?;
     let before = volume.live_name()?;
     let RolledBack { digest, totals } = rollback(&volume, wanted, terms, cli.owner, report)?;
     if let Some(totals) = totals {

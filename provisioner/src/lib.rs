@@ -2,7 +2,7 @@
 //!
 //! [`mod@publish`] is the course of a run; [`tree`] is what is published, [`compare`] tells what is
 //! different, [`stage`] copies, [`durable`] brings it to the disk, [`volume`] is the layout that
-//! makes it live. [`superseded`] is what becomes of versions before, which [`archive`] packs and
+//! makes it live, [`files`] one without links. [`superseded`] is what becomes of versions before, which [`archive`] packs and
 //! [`mod@rollback`] makes live again.
 
 pub mod archive;
@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod compare;
 pub mod durable;
+pub mod files;
 pub mod history;
 pub mod kept;
 pub mod lock;
@@ -42,7 +43,7 @@ use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use diagnostics::termination;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Layout};
 use commands::{
     Rest, let_go, note, pin_of, roll_back, say, show_history, show_status, stay, terms,
 };
@@ -124,8 +125,15 @@ fn provision(
         modes: Modes { all: cli.mode, are_readable: cli.readable },
         owner: cli.owner,
     };
-    let mut make_room = || give_up(&volume, terms.grace, None, report);
-    let mut outcome = publish(&source, &volume, allow, &mut make_room)?;
+    let mut outcome = match cli.layout {
+        Layout::Atomic => {
+            let mut make_room = || give_up(&volume, terms.grace, None, report);
+            let outcome = publish(&source, &volume, allow, &mut make_room)?;
+            files::leave(&volume, report)?;
+            outcome
+        }
+        Layout::Files => files::publish(&source, &volume, allow, (&held, terms.grace), report)?,
+    };
     note(&volume, Action::Published, &outcome.digest, outcome.totals, report);
     stop.defer();
     let rest = let_go(volume, held, outcome.before.take(), outcome.is_published, terms)?;

@@ -4,6 +4,7 @@
 //! ..provisioner/pinned               the version that is to stay (see `pin`)
 //! ..provisioner/history              what was published when (see `history`)
 //! ..provisioner/versions/5f0c...     earlier versions, packed (see `archive`)
+//! ..provisioner/files/               what is ours among plain files (see `files`)
 //! ```
 //!
 //! No name here ends with what directory walkers look for. A file is replaced as a whole, and
@@ -24,7 +25,7 @@ use crate::tree::scan::names;
 use crate::volume::Volume;
 
 /// The directory on the volume.
-const STATE: &str = "..provisioner";
+pub const STATE: &str = "..provisioner";
 /// What the names of files begin with that are not complete.
 const NEXT: &str = "next-";
 /// Longest file that is read at once, in bytes.

@@ -7,6 +7,7 @@ use diagnostics::report::Report;
 use serde::Serialize;
 
 use crate::archive::Archives;
+use crate::files::claims::{Claims, FILES};
 use crate::history::{self, Action};
 use crate::kept::{Kept, kept};
 use crate::pin::Pin;
@@ -29,6 +30,7 @@ pub struct Status {
 /// The live version. What cannot be read is left open.
 #[derive(Debug, Serialize)]
 pub struct LiveVersion {
+    layout: &'static str,
     digest: Option<String>,
     since: Option<String>,
     files: Option<u64>,
@@ -61,7 +63,10 @@ impl Status {
     /// # Errors
     /// It cannot be told what is live.
     pub fn of(volume: &Volume, report: &mut Report) -> Result<Self> {
-        let live = volume.live()?.map(|live| live_version(volume, &live));
+        let live = match volume.live()? {
+            Some(live) => Some(live_version(volume, &live)),
+            None => plain_files(volume, report)?,
+        };
         let pinned = Pin::of(volume).unwrap_or_else(|error| {
             report.warn(format!("it is not known what is pinned: {error:#}"));
             None
@@ -81,8 +86,11 @@ impl Status {
         match &self.live {
             None => text.push_str("live: nothing\n"),
             Some(live) => {
-                let LiveVersion { digest, since, files, bytes } = live;
+                let LiveVersion { layout, digest, since, files, bytes } = live;
                 put(&mut text, "live", digest.as_deref(), "since", since.as_deref());
+                if *layout == FILES {
+                    text.push_str(", as plain files");
+                }
                 amounts(&mut text, *files, *bytes);
             }
         }
@@ -122,11 +130,30 @@ fn amounts(text: &mut String, files: Option<u64>, bytes: Option<u64>) {
 fn live_version(volume: &Volume, live: &Live) -> LiveVersion {
     let totals = live.published.as_ref().map(|published| published.tree.totals());
     LiveVersion {
+        layout: "atomic",
         digest: live.published.as_ref().map(|published| hex(&published.digest)),
         since: since(volume, &live.name).ok().map(rfc3339),
         files: totals.map(|(files, _)| files),
         bytes: totals.map(|(_, bytes)| bytes),
     }
+}
+
+/// What was published as plain files. A run that was killed may have put more in place.
+fn plain_files(volume: &Volume, report: &mut Report) -> Result<Option<LiveVersion>> {
+    let claims = Claims::of(volume, report)?;
+    if !claims.pending.is_empty() {
+        report.warn("a publication was cut off: the next run makes it whole".to_owned());
+    }
+    Ok(claims.published.map(|record| {
+        let (files, bytes) = record.tree.totals();
+        LiveVersion {
+            layout: FILES,
+            digest: Some(hex(&record.digest)),
+            since: Some(rfc3339(record.since)),
+            files: Some(files),
+            bytes: Some(bytes),
+        }
+    }))
 }
 
 /// What is kept, but for what is live, which may be kept to be repaired.

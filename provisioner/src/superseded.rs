@@ -1,5 +1,6 @@
 //! Versions that are not live any more, and what runs that were killed have left.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
@@ -36,8 +37,7 @@ pub struct Terms {
 /// # Errors
 /// Something cannot be looked at, or removed.
 pub fn clean(volume: &Volume, lock: &Lock, report: &mut Report) -> Result<()> {
-    let is_left =
-        |name: &str| lock.is_exclusive() || age(volume, name).is_some_and(|age| age >= DAY);
+    let is_left = |name: &str| is_left(volume, name, lock);
     volume.remove_unused_links(is_left)?;
     let live = volume.live_name()?;
     let were_live = all(volume)?;
@@ -52,6 +52,11 @@ pub fn clean(volume: &Volume, lock: &Lock, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// Whether what is not complete was left by a run that was killed, as far as that can be told.
+pub fn is_left(directory: impl AsFd, name: &str, lock: &Lock) -> bool {
+    lock.is_exclusive() || age(directory, name).is_some_and(|age| age >= DAY)
+}
+
 /// Warns of what must not keep a tree from going live.
 pub fn warn_of(outcome: Result<()>, what: &str, report: &mut Report) {
     if let Err(error) = outcome {
@@ -60,14 +65,14 @@ pub fn warn_of(outcome: Result<()>, what: &str, report: &mut Report) {
 }
 
 /// When a name was changed last, in seconds and nanoseconds since 1970.
-fn changed(volume: &Volume, name: &str) -> Option<(i64, u32)> {
-    let stat = statx(volume, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::CTIME).ok()?;
+fn changed(directory: impl AsFd, name: &str) -> Option<(i64, u32)> {
+    let stat = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::CTIME).ok()?;
     Some((stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec))
 }
 
 /// How long ago a name was changed; `None` by a clock that was set back.
-fn age(volume: &Volume, name: &str) -> Option<Duration> {
-    let (seconds, nanoseconds) = changed(volume, name)?;
+fn age(directory: impl AsFd, name: &str) -> Option<Duration> {
+    let (seconds, nanoseconds) = changed(directory, name)?;
     let since = Duration::new(u64::try_from(seconds).ok()?, nanoseconds);
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + since).ok()
 }
@@ -94,15 +99,15 @@ pub fn all(volume: &Volume) -> Result<Vec<String>> {
 }
 
 /// The versions that are superseded now: all that were live, or, where others may be looking after
-/// theirs, the one that was live `before`.
+/// theirs, or nothing is live any more, the one that was live `before`.
 ///
 /// # Errors
 /// The volume cannot be read.
 pub fn versions(volume: &Volume, before: Option<String>, lock: &Lock) -> Result<Vec<String>> {
-    if lock.is_exclusive() {
+    let live = volume.live_name()?;
+    if lock.is_exclusive() && live.is_some() {
         return all(volume);
     }
-    let live = volume.live_name()?;
     Ok(before.into_iter().filter(|name| live.as_ref() != Some(name)).collect())
 }
 

@@ -318,7 +318,10 @@ fn link_target(name: &[u8]) -> Vec<u8> {
 /// Removes a file, or a directory with all that is in it, which no link can lead out of.
 ///
 /// What is gone meanwhile is no failure: another run was faster.
-fn remove(place: &Place, name: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn remove(place: &Place, name: &[u8]) -> Result<()> {
     let failure = |operation: &str, errno| place.failure(operation, name, errno);
     let fd = match place.directory(name) {
         Ok(fd) => fd,

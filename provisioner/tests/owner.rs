@@ -7,7 +7,7 @@ use std::process::Command;
 
 use e2e::programs::{Outcome, command, copy_program, run};
 
-const LAYOUTS: [&str; 1] = ["atomic"];
+const LAYOUTS: [&str; 2] = ["atomic", "files"];
 
 fn places() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");

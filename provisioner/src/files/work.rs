@@ -1,0 +1,186 @@
+//! What is done to a volume of plain files: new files take their places, old ones are removed.
+//! Every directory is opened name by name: no link on the volume leads anywhere else.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use anyhow::Result;
+use rustix::fs::{AtFlags, Mode, fchmod, unlinkat};
+use rustix::io::Errno;
+
+use super::claims::Claims;
+use super::plan::Plan;
+use super::staging::Staging;
+use crate::durable::Durability;
+use crate::owner;
+use crate::place::Place;
+use crate::tree::scan::mode_of;
+use crate::tree::{DirectoryRef, Node, Tree, join};
+use crate::volume::{Link, Volume};
+
+/// Permission bits of who may change what is in a directory.
+const WRITABLE: u16 = 0o300;
+
+/// Work on a volume.
+pub struct Work<'w> {
+    volume: &'w Volume,
+    disk: &'w Durability,
+    /// Directories whose modes may not be what they should.
+    touched: BTreeSet<Vec<u8>>,
+}
+
+impl<'w> Work<'w> {
+    /// Begins it.
+    pub fn on(volume: &'w Volume, disk: &'w Durability) -> Self {
+        Self { volume, disk, touched: BTreeSet::new() }
+    }
+
+    /// Puts all of a part of the tree in its place.
+    ///
+    /// # Errors
+    /// Something is not there.
+    pub fn put(&mut self, part: &Tree, plan: &Plan, staging: &Staging) -> Result<()> {
+        for directory in part.directories() {
+            let path = directory.path();
+            // It comes with the one above.
+            if plan.missing.contains(path) {
+                continue;
+            }
+            let (from, to) = (staging.tree.below(path)?, self.open(path)?);
+            for (name, node) in directory.entries() {
+                let path = join(path, name);
+                let is_directory = matches!(node, Node::Directory { .. });
+                if plan.occupied.contains(&path) {
+                    // Who moves a directory writes to it.
+                    if !is_directory {
+                        self.open(&path)?;
+                    }
+                    staging.put_instead(name, &from, &to)?;
+                } else if !is_directory || plan.missing.contains(&path) {
+                    staging.put(name, &from, &to)?;
+                }
+            }
+            self.written(&to)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is ours and not to be kept: files that are not what was published stay where
+    /// nobody knows whose they are, and directories as long as something is in them.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove(&mut self, claims: &Claims, is_kept: impl Fn(&[u8]) -> bool) -> Result<()> {
+        for tree in claims.trees() {
+            let directories: Vec<_> = tree.directories().collect();
+            // What is below a directory comes after it.
+            for directory in directories.into_iter().rev() {
+                self.remove_from(directory, claims, &is_kept)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_from(
+        &mut self,
+        directory: DirectoryRef<'_>,
+        claims: &Claims,
+        is_kept: impl Fn(&[u8]) -> bool,
+    ) -> Result<()> {
+        let mut is_stale = directory
+            .entries()
+            .map(|(name, node)| (name, node, join(directory.path(), name)))
+            .filter(|(.., path)| !is_kept(path))
+            .peekable();
+        if is_stale.peek().is_none() {
+            return Ok(());
+        }
+        // Something else is there, or nothing.
+        let opened = self.volume.place().directory(directory.path());
+        if matches!(opened, Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) {
+            return Ok(());
+        }
+        let place = self.open(directory.path())?;
+        let fd = place.directory(b"").map_err(|errno| place.failure("open", b"", errno))?;
+        for (name, node, path) in is_stale {
+            let failure = |operation, errno| self.volume.place().failure(operation, &path, errno);
+            let is_layout = || {
+                directory.path().is_empty() && self.volume.link(name).is_ok_and(|l| l == Link::Ours)
+            };
+            let is_ours =
+                claims.own(&fd, name, &path).map_err(|errno| failure("look at", errno))?;
+            if !is_ours || is_layout() {
+                continue;
+            }
+            let flags = match node {
+                Node::Directory { .. } => AtFlags::REMOVEDIR,
+                Node::File { .. } | Node::Link { .. } => AtFlags::empty(),
+            };
+            match unlinkat(&fd, OsStr::from_bytes(name), flags) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                // It is not ours alone, or not what another claim says.
+                Err(
+                    Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR | Errno::ISDIR,
+                ) => {}
+                Err(errno) => return Err(failure("remove", errno)),
+            }
+        }
+        self.written(&place)
+    }
+
+    /// Gives directories the modes and owners that they have in the tree.
+    ///
+    /// # Errors
+    /// One cannot be changed.
+    pub fn finish(&self, tree: &Tree, plan: &Plan) -> Result<()> {
+        // From the deepest up.
+        let paths: BTreeSet<&Vec<u8>> =
+            self.touched.iter().chain(&plan.unlike).chain(&plan.missing).collect();
+        for path in paths.into_iter().rev() {
+            let Some(Node::Directory { mode }) = tree.find(path).map(|at| tree.entry(at).1) else {
+                continue;
+            };
+            let place = self.volume.place().below(path)?;
+            let failure = |operation: &str, errno| place.failure(operation, b"", errno);
+            let found = mode_of(&place, c"").map_err(|errno| failure("stat", errno))?.1;
+            if found != mode {
+                fchmod(&place, Mode::from_raw_mode(u32::from(mode)))
+                    .map_err(|errno| failure("set the mode of", errno))?;
+            }
+            if let Some(owner) = tree.owner()
+                && !owner.has(&place, b"").map_err(|errno| failure("stat", errno))?
+            {
+                owner.give(&place).map_err(|errno| owner::failure(&place, b"", errno))?;
+            }
+            self.written(&place)?;
+        }
+        Ok(())
+    }
+
+    /// Brings everything to the disk.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn sync(&self) -> Result<()> {
+        self.disk.sync().map_err(|errno| self.volume.place().failure("sync", b"", errno))?;
+        self.volume.sync()
+    }
+
+    /// A directory that something is put into or removed from. One that must not be written gets
+    /// its mode back in the end.
+    fn open(&mut self, path: &[u8]) -> Result<Place> {
+        let place = self.volume.place().below(path)?;
+        let mode = mode_of(&place, c"").map_err(|errno| place.failure("stat", b"", errno))?.1;
+        if mode & WRITABLE != WRITABLE && !path.is_empty() {
+            self.touched.insert(path.to_vec());
+            // If that is not allowed, what it is for tells why.
+            let _ = fchmod(&place, Mode::from_raw_mode(u32::from(mode | WRITABLE)));
+        }
+        Ok(place)
+    }
+
+    fn written(&self, place: &Place) -> Result<()> {
+        self.disk.written(place).map_err(|errno| place.failure("sync", b"", errno))
+    }
+}

@@ -1,0 +1,19 @@
+//! Publications of plain files (`--layout files`) as others see them: readers at any moment, files of
+//! others beside them, programs that die or fail at any system call, full disks, hostile volumes.
+
+mod beside;
+mod full;
+mod hostile;
+mod killed;
+mod layouts;
+mod plain;
+mod published;
+mod readers;
+mod targets;
+
+#[path = "../volumes/run.rs"]
+#[allow(dead_code, reason = "shared with the tests of the other layout")]
+mod run;
+#[path = "../volumes/tree.rs"]
+#[allow(dead_code, reason = "shared with the tests of the other layout")]
+mod tree;
