@@ -9,8 +9,8 @@ PATH=$PATH:/usr/sbin:/sbin
 # program:package, or for what is no program file:package
 needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
 unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck strace:strace
-mkfs.ext4:e2fsprogs mount:mount diff:diffutils setpriv:util-linux nginx:nginx
-kubectl:kubernetes-client'
+mkfs.ext4:e2fsprogs mount:mount diff:diffutils setpriv:util-linux bindfs:bindfs
+nginx:nginx kubectl:kubernetes-client'
 
 case ${1-} in
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;

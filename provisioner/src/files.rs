@@ -18,7 +18,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use diagnostics::exit::misconfigured;
 use diagnostics::report::Report;
 use rustix::fs::{AtFlags, FileType, StatxFlags, statx, unlinkat};
@@ -40,6 +40,9 @@ use claims::{Claims, FixedModes};
 use plan::{Meeting, Plan};
 use staging::Staging;
 use work::Work;
+
+/// How often a publication begins anew since the volume gives other modes than it did.
+const TRIES: usize = 3;
 
 /// What is published from where to where.
 #[derive(Clone, Copy)]
@@ -79,7 +82,7 @@ pub fn publish(
     let linked = volume.live_name()?;
     let claims = Claims::of(volume, report)?;
     let mut fixed_modes = claims.published.as_ref().and_then(|record| record.fixed_modes);
-    loop {
+    for _ in 0..TRIES {
         let mut tree = read(source, allow)?;
         if let Some(FixedModes { file, directory }) = fixed_modes {
             tree.change_modes(|_, is_directory| if is_directory { directory } else { file });
@@ -110,6 +113,7 @@ pub fn publish(
             Staged::With(modes) => fixed_modes = modes,
         }
     }
+    bail!("`{}` gives other permission bits each time", volume.place().shown(b"").display())
 }
 
 /// What came of a publication.
@@ -195,13 +199,19 @@ impl<'p> Publication<'p> {
         sums.check_copied(&self.tree)?;
         disk.sync().map_err(|errno| staging.tree.failure("sync", b"", errno))?;
         let digest = claims::claim(&staging.claims, tag, &self.tree, fixed_modes)?;
-        let mut work = Work::on(volume, &disk);
+        self.put_in_place(staging, &disk)
+            .and_then(|()| claims::settle(&staging.claims, tag, &claims.unsettled))
+            .context("some files may be new already, the next run makes it whole")?;
+        Ok(self.outcome(true, bytes, digest))
+    }
+
+    /// Makes the volume what the tree is, and brings it to the disk.
+    fn put_in_place(&self, staging: &Staging, disk: &Durability) -> Result<()> {
+        let mut work = Work::on(self.ground.volume, disk);
         work.put(&self.part, &self.plan, staging)?;
         self.remove_stale(&mut work)?;
         work.finish(&self.tree, &self.plan)?;
-        work.sync()?;
-        claims::settle(&staging.claims, tag, &claims.unsettled)?;
-        Ok(self.outcome(true, bytes, digest))
+        work.sync()
     }
 
     /// Notes what all files hold, those that are new and those that are there.
@@ -240,7 +250,8 @@ impl<'p> Publication<'p> {
 /// # Errors
 /// Something cannot be removed.
 pub fn leave(volume: &Volume, report: &mut Report) -> Result<()> {
-    if claims::find(volume)?.is_none() {
+    // What cannot be read must not keep a tree from going live: then nothing is known to be ours.
+    if !matches!(claims::find(volume), Ok(Some(_))) {
         return Ok(());
     }
     let disk = Durability::watch(volume.place())?;

@@ -52,19 +52,26 @@ impl Owner {
     /// Gives an open file or directory to it.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system; it does as if (`ENOTSUP`).
     pub fn give(self, fd: impl AsFd) -> Result<(), Errno> {
         let (uid, gid) = self.ids();
-        fchown(fd, uid, gid)
+        fchown(&fd, uid, gid)?;
+        self.check(fd, b"")
     }
 
     /// Gives a link to it, not what it leads to.
     ///
     /// # Errors
-    /// Those of the system.
+    /// As those of [`give`](Self::give).
     pub fn give_link(self, directory: impl AsFd, name: &OsStr) -> Result<(), Errno> {
         let (uid, gid) = self.ids();
-        chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        chownat(&directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        self.check(directory, name.as_bytes())
+    }
+
+    /// Some file systems know one owner alone, and say nothing.
+    fn check(self, directory: impl AsFd, name: &[u8]) -> Result<(), Errno> {
+        if self.has(directory, name)? { Ok(()) } else { Err(Errno::NOTSUP) }
     }
 
     /// Whether an entry belongs to it, or with an empty name the directory itself.

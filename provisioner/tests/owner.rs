@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use e2e::place::{in_private_mounts, sh};
 use e2e::programs::{Outcome, command, copy_program, run};
 
 const LAYOUTS: [&str; 2] = ["atomic", "files"];
@@ -177,6 +178,27 @@ fn who_may_not_give_files_away_is_told_so_and_nothing_is_changed() {
         assert_eq!(owners(path, layout), "4321:4321", "{layout}");
         let again = as_user(&["--owner", "4321"]);
         assert!(again.stdout.starts_with("unchanged: "), "{layout}: {again:?}");
+    }
+}
+
+#[test]
+fn a_volume_that_keeps_no_owners_is_told_of() {
+    if !e2e::is_root() {
+        return;
+    }
+    for layout in LAYOUTS {
+        in_private_mounts(|place| {
+            sh(place, "mkdir source below volume; echo x >source/x");
+            sh(place, "bindfs --chown-ignore below volume");
+            let outcome = run(&mut provisioner(place, layout, &["--owner", "1234"]), b"");
+            assert_eq!((outcome.code, outcome.stderr.lines().count()), (Some(1), 1), "{layout}");
+            assert!(outcome.stderr.contains("failed to change the owner of"), "{outcome:?}");
+            assert!(outcome.stderr.ends_with("operation not supported\n"), "{outcome:?}");
+            assert_eq!(fs::read_dir(place.join("below")).expect("read").count(), 0, "{layout}");
+            // The one that all files have is as good as any.
+            done(place, layout, &["--owner", "0"]);
+            sh(place, "umount volume");
+        });
     }
 }
 

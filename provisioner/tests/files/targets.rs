@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use e2e::place::{in_private_mounts, sh};
 
@@ -54,40 +53,16 @@ fn a_first_publication_that_fails_leaves_the_volume_empty() {
     assert_eq!(names(&place.volume()).len(), 0);
 }
 
-/// A file system that keeps no modes, served by FUSE until it is dropped.
-struct Modeless(Child);
-
-impl Modeless {
-    fn on(below: &Path, at: &Path) -> Self {
-        let mut bindfs = Command::new("bindfs");
-        // Everything is 0750 for directories and 0640 for files, whoever asks for something else.
-        bindfs.args(["-f", "-o", "allow_other", "--chmod-ignore", "--perms=u=rwX:g=rX:o="]);
-        bindfs.arg(below).arg(at).stdin(Stdio::null());
-        let served = Self(bindfs.spawn().expect("bindfs"));
-        e2e::wait_for("bindfs to serve", || {
-            let mounts = fs::read_to_string("/proc/thread-self/mounts").expect("mounts");
-            mounts.lines().any(|line| line.split(' ').nth(1) == at.to_str())
-        });
-        served
-    }
-}
-
-impl Drop for Modeless {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_file_system_without_modes_is_published_to_once() {
     if !e2e::is_root() {
         return;
     }
     in_private_mounts(|place| {
-        sh(place, "mkdir below volume");
         let volume = place.join("volume");
-        let served = Modeless::on(&place.join("below"), &volume);
+        // By FUSE, until it is unmounted. Directories are 0750 and files 0640, whatever is asked for.
+        let modes = "--chmod-ignore --perms=u=rwX:g=rX:o=";
+        sh(place, &format!("mkdir below volume; bindfs {modes} below volume"));
         for content in ["one", "other"] {
             let tree = place.join(content);
             make_plain(&tree, content);
@@ -110,7 +85,6 @@ fn a_file_system_without_modes_is_published_to_once() {
         }
         // Modes are what the volume says, and its mind may change.
         sh(place, "umount volume");
-        drop(served);
         let tree = place.join("other");
         sh(place, "mount --bind below volume");
         assert!(assert_publishes(&tree, &volume).starts_with("published: 0 added,"));

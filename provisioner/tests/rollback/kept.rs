@@ -154,7 +154,7 @@ for entry in json.load(sys.stdin): print(entry["action"], entry["digest"], entry
     shell.env("PROVISIONER_TARGET", "volume");
     let status = format!(
         "{{\"kept\": [{{\"bytes\": 5, \"digest\": \"{two}\", \"files\": 1}}], \"live\": {{\"bytes\": \
-         3, \"digest\": \"{one}\", \"files\": 1}}, \"pinned\": {{\"digest\": \"{one}\"}}}}\n"
+         3, \"digest\": \"{one}\", \"files\": 1, \"layout\": \"atomic\"}}, \"pinned\": {{\"digest\": \"{one}\"}}}}\n"
     );
     let history = format!("rolled_back {one} 3\npublished {two} 5\npublished {one} 3\n");
     assert_eq!(output(&mut shell), status + &history);
