@@ -34,6 +34,7 @@ pub mod time;
 pub mod tree;
 pub mod unpack;
 pub mod volume;
+pub mod withdraw;
 
 use std::time::{Duration, Instant};
 

@@ -9,13 +9,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, RenameFlags, StatxFlags, renameat, renameat_with, statx, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
 
 use crate::durable::Durability;
 use crate::space;
 use crate::stage::{Origin, stage};
 use crate::tree::scan::scan_names;
-use crate::volume::{Live, TREE, Volume};
+use crate::volume::{Link, Live, TREE, Volume};
+use crate::withdraw::{Attempt, withdraw};
 
 /// Exchanges plain names at the top of a volume for links, while readers see what they saw.
 ///
@@ -29,13 +33,12 @@ pub fn without_gap(
 ) -> Result<()> {
     can_exchange(volume, tag)?;
     let name = Volume::version_name(tag);
-    let staged = copy_all(volume, names, live, &name);
-    if staged.is_err() {
-        // It would be removed by the next run.
-        let _ = volume.remove(&name);
-    }
-    staged.context("--allow-gap moves away instead what cannot be copied")?;
-    volume.switch(&name, tag)?;
+    let before = live.map(|live| &live.name[..]);
+    let attempt = Attempt { name: &name, tag, before, added: &[], replaced: &[] };
+    copy_all(volume, names, live, &name)
+        .context("--allow-gap moves away instead what cannot be copied")
+        .and_then(|()| volume.switch(&name, tag))
+        .map_err(|error| withdraw(volume, &attempt, error))?;
     for (number, name) in names.iter().enumerate() {
         let link = Volume::old_name(tag, number);
         volume.add_link_as(name, &link)?;
@@ -49,15 +52,44 @@ pub fn without_gap(
 /// Moves plain names out of the way of their links, which are missing for a moment.
 ///
 /// # Errors
-/// One cannot be moved, or replaced.
+/// One cannot be moved, or replaced; all are where they were, if that can be done.
 pub fn with_gap(volume: &Volume, names: &[Vec<u8>], tag: &str) -> Result<()> {
-    for (number, name) in names.iter().enumerate() {
+    let replace = |(number, name): (usize, &Vec<u8>)| {
         let old = Volume::old_name(tag, number);
         renameat(volume, OsStr::from_bytes(name), volume, &old)
             .map_err(|errno| volume.place().failure("move away", name, errno))?;
-        volume.add_link(name)?;
+        volume.add_link(name)
+    };
+    let replaced = names.iter().enumerate().try_for_each(replace).and_then(|()| volume.sync());
+    replaced.map_err(|error| match put_back(volume, names, tag) {
+        Ok(()) => error,
+        Err(why) => error.context(format!("plain files are not where they were ({why:#})")),
+    })
+}
+
+/// Puts plain names back that were moved out of the way of their links.
+///
+/// # Errors
+/// One cannot be.
+pub fn put_back(volume: &Volume, names: &[Vec<u8>], tag: &str) -> Result<()> {
+    for (number, name) in names.iter().enumerate() {
+        let (old, at) = (Volume::old_name(tag, number), OsStr::from_bytes(name));
+        if let Err(Errno::NOENT) = statx(volume, &old, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)
+        {
+            continue;
+        }
+        match volume.link(name)? {
+            // A directory does not take the place of a link.
+            Link::Ours => unlinkat(volume, at, AtFlags::empty())
+                .map_err(|errno| volume.place().failure("remove", name, errno))?,
+            Link::Missing => {}
+            // Somebody else was faster.
+            Link::Foreign => continue,
+        }
+        renameat(volume, &old, volume, at)
+            .map_err(|errno| volume.place().failure("put back", name, errno))?;
     }
-    volume.sync()
+    Ok(())
 }
 
 /// Tries on two links whether names can be exchanged.

@@ -26,6 +26,7 @@ use crate::tree::manifest::{self, hex};
 use crate::tree::scan::{check_copy, scan};
 use crate::tree::{Hash, Node, Tree};
 use crate::volume::{ABOUT, Link, Live, MANIFEST, TREE, Volume};
+use crate::withdraw::{Attempt, withdraw};
 
 /// What a person allows, and what not.
 #[derive(Clone, Copy, Default)]
@@ -221,21 +222,24 @@ pub fn go_live(
 ) -> Result<(u64, Hash)> {
     let tag = tag();
     let name = Volume::version_name(&tag);
-    let staged = stage_version(tree, steps.fill, volume, &name).and_then(|done| {
+    let attempt = Attempt {
+        name: &name,
+        tag: &tag,
+        before: ground.live.as_ref().map(|live| &live.name[..]),
+        added: &ground.names.missing,
+        replaced: &ground.names.plain,
+    };
+    let done = stage_version(tree, steps.fill, volume, &name).and_then(|done| {
         (steps.ready)(&done.1)?;
         ground.names.missing.iter().try_for_each(|name| volume.add_link(name))?;
         volume.switch(&name, &tag)?;
         migrate::with_gap(volume, &ground.names.plain, &tag)?;
+        repair_links(volume, tree, &Names::of(volume, tree)?.missing)?;
+        settle_links(volume, &name)?;
+        volume.sync()?;
         Ok(done)
     });
-    if staged.is_err() {
-        take_back(volume, &name, &ground.names.missing);
-    }
-    let done = staged?;
-    repair_links(volume, tree, &Names::of(volume, tree)?.missing)?;
-    settle_links(volume, &name)?;
-    volume.sync()?;
-    Ok(done)
+    done.map_err(|error| withdraw(volume, &attempt, error))
 }
 
 /// The names at the top of the tree that have no link on the volume yet.
@@ -282,7 +286,10 @@ fn repair_links(volume: &Volume, tree: &Tree, missing: &[Vec<u8>]) -> Result<boo
 
 /// Without a lock, another writer may have made its own tree live since that of `settled` was: what
 /// was removed here may be missing there, and is put back.
-fn settle_links(volume: &Volume, settled: &str) -> Result<()> {
+///
+/// # Errors
+/// That cannot be done.
+pub fn settle_links(volume: &Volume, settled: &str) -> Result<()> {
     let mut settled = settled.to_owned();
     while volume.live_name()?.is_some_and(|live| live != settled) {
         let Some(Live { name, published: Some(published) }) = volume.live()? else { break };
@@ -344,23 +351,6 @@ fn write_file<T>(
     fchmod(&file, mode).map_err(|errno| failure("set the mode of", errno))?;
     disk.written(&file).map_err(|errno| failure("sync", errno))?;
     Ok(done)
-}
-
-/// Removes what was staged, and the links that were added for it, unless it became live. What
-/// cannot be removed is left to the next run.
-fn take_back(volume: &Volume, name: &str, added: &[Vec<u8>]) {
-    let Ok(live) = volume.live() else { return };
-    if live.as_ref().is_some_and(|live| live.name == name) {
-        return;
-    }
-    let _ = volume.remove(name);
-    let published = live.as_ref().and_then(|live| live.published.as_ref());
-    let top = published.and_then(|published| published.tree.directories().next());
-    let names: HashSet<&[u8]> =
-        top.iter().flat_map(|root| root.entries()).map(|(name, _)| name).collect();
-    let is_added = |name: &[u8]| added.iter().any(|added| added == name);
-    let _ = volume.remove_stale_links(|name| !is_added(name) || names.contains(name));
-    let _ = settle_links(volume, live.as_ref().map_or("", |live| &live.name));
 }
 
 /// A part of names that nobody else has.

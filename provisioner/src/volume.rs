@@ -138,21 +138,44 @@ impl Volume {
     /// # Errors
     /// It was not, or is not on the disk.
     pub fn switch(&self, name: &str, tag: &str) -> Result<()> {
-        let (next, target) = (format!("{NEXT}{tag}"), format!("{name}/{TREE}"));
-        let failure =
-            |operation: &str, errno| self.place.failure(operation, DATA.as_bytes(), errno);
-        symlinkat(&target, &self.place, &next)
-            .map_err(|errno| self.place.link_failure(next.as_bytes(), errno))?;
-        let renamed = self.sync().and_then(|()| {
-            renameat(&self.place, &next, &self.place, DATA)
-                .map_err(|errno| failure("replace", errno))
-        });
-        if renamed.is_err() {
-            // It would be removed by the next run.
-            let _ = unlinkat(&self.place, &next, AtFlags::empty());
-        }
-        renamed?;
+        let next = self.add_next(name, tag)?;
+        let renamed = self.sync().and_then(|()| self.make_live(&next));
+        self.discard(&next, renamed)?;
         self.sync()
+    }
+
+    /// Makes the version live again that was so before, or none at all.
+    ///
+    /// # Errors
+    /// What is live is so still.
+    pub fn switch_back(&self, before: Option<&str>, tag: &str) -> Result<()> {
+        let Some(before) = before else {
+            return unlink(&self.place, DATA.as_bytes(), AtFlags::empty());
+        };
+        let next = self.add_next(before, tag)?;
+        self.discard(&next, self.make_live(&next))
+    }
+
+    /// Makes the link that is to become [`DATA`]; its name.
+    fn add_next(&self, version: &str, tag: &str) -> Result<String> {
+        let next = format!("{NEXT}{tag}");
+        symlinkat(format!("{version}/{TREE}"), &self.place, &next)
+            .map_err(|errno| self.place.link_failure(next.as_bytes(), errno))?;
+        Ok(next)
+    }
+
+    fn make_live(&self, next: &str) -> Result<()> {
+        renameat(&self.place, next, &self.place, DATA)
+            .map_err(|errno| self.place.failure("replace", DATA.as_bytes(), errno))
+    }
+
+    /// Removes a link that did not become [`DATA`].
+    fn discard(&self, next: &str, became: Result<()>) -> Result<()> {
+        if became.is_err() {
+            // It would be removed by the next run.
+            let _ = unlinkat(&self.place, next, AtFlags::empty());
+        }
+        became
     }
 
     /// Brings the names on the volume to its disk.
@@ -201,6 +224,14 @@ impl Volume {
             .map_err(|errno| version.failure("set the mode of", b"", errno))?;
         fsync(&version).map_err(|errno| version.failure("sync", b"", errno))?;
         self.sync()
+    }
+
+    /// Lets a version be none that was published: nobody will go back to it.
+    ///
+    /// # Errors
+    /// It is one still.
+    pub fn disown(&self, name: &str) -> Result<()> {
+        unlink(&self.place.below(name.as_bytes())?, MANIFEST.as_bytes(), AtFlags::empty())
     }
 
     /// What stands at `name` on the volume.

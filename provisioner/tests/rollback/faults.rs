@@ -11,6 +11,18 @@ use super::{Places, digest_in, names, output, traces};
 const CALLS: [&str; 8] =
     ["mkdirat", "symlinkat", "renameat", "fchmod", "write", "fsync", "syncfs", "unlinkat"];
 
+/// Runs the program with something injected into a system call; whether it succeeds.
+fn injected(places: &Places, args: &[&str], call: &str, what: &str) -> bool {
+    let provisioner = places.provisioner(args);
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    strace.args(["-e", &format!("inject={call}:{what}")]);
+    strace.arg(provisioner.get_program()).args(args).current_dir(places.0.path());
+    let set = provisioner.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    strace.envs(set).stdout(Stdio::null()).stderr(Stdio::null());
+    strace.status().expect("strace").success()
+}
+
 /// Runs the program again and again, killed at each system call in turn, and each time on a volume
 /// made by `before`.
 fn killed_at_each(args: &[&str], before: impl Fn() -> Places, after: impl Fn(&Places, &str)) {
@@ -18,15 +30,9 @@ fn killed_at_each(args: &[&str], before: impl Fn() -> Places, after: impl Fn(&Pl
     for call in CALLS {
         for number in 1.. {
             let places = before();
-            let provisioner = places.provisioner(args);
-            let mut strace = Command::new("strace");
-            strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-            strace.args(["-e", &format!("inject={call}:signal=KILL:when={number}")]);
-            strace.arg(provisioner.get_program()).args(args).current_dir(places.0.path());
-            let set = provisioner.get_envs().filter_map(|(name, value)| Some((name, value?)));
-            let status = strace.envs(set).stdout(Stdio::null()).status().expect("strace");
+            let is_done = injected(&places, args, call, &format!("signal=KILL:when={number}"));
             after(&places, &format!("{call} {number}"));
-            if status.success() {
+            if is_done {
                 break;
             }
             kills += 1;
@@ -84,6 +90,26 @@ fn killed_anywhere_a_rollback_is_done_or_not() {
         assert_tidy(places, at);
         assert_eq!(places.archives().len(), if is_pinned { 2 } else { 1 }, "{at}");
     });
+}
+
+#[test]
+fn what_was_live_until_a_sync_failed_is_none_to_go_back_to() {
+    let mut failed = 0;
+    for number in 1.. {
+        let places = Places::new();
+        places.publish("one");
+        places.write("two");
+        if injected(&places, &[], "fsync", &format!("error=EIO:when={number}")) {
+            break;
+        }
+        assert_eq!(places.live(), "one", "{number}");
+        places.publish("three");
+        assert_tidy(&places, &format!("{number}"));
+        places.done(&["rollback"]);
+        assert_eq!(places.live(), "one", "{number}");
+        failed += 1;
+    }
+    assert!(failed > 3, "{failed}");
 }
 
 #[test]

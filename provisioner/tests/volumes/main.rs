@@ -2,7 +2,9 @@
 //! call, full and broken disks, hostile sources.
 
 mod damage;
+mod disturbed;
 mod durable;
+mod failing;
 mod full;
 mod generated;
 mod hostile;

@@ -169,6 +169,8 @@ pub struct Calls {
     counts: BTreeMap<String, BTreeSet<u32>>,
     /// How many files the program had opened before the volume.
     pub start: u32,
+    /// By their names, how many a thread had made when it made a tree live, that one included.
+    pub at_switch: BTreeMap<String, u32>,
 }
 
 impl Calls {
@@ -193,6 +195,11 @@ impl Calls {
                 calls.counts.entry(call.to_owned()).or_default().insert(*number);
             } else if calls.start == 0 && rest.contains(volume.to_str().expect("UTF-8")) {
                 calls.start = *number;
+            }
+            if call == "renameat" && rest.contains("\"..data\"") {
+                let own = made.iter().filter(|((of, _), _)| *of == thread);
+                let own = own.map(|((_, call), number)| ((*call).to_owned(), *number));
+                calls.at_switch = own.collect();
             }
         }
         calls

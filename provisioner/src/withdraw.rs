@@ -1,0 +1,83 @@
+//! Takes a publication back that has failed: what was live before it is live again.
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::os::fd::AsFd;
+
+use anyhow::{Error, Result, bail};
+
+use crate::migrate::put_back;
+use crate::publish::settle_links;
+use crate::tree::scan::names;
+use crate::volume::{Link, TREE, Volume};
+
+/// A publication, as far as it shows on the volume.
+pub struct Attempt<'a> {
+    /// The version that was to go live.
+    pub name: &'a str,
+    /// What its names have in common.
+    pub tag: &'a str,
+    /// The version that was live before.
+    pub before: Option<&'a str>,
+    /// Names that got links for it.
+    pub added: &'a [Vec<u8>],
+    /// Names whose plain files may have been moved away for links.
+    pub replaced: &'a [Vec<u8>],
+}
+
+/// Takes a publication back because of an error, and returns that: it says what is live if that is
+/// not what was.
+pub fn withdraw(volume: &Volume, attempt: &Attempt<'_>, error: Error) -> Error {
+    let is_live = || volume.live_name().is_ok_and(|live| live.as_deref() == Some(attempt.name));
+    if !is_live() {
+        // What cannot be removed is left to the next run.
+        let _ = volume.remove(attempt.name);
+        let _ = remove_links(volume, attempt);
+        return error;
+    }
+    match turn_back(volume, attempt) {
+        Ok(()) => error,
+        Err(why) if is_live() => error.context(format!("the new version stays live ({why:#})")),
+        Err(why) => error.context(format!(
+            "what was live before is so again, but perhaps not after a crash ({why:#})"
+        )),
+    }
+}
+
+/// Makes live what was, with all of its names first. Readers may be inside the new version: the
+/// next run removes it when they had their time.
+fn turn_back(volume: &Volume, attempt: &Attempt<'_>) -> Result<()> {
+    for name in top(volume, attempt.before)? {
+        if volume.link(name.to_bytes())? == Link::Missing {
+            volume.add_link(name.to_bytes())?;
+        }
+    }
+    put_back(volume, attempt.replaced, attempt.tag)?;
+    volume.switch_back(attempt.before, attempt.tag)?;
+    let is_durable = volume.sync();
+    let live = volume.live_name()?;
+    if live.as_deref() != attempt.before {
+        bail!("`{}` is live", live.as_deref().unwrap_or("nothing"));
+    }
+    remove_links(volume, attempt)?;
+    // It is none to go back to.
+    let _ = volume.disown(attempt.name);
+    is_durable
+}
+
+/// Removes the links that were added and lead nowhere now.
+fn remove_links(volume: &Volume, attempt: &Attempt<'_>) -> Result<()> {
+    let live = volume.live_name()?;
+    let names = top(volume, live.as_deref())?;
+    let names: HashSet<&[u8]> = names.iter().map(|name| name.to_bytes()).collect();
+    let is_added = |name: &[u8]| attempt.added.iter().any(|added| added == name);
+    volume.remove_stale_links(|name| !is_added(name) || names.contains(name))?;
+    settle_links(volume, live.as_deref().unwrap_or_default())
+}
+
+/// The names at the top of a version's tree.
+fn top(volume: &Volume, version: Option<&str>) -> Result<Vec<Box<CStr>>> {
+    let Some(version) = version else { return Ok(Vec::new()) };
+    let tree = volume.place().below(format!("{version}/{TREE}").as_bytes())?;
+    names(tree.as_fd()).map_err(|errno| tree.failure("read", b"", errno))
+}
