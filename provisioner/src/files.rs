@@ -98,7 +98,7 @@ pub fn publish(
         let known = |index| publication.known(index).copied();
         sums.check(&publication.tree, source, known)?;
         let mut make_room = || give_up(volume, grace, None, report);
-        check_space(volume, &publication.part, &mut make_room)?;
+        check_space(volume, &[&publication.part], 0, &mut make_room)?;
         let done = publish_staged(publication, &sums, fixed_modes);
         if done.is_err() {
             claims::tidy(volume);

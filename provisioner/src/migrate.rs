@@ -15,11 +15,18 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::durable::Durability;
-use crate::space;
+use crate::place::Place;
 use crate::stage::{Origin, stage};
+use crate::tree::Tree;
 use crate::tree::scan::scan_names;
 use crate::volume::{Link, Live, TREE, Volume};
 use crate::withdraw::{Attempt, withdraw};
+
+/// What to do about what cannot be copied.
+const CONTEXT: &str = "--allow-gap moves away instead what cannot be copied";
+
+/// Makes sure that there is room for copies of what stands on a volume.
+pub type Fits<'f> = &'f mut dyn FnMut(&[&Tree]) -> Result<()>;
 
 /// Exchanges plain names at the top of a volume for links, while readers see what they saw.
 ///
@@ -29,16 +36,24 @@ pub fn without_gap(
     volume: &Volume,
     names: &[Vec<u8>],
     live: Option<&Live>,
+    fits: Fits<'_>,
     tag: &str,
 ) -> Result<()> {
     can_exchange(volume, tag)?;
     let name = Volume::version_name(tag);
-    let before = live.map(|live| &live.name[..]);
-    let attempt = Attempt { name: &name, tag, before, added: &[], replaced: &[] };
-    copy_all(volume, names, live, &name)
-        .context("--allow-gap moves away instead what cannot be copied")
-        .and_then(|()| volume.switch(&name, tag))
-        .map_err(|error| withdraw(volume, &attempt, error))?;
+    let mut parts = read(volume, names, live).context(CONTEXT)?;
+    let trees: Vec<&Tree> = parts.iter().map(|(tree, _)| tree).collect();
+    fits(&trees).context(CONTEXT)?;
+    let switched = copy_all(volume, &mut parts, &name)
+        .context(CONTEXT)
+        .and_then(|()| volume.switch(&name, tag));
+    switched.map_err(|error| {
+        let trees: Vec<&Tree> = parts.iter().map(|(tree, _)| tree).collect();
+        let before = live.map(|live| &live.name[..]);
+        let attempt =
+            Attempt { name: &name, tag, trees: &trees, before, added: &[], replaced: &[] };
+        withdraw(volume, &attempt, error)
+    })?;
     for (number, name) in names.iter().enumerate() {
         let link = Volume::old_name(tag, number);
         volume.add_link_as(name, &link)?;
@@ -109,22 +124,26 @@ fn can_exchange(volume: &Volume, tag: &str) -> Result<()> {
     Ok(())
 }
 
-/// Copies what stands on the volume: the plain names, and what is live beside them.
-fn copy_all(volume: &Volume, names: &[Vec<u8>], live: Option<&Live>, name: &str) -> Result<()> {
-    let disk = Durability::watch(volume.place())?;
+/// What stands on a volume, and where if that is not its top.
+type Part = (Tree, Option<Place>);
+
+/// What is to be copied: the plain names, and what is live beside them.
+fn read(volume: &Volume, names: &[Vec<u8>], live: Option<&Live>) -> Result<Vec<Part>> {
     let plain: HashSet<&[u8]> = names.iter().map(|name| &name[..]).collect();
     let mut parts = vec![(scan_names(volume.place(), |name| plain.contains(name))?, None)];
     if let Some(live) = live {
         let place = volume.place().below(live.name.as_bytes())?.below(TREE.as_bytes())?;
         parts.push((scan_names(&place, |name| !plain.contains(name))?, Some(place)));
     }
-    for (tree, _) in &parts {
-        space::check(volume.place(), tree)?;
-    }
+    Ok(parts)
+}
+
+fn copy_all(volume: &Volume, parts: &mut [Part], name: &str) -> Result<()> {
+    let disk = Durability::watch(volume.place())?;
     let to = volume.create(name)?.below(TREE.as_bytes())?;
-    for (mut tree, place) in parts {
+    for (tree, place) in parts {
         let source = place.as_ref().unwrap_or(volume.place());
-        stage(&mut tree, &Origin { source, live: None }, &to, &disk)?;
+        stage(tree, &Origin { source, live: None }, &to, &disk)?;
     }
     disk.sync().map_err(|errno| to.failure("sync", b"", errno))?;
     volume.uncover(name)

@@ -12,6 +12,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
+use crate::space;
+
 /// A directory, and what messages call it.
 pub struct Place {
     fd: OwnedFd,
@@ -72,7 +74,7 @@ impl Place {
 
     /// The error for an operation on `path` below it.
     pub fn failure(&self, operation: &str, path: &[u8], errno: Errno) -> anyhow::Error {
-        io_failure(operation, self.shown(path), &errno.into())
+        space::mark(io_failure(operation, self.shown(path), &errno.into()), errno)
     }
 
     /// The error if the link `path` below it cannot be made.

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use diagnostics::exit::misconfigured;
-use diagnostics::wording::io_error;
 use rustix::fs::{Mode, OFlags, fchmod, openat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{Comparison, compare};
@@ -102,16 +102,16 @@ pub fn publish(
 ) -> Result<Outcome> {
     let mut tree = read(source, allow)?;
     let sums = Sums::read(&tree, source, allow.only_listed)?;
-    let Names { missing, mut plain } = Names::of(volume, &tree)?;
+    let mut names = Names::of(volume, &tree)?;
     let mut live = volume.live()?;
     let mut comparison = compare_with(&tree, source, live.as_ref())?;
     let published = live.as_ref().and_then(|live| live.published.as_ref());
     if comparison.is_same()
-        && (plain.is_empty() || allow.gap)
+        && (names.plain.is_empty() || allow.gap)
         && let Some(published) = published
     {
-        migrate::with_gap(volume, &plain, &tag())?;
-        let is_published = repair_links(volume, &tree, &missing)? || !plain.is_empty();
+        migrate::with_gap(volume, &names.plain, &tag())?;
+        let is_published = repair_links(volume, &tree, &names.missing)? || !names.plain.is_empty();
         settle_links(volume, live.as_ref().map_or("", |live| &live.name))?;
         // The run that made it live may have died before it was on the disk.
         volume.sync()?;
@@ -123,14 +123,17 @@ pub fn publish(
         _ => None,
     };
     sums.check(&tree, source, known)?;
-    check_space(volume, &tree, make_room)?;
-    if !plain.is_empty() && !allow.gap {
-        migrate::without_gap(volume, &plain, live.as_ref(), &tag())?;
-        plain.clear();
+    check_space(volume, &[&tree], names.links(), make_room)?;
+    if !names.plain.is_empty() && !allow.gap {
+        let mut fits = |copies: &[&Tree]| {
+            check_space(volume, &[copies, &[&tree]].concat(), names.links(), &mut *make_room)
+        };
+        migrate::without_gap(volume, &names.plain, live.as_ref(), &mut fits, &tag())?;
+        names.plain.clear();
         live = volume.live()?;
         comparison = compare_with(&tree, source, None)?;
     }
-    let ground = Ground { names: Names { missing, plain }, live };
+    let ground = Ground { names, live };
     let published = ground.live.as_ref().and_then(|live| live.published.as_ref());
     let origin = Origin {
         source,
@@ -173,10 +176,13 @@ impl Ground {
     /// That cannot be done.
     pub fn prepare(volume: &Volume, tree: &Tree, make_room: MakeRoom<'_>) -> Result<Self> {
         let mut names = Names::of(volume, tree)?;
-        check_space(volume, tree, make_room)?;
+        check_space(volume, &[tree], names.links(), make_room)?;
         let mut live = volume.live()?;
         if !names.plain.is_empty() {
-            migrate::without_gap(volume, &names.plain, live.as_ref(), &tag())?;
+            let mut fits = |copies: &[&Tree]| {
+                check_space(volume, &[copies, &[tree]].concat(), names.links(), &mut *make_room)
+            };
+            migrate::without_gap(volume, &names.plain, live.as_ref(), &mut fits, &tag())?;
             names.plain.clear();
             live = volume.live()?;
         }
@@ -196,12 +202,18 @@ pub fn relink(volume: &Volume, tree: &Tree) -> Result<bool> {
     repair_links(volume, tree, &names.missing)
 }
 
-/// Makes sure that there is room for a tree, as far as something can be given up for it.
+/// Makes sure that there is room for trees, and links to them, as far as something can be given up
+/// for them.
 ///
 /// # Errors
 /// There is none.
-pub fn check_space(volume: &Volume, tree: &Tree, make_room: MakeRoom<'_>) -> Result<()> {
-    while let Err(error) = space::check(volume.place(), tree) {
+pub fn check_space(
+    volume: &Volume,
+    trees: &[&Tree],
+    links: usize,
+    make_room: MakeRoom<'_>,
+) -> Result<()> {
+    while let Err(error) = space::check(volume.place(), trees, links) {
         if !make_room()? {
             return Err(error);
         }
@@ -222,13 +234,6 @@ pub fn go_live(
 ) -> Result<(u64, Hash)> {
     let tag = tag();
     let name = Volume::version_name(&tag);
-    let attempt = Attempt {
-        name: &name,
-        tag: &tag,
-        before: ground.live.as_ref().map(|live| &live.name[..]),
-        added: &ground.names.missing,
-        replaced: &ground.names.plain,
-    };
     let done = stage_version(tree, steps.fill, volume, &name).and_then(|done| {
         (steps.ready)(&done.1)?;
         ground.names.missing.iter().try_for_each(|name| volume.add_link(name))?;
@@ -239,7 +244,17 @@ pub fn go_live(
         volume.sync()?;
         Ok(done)
     });
-    done.map_err(|error| withdraw(volume, &attempt, error))
+    done.map_err(|error| {
+        let attempt = Attempt {
+            name: &name,
+            tag: &tag,
+            trees: &[tree],
+            before: ground.live.as_ref().map(|live| &live.name[..]),
+            added: &ground.names.missing,
+            replaced: &ground.names.plain,
+        };
+        withdraw(volume, &attempt, error)
+    })
 }
 
 /// The names at the top of the tree that have no link on the volume yet.
@@ -252,6 +267,11 @@ struct Names {
 }
 
 impl Names {
+    /// How many links are to be made.
+    fn links(&self) -> usize {
+        self.missing.len() + self.plain.len()
+    }
+
     fn of(volume: &Volume, tree: &Tree) -> Result<Self> {
         let mut names = Self::default();
         for (name, _) in tree.directories().take(1).flat_map(|root| root.entries()) {
@@ -314,7 +334,7 @@ fn stage_version(
     let digest = write_file(&version, MANIFEST, &disk, |out| manifest::write(tree, out))?;
     let published = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let about = Version { digest: hex(&digest), published, files: tree.totals().0 };
-    write_file(&version, ABOUT, &disk, |out| Ok(writeln!(out, "{}", serde_json::json!(about))?))?;
+    write_file(&version, ABOUT, &disk, |out| writeln!(out, "{}", serde_json::json!(about)))?;
     let failure = |errno| version.failure("sync", b"", errno);
     disk.written(&version).map_err(failure)?;
     disk.sync().map_err(failure)?;
@@ -338,16 +358,17 @@ fn write_file<T>(
     version: &Place,
     name: &str,
     disk: &Durability,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T>,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
 ) -> Result<T> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o644);
     let failure = |operation: &str, errno| version.failure(operation, name.as_bytes(), errno);
     let fd = openat(version, name, flags, mode).map_err(|errno| failure("create", errno))?;
     let mut out = BufWriter::new(File::from(fd));
-    let done = write(&mut out)?;
-    let file = out.into_inner().map_err(|error| anyhow::anyhow!(io_error(error.error())));
-    let file = file.with_context(|| format!("failed to write `{name}`"))?;
+    let write_error =
+        |error: &io::Error| failure("write", Errno::from_io_error(error).unwrap_or(Errno::IO));
+    let done = write(&mut out).map_err(|error| write_error(&error))?;
+    let file = out.into_inner().map_err(|error| write_error(error.error()))?;
     fchmod(&file, mode).map_err(|errno| failure("set the mode of", errno))?;
     disk.written(&file).map_err(|errno| failure("sync", errno))?;
     Ok(done)

@@ -8,6 +8,8 @@ use anyhow::{Error, Result, bail};
 
 use crate::migrate::put_back;
 use crate::publish::settle_links;
+use crate::space::Lack;
+use crate::tree::Tree;
 use crate::tree::scan::names;
 use crate::volume::{Link, TREE, Volume};
 
@@ -17,6 +19,8 @@ pub struct Attempt<'a> {
     pub name: &'a str,
     /// What its names have in common.
     pub tag: &'a str,
+    /// What was to be in it.
+    pub trees: &'a [&'a Tree],
     /// The version that was live before.
     pub before: Option<&'a str>,
     /// Names that got links for it.
@@ -25,15 +29,19 @@ pub struct Attempt<'a> {
     pub replaced: &'a [Vec<u8>],
 }
 
-/// Takes a publication back because of an error, and returns that: it says what is live if that is
-/// not what was.
+/// Takes a publication back because of an error, and returns that: it says how much room was
+/// missing if it was, and what is live if that is not what was.
 pub fn withdraw(volume: &Volume, attempt: &Attempt<'_>, error: Error) -> Error {
     let is_live = || volume.live_name().is_ok_and(|live| live.as_deref() == Some(attempt.name));
     if !is_live() {
         // What cannot be removed is left to the next run.
+        let lack = Lack::of(volume.place(), &error);
         let _ = volume.remove(attempt.name);
         let _ = remove_links(volume, attempt);
-        return error;
+        return match lack {
+            Some(lack) => lack.explain(volume.place(), attempt.trees, attempt.added.len(), error),
+            None => error,
+        };
     }
     match turn_back(volume, attempt) {
         Ok(()) => error,

@@ -207,16 +207,11 @@ pub fn claim(
     state::replace(place, &name, |file| {
         let mut out = std::io::BufWriter::new(file);
         writeln!(out, "{}", serde_json::json!(header))
-            .map_err(anyhow::Error::from)
             .and_then(|()| manifest::write(tree, &mut out))
-            .and_then(|_| Ok(out.flush()?))
-            .map_err(|error| match error.downcast_ref::<std::io::Error>() {
-                Some(cause) => place.failure(
-                    "write",
-                    name.as_bytes(),
-                    Errno::from_io_error(cause).unwrap_or(Errno::IO),
-                ),
-                None => error,
+            .and_then(|_| out.flush())
+            .map_err(|error| {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                place.failure("write", name.as_bytes(), errno)
             })
     })?;
     Ok(digest)

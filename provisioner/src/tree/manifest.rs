@@ -12,7 +12,7 @@
 //! version.
 
 use std::borrow::Cow;
-use std::io::{BufRead, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -50,13 +50,13 @@ struct Line<'l> {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(tree: &Tree, mut out: impl Write) -> Result<Hash> {
+pub fn write(tree: &Tree, mut out: impl Write) -> io::Result<Hash> {
     let mut digest = Sha256::new();
-    let mut put = |line: &Line<'_>| -> Result<()> {
+    let mut put = |line: &Line<'_>| -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         digest.update(&text);
-        out.write_all(&text).context("failed to write the manifest")
+        out.write_all(&text)
     };
     for directory in tree.directories() {
         if directory.path().is_empty() {
