@@ -146,7 +146,7 @@ impl<'p> Publication<'p> {
         check_targets(source, &tree)?;
         let nothing = Tree::default();
         let published = claims.published.as_ref().map_or(&nothing, |record| &record.tree);
-        let mut comparison = compare_files((&tree, source), (published, volume.place()))?;
+        let mut comparison = compare_files((&tree, source), (published, volume.place()), None)?;
         let strangers = strangers((&tree, &mut comparison), volume.place(), false);
         let is_same = |index| comparison.copy_of(index).is_some();
         let meeting =

@@ -22,6 +22,7 @@ pub mod pin;
 pub mod place;
 pub mod publish;
 pub mod rollback;
+pub mod seal;
 pub mod sound;
 pub mod space;
 pub mod stage;

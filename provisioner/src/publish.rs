@@ -287,12 +287,13 @@ impl Names {
 
 fn compare_with(tree: &Tree, source: &Place, live: Option<&Live>) -> Result<Comparison> {
     if let Some(published) = live.and_then(|live| live.published.as_ref()) {
-        let mut comparison = compare((tree, source), (&published.tree, &published.place))?;
+        let live = (&published.tree, &published.place);
+        let mut comparison = compare((tree, source), live, published.seal)?;
         strangers((tree, &mut comparison), &published.place, true);
         return Ok(comparison);
     }
     let nothing = Tree::default();
-    compare((tree, source), (&nothing, source))
+    compare((tree, source), (&nothing, source), None)
 }
 
 /// Makes the links at the top what they should be; whether there was anything to do.

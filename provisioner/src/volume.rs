@@ -26,6 +26,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::place::{Place, open_unseen};
+use crate::seal::Seal;
 use crate::tree::scan::{mode_of, names};
 use crate::tree::{Hash, Tree, manifest};
 
@@ -65,6 +66,8 @@ pub struct Published {
     pub digest: Hash,
     /// Where it is.
     pub place: Place,
+    /// What tells which of its files nobody has touched since.
+    pub seal: Option<Seal>,
 }
 
 impl AsFd for Volume {
@@ -129,8 +132,10 @@ impl Volume {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = open_unseen(&version, MANIFEST, flags);
         let file = opened.map_err(|errno| version.failure("open", MANIFEST.as_bytes(), errno))?;
-        let (tree, digest) = manifest::read(BufReader::new(File::from(file)))?;
-        Ok(Published { tree, digest, place: version.below(TREE.as_bytes())? })
+        let file = File::from(file);
+        let (tree, digest) = manifest::read(BufReader::new(&file))?;
+        let seal = Seal::of(&version, &file, &digest);
+        Ok(Published { tree, digest, place: version.below(TREE.as_bytes())?, seal })
     }
 
     /// Makes the link of a new version live. The old one is live until then, and if this fails.

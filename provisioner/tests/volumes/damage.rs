@@ -44,6 +44,20 @@ fn a_stray_write_into_the_live_tree_is_repaired() {
 }
 
 #[test]
+fn a_stray_write_is_repaired_even_if_the_source_has_it_too() {
+    let both = |volume: &Path| {
+        let times = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).unwrap();
+        for path in [volume.join("mode"), volume.with_file_name("tree").join("mode")] {
+            let before = times(&path);
+            file(&path, "MODE", 0o644);
+            let written = fs::File::options().write(true).open(&path).unwrap();
+            written.set_modified(before).unwrap();
+        }
+    };
+    assert_repaired(both, "1 repaired");
+}
+
+#[test]
 fn what_does_not_belong_into_the_live_tree_is_not_in_the_next() {
     let none = "0 added, 0 changed, 0 removed";
     assert_repaired(|volume| file(volume.join("a/stray"), "stray", 0o644), none);
@@ -69,6 +83,16 @@ fn a_tree_without_its_manifest_is_published_again() {
     assert_repaired(lost, "published");
     let torn = |volume: &Path| fs::write(volume.join("..data/../manifest"), "{").unwrap();
     assert_repaired(torn, "published");
+    // It says of a file what is not so, though every line of it can be read.
+    let wrong = |volume: &Path| {
+        let path = volume.join("..data/../manifest");
+        let mut manifest = fs::read(&path).unwrap();
+        let at =
+            manifest.windows(10).position(|text| text == b"\"sha256\":\"").expect("a hash") + 10;
+        manifest[at] = if manifest[at] == b'0' { b'1' } else { b'0' };
+        fs::write(path, manifest).unwrap();
+    };
+    assert_repaired(wrong, "1 repaired");
 }
 
 #[test]
