@@ -4,3 +4,4 @@ mod changes;
 mod ends;
 mod roots;
 mod run;
+mod served;
