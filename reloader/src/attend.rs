@@ -3,12 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Error, Result};
+use anyhow::Result;
 use diagnostics::exit::{DONE, FAILED};
 use provisioner::tree::Hash;
 use provisioner::tree::manifest::hex;
@@ -22,63 +21,16 @@ use crate::scan::{Scanner, Seen};
 use crate::stop::Stop;
 use crate::tell::{say, warn};
 use crate::tree::Entry;
+use crate::wake::{Bell, Looked, Wake, start_looking};
 
 /// How often a look is taken where every change raises an event.
 const POLL_TOLD: Duration = Duration::from_mins(1);
 /// How often elsewhere.
 const POLL: Duration = Duration::from_secs(5);
 /// How long an action may take to end when the program is to.
-const FAREWELL: Duration = Duration::from_millis(800);
+const FAREWELL: Duration = Duration::from_millis(900);
 /// Longer than any wait.
 const FOREVER: Duration = Duration::from_hours(24);
-
-/// What wakes the attendant.
-pub enum Wake {
-    /// Something has happened in a directory.
-    Event,
-    /// The program is to end.
-    Stop,
-    /// A look has ended.
-    Looked(Box<Looked>),
-    /// A reload has ended.
-    Acted(Hash, Outcome),
-}
-
-/// Tells of events, once for all until they are looked into.
-#[derive(Clone)]
-pub struct Bell {
-    wakes: Sender<Wake>,
-    has_rung: Arc<AtomicBool>,
-}
-
-impl Bell {
-    /// One that wakes through `wakes`.
-    pub fn new(wakes: Sender<Wake>) -> Self {
-        Self { wakes, has_rung: Arc::default() }
-    }
-
-    /// Something has happened.
-    pub fn ring(&self) {
-        if !self.has_rung.swap(true, Ordering::AcqRel) {
-            // Nobody hears it when the program ends.
-            let _ = self.wakes.send(Wake::Event);
-        }
-    }
-
-    /// The program is to end.
-    pub fn end(&self) {
-        let _ = self.wakes.send(Wake::Stop);
-    }
-}
-
-/// A look that has ended.
-pub struct Looked {
-    began: Instant,
-    ended: Instant,
-    seen: Result<Seen>,
-    /// Whether events tell of all changes there.
-    is_told: bool,
-}
 
 /// What the command line says.
 pub struct Wishes {
@@ -128,12 +80,7 @@ impl Attendant {
         scanner: Scanner,
         bell: Bell,
     ) -> Result<Self> {
-        let (looks, requests) = channel();
-        let looked = bell.wakes.clone();
-        thread::Builder::new()
-            .name("scan".to_owned())
-            .spawn(move || look(scanner, &requests, &looked))
-            .context("failed to start a thread")?;
+        let looks = start_looking(scanner, &bell)?;
         Ok(Self {
             wishes,
             steps,
@@ -175,7 +122,7 @@ impl Attendant {
             };
             match wakes.recv_timeout(until.saturating_duration_since(now)) {
                 Ok(Wake::Event) => {
-                    self.bell.has_rung.store(false, Ordering::Release);
+                    self.bell.heard();
                     self.decider.event(Instant::now());
                 }
                 Ok(Wake::Looked(looked)) => self.looked(*looked),
@@ -198,13 +145,12 @@ impl Attendant {
     /// Lets an action end that is under way.
     fn part(&self, wakes: &Receiver<Wake>) {
         self.stop.set();
-        let deadline = Instant::now() + FAREWELL;
-        while self.is_acting {
-            match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Wake::Acted(..)) | Err(_) => return,
-                Ok(_) => {}
-            }
+        if !self.is_acting {
+            return;
         }
+        let deadline = Instant::now() + FAREWELL;
+        let next = || wakes.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        while matches!(next(), Ok(Wake::Event | Wake::Looked(_) | Wake::Stop)) {}
     }
 
     fn looked(&mut self, Looked { began, ended, seen, is_told }: Looked) {
@@ -262,7 +208,7 @@ impl Attendant {
             return !at_start;
         }
         self.is_acting = true;
-        let (steps, stop, wakes) = (self.steps.clone(), self.stop.clone(), self.bell.wakes.clone());
+        let (steps, stop, bell) = (self.steps.clone(), self.stop.clone(), self.bell.clone());
         thread::spawn(move || {
             let run = || steps.run(&content, at_start, &stop);
             let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Outcome {
@@ -270,8 +216,7 @@ impl Attendant {
                 text: "an action has panicked".to_owned(),
                 took: Duration::ZERO,
             });
-            // Nobody hears of it when the program ends.
-            let _ = wakes.send(Wake::Acted(digest, outcome));
+            bell.tell(Wake::Acted(digest, outcome));
         });
         false
     }
@@ -324,19 +269,6 @@ impl Attendant {
         }
         let names = self.seen.as_ref().and_then(|seen| names(&self.applied, &seen.entries));
         names.map_or(String::new(), |names| format!("{names}, "))
-    }
-}
-
-/// Takes the looks that are asked for.
-fn look(mut scanner: Scanner, requests: &Receiver<bool>, looked: &Sender<Wake>) {
-    while let Ok(thorough) = requests.recv() {
-        let began = Instant::now();
-        let seen = scanner.scan(thorough).map_err(Error::from);
-        let (ended, is_told) = (Instant::now(), scanner.is_told_of_changes());
-        let look = Looked { began, ended, seen, is_told };
-        if looked.send(Wake::Looked(Box::new(look))).is_err() {
-            return;
-        }
     }
 }
 

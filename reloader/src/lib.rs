@@ -23,6 +23,7 @@ pub mod serve;
 pub mod stop;
 pub mod tell;
 pub mod tree;
+pub mod wake;
 pub mod watch;
 
 use std::os::unix::ffi::OsStrExt;
@@ -35,7 +36,7 @@ use diagnostics::wording::one_line;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use attend::{Attendant, Bell, Wishes};
+use attend::{Attendant, Wishes};
 use cli::Cli;
 use decide::{Decider, Settings};
 use figures::Figures;
@@ -44,6 +45,7 @@ use scan::Scanner;
 use stop::Stop;
 use tell::{say, warn};
 use tree::Limits;
+use wake::{Bell, Wake};
 use watch::Watches;
 
 /// Runs the command and returns its exit code.
@@ -105,7 +107,7 @@ fn take_signals(bell: &Bell) -> Result<()> {
         for signal in signals.forever() {
             match signal {
                 SIGHUP => bell.ring(),
-                _ => bell.end(),
+                _ => bell.tell(Wake::Stop),
             }
         }
     };

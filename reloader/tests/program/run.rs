@@ -117,7 +117,7 @@ impl Reloader {
 impl Drop for Reloader {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("stdout: {}stderr: {}", self.stdout(), self.stderr());
+            println!("stdout: {}stderr: {}", self.stdout(), self.stderr());
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
