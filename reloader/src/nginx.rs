@@ -47,30 +47,28 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// Takes the workers down once the master has nothing to do, so that what comes later is known
-    /// to be new. If workers keep crashing, it takes them as they are.
+    /// Takes all workers down once the master has nothing to do, so that what comes later is known
+    /// to be new. If workers keep crashing, it takes those that it sees.
     ///
     /// # Errors
     /// The master has ended, or is busy all the time; on a stop.
     pub fn of(master: &Process, patience: &Patience<'_>) -> Result<Self> {
-        let mut last: Option<Look> = None;
-        let settled = patience.poll(|| {
+        let mut last = None;
+        let complete = patience.poll(|| {
             let look = look(master)?.ok_or_else(|| ended(master))?;
-            let is_calm = look.is_at_rest && !look.has_unknown;
-            let is_same = last.as_ref().is_some_and(|last| last.is_same(&look));
+            let complete = look.is_complete.then(|| look.clone());
             last = Some(look);
-            Ok((is_calm && is_same).then_some(()))
+            Ok(complete)
         })?;
-        match last {
-            Some(before) if settled.is_some() || before.is_at_rest && !before.has_unknown => {
-                Ok(Self { master: master.clone(), before })
-            }
-            _ => bail!(
+        let crashing = || last.filter(|last| last.is_at_rest && !last.has_unknown);
+        let before = complete.or_else(crashing).ok_or_else(|| {
+            anyhow!(
                 "nginx does not come to rest, and was not signalled: a reload or the exchange of \
                  its binary is under way (process {})",
                 master.pid
-            ),
-        }
+            )
+        })?;
+        Ok(Self { master: master.clone(), before })
     }
 
     /// Waits for a new generation after a HUP, and says what has come.
@@ -95,21 +93,21 @@ fn ended(master: &Process) -> anyhow::Error {
     anyhow!("the master process of nginx, {}, has ended", master.pid)
 }
 
-/// The master, then its children; `None` if it has ended. The order matters: what the master has
-/// done before it came to rest is seen.
+/// The master, its children, and the master again; `None` if it has ended. The order matters: what
+/// the master has done before it came to rest is seen, and so is whether a worker has gone since.
 fn look(master: &Process) -> Result<Option<Look>> {
-    let present = Process::read(master.pid)?;
-    let Some(present) = present.filter(|p| p.is_same(master) && p.is_alive()) else {
-        return Ok(None);
+    let present = || -> Result<Option<Process>> {
+        let present = Process::read(master.pid)?;
+        Ok(present.filter(|present| present.is_same(master) && present.is_alive()))
     };
-    let busy = present.signals.blocked | present.signals.pending;
-    let is_at_rest = present.state == b'S' && TAKEN_AT_REST.iter().all(|s| busy & bit(*s) == 0);
+    let Some(first) = present()? else { return Ok(None) };
+    let busy = first.signals.blocked | first.signals.pending;
+    let is_at_rest = first.state == b'S' && TAKEN_AT_REST.iter().all(|s| busy & bit(*s) == 0);
     let mut workers = Vec::new();
     let mut has_unknown = false;
     for child in Process::children(master.pid)? {
-        if is_worker(&child) {
-            let rest = &child.title[WORKER.len()..];
-            let is_ending = rest.starts_with(ENDING);
+        if child.is_alive() && is_worker(&child) {
+            let is_ending = child.title[WORKER.len()..].starts_with(ENDING);
             let Process { pid, start, seen, .. } = child;
             workers.push(Worker { id: (pid, start), seen, is_ending });
         } else {
@@ -117,5 +115,8 @@ fn look(master: &Process) -> Result<Option<Look>> {
             has_unknown |= is_master(&child) || !child.is_alive();
         }
     }
-    Ok(Some(Look { at: now(), is_at_rest, has_unknown, workers }))
+    let Some(second) = present()? else { return Ok(None) };
+    let none_has_gone = first.faults_of_children == second.faults_of_children;
+    let is_complete = is_at_rest && !has_unknown && none_has_gone;
+    Ok(Some(Look { at: now(), is_at_rest, has_unknown, is_complete, workers }))
 }

@@ -41,6 +41,9 @@ pub struct Process {
     pub seen: u64,
     /// The id of its parent.
     pub parent: u32,
+    /// The page faults of those of its children whose end it has taken notice of, which every
+    /// process has some of: as long as this number stays the same, it has done so with none.
+    pub faults_of_children: u64,
     /// What it does: `S` sleeps, `Z` has ended and waits for its parent; see proc(5).
     pub state: u8,
     /// The name of its program, of at most 15 bytes.
@@ -167,9 +170,20 @@ impl Process {
             return Ok(None);
         };
         let Status { leader, users, signals } = Status::parse(&status)?;
-        let Stat { start, parent, state, name } = stat;
-        let process =
-            Self { pid, start, seen, parent, state, name, title: joined(title), users, signals };
+        let Stat { start, parent, faults_of_children, state, name } = stat;
+        let title = joined(title);
+        let process = Self {
+            pid,
+            start,
+            seen,
+            parent,
+            faults_of_children,
+            state,
+            name,
+            title,
+            users,
+            signals,
+        };
         // A thread can be looked up by its id too, but is not a process.
         Ok((leader == pid).then_some(process))
     }
@@ -252,7 +266,10 @@ mod tests {
         child.kill().unwrap();
         let ended = read(&child, |process| !process.is_alive());
         assert!(ended.is_same(&process) && ended.title.is_empty(), "{ended:?}");
+        let faults = || Process::read(std::process::id()).unwrap().unwrap().faults_of_children;
+        let before = faults();
         child.wait().unwrap();
+        assert!(faults() > before);
         assert_eq!(Process::read(child.id()).unwrap(), None);
     }
 
@@ -279,6 +296,7 @@ mod tests {
             start: 0,
             seen: 0,
             parent: 0,
+            faults_of_children: 0,
             state: b'S',
             name: b"x".to_vec(),
             title: joined(title.to_vec()),

@@ -223,3 +223,27 @@ fn id(pid: u32) -> Result<Pid> {
 fn ended(pid: u32) -> anyhow::Error {
     anyhow!("process {pid} has just ended")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_got_the_id_of_another_is_not_it() {
+        let hup = |target| Signalling {
+            signal: SignalName::HUP,
+            target,
+            verify: Automatic,
+            timeout: Duration::ZERO,
+        };
+        let own = Process::read(std::process::id()).unwrap().unwrap();
+        let action = hup(Target::Pid(own.pid));
+        assert!(action.look_again(&own).is_ok_and(|process| process.is_same(&own)));
+        let earlier = Process { start: own.start - 1, ..own.clone() };
+        let error = action.look_again(&earlier).unwrap_err().to_string();
+        assert_eq!(error, format!("process {} has just ended", own.pid));
+        let action = hup(Target::Process("nginx: master".to_owned()));
+        let error = action.look_again(&own).unwrap_err().to_string();
+        assert!(error.contains("has become another program"), "{error}");
+    }
+}

@@ -31,7 +31,9 @@ pub struct Look {
     pub is_at_rest: bool,
     /// There are children of which nobody knows whether they will be workers.
     pub has_unknown: bool,
-    /// Those that have been seen.
+    /// All workers were seen: none was being replaced meanwhile.
+    pub is_complete: bool,
+    /// Those that were seen.
     pub workers: Vec<Worker>,
 }
 
@@ -50,6 +52,8 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Course {
     signalled: u64,
+    /// Whether `old` were all of them.
+    is_complete: bool,
     /// Those that served, as they were seen last.
     old: BTreeMap<Id, Worker>,
     /// Those that an earlier reload had asked to end.
@@ -73,17 +77,6 @@ struct Counts {
     is_at_rest: bool,
 }
 
-impl Look {
-    /// Whether both have seen the same workers in the same state.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let mut pair = [self, other].map(|look| {
-            look.workers.iter().map(|worker| (worker.id, worker.is_ending)).collect::<Vec<_>>()
-        });
-        pair.iter_mut().for_each(|workers| workers.sort_unstable());
-        pair[0] == pair[1]
-    }
-}
-
 impl Course {
     /// One that begins with these workers and a signal at this time, in ticks.
     pub fn new(before: &Look, signalled: u64) -> Self {
@@ -91,6 +84,7 @@ impl Course {
             before.workers.iter().copied().partition(|worker| worker.is_ending);
         Self {
             signalled,
+            is_complete: before.is_complete,
             served_before: old.len(),
             old: old.into_iter().map(|worker| (worker.id, worker)).collect(),
             leaving: leaving.into_iter().map(|worker| worker.id).collect(),
@@ -151,12 +145,14 @@ impl Course {
         self.old.contains_key(&worker.id) || start < self.signalled
     }
 
-    /// Whether all old workers have been alive after the start of a new one, or one of them takes
-    /// leave then. Times are rounded down, so that later means later.
+    /// Whether all old workers have been alive after the start of a new one, which so is in place
+    /// of none of them, or one of them takes leave then. Times are rounded down, so that later
+    /// means later.
     fn proves(&self) -> bool {
         let Some(first) = self.first_new else { return false };
         let mut outlived = self.old.values().filter(|old| old.seen > first);
-        outlived.clone().count() == self.old.len() || outlived.any(|old| old.is_ending)
+        self.is_complete && outlived.clone().count() == self.old.len()
+            || outlived.any(|old| old.is_ending)
     }
 
     fn success(&self) -> String {
@@ -178,7 +174,7 @@ mod tests {
         let worker =
             |&(pid, is_ending): &(u32, bool)| Worker { id: (pid, pid.into()), seen: at, is_ending };
         let workers = workers.iter().map(worker).collect();
-        Look { at, is_at_rest: true, has_unknown: false, workers }
+        Look { at, is_at_rest: true, has_unknown: false, is_complete: true, workers }
     }
 
     fn busy(at: u64, workers: &[(u32, bool)]) -> Look {
@@ -293,6 +289,19 @@ mod tests {
         let mut course = Course::new(&look(999, &[(1, false), (2, true)]), 1000);
         assert_eq!(course.take(&look(1050, &[(2, true), (1002, false)])), Verdict::Open);
         assert!(!course.is_proved && course.complaint().contains("may only have crashed"));
+    }
+
+    #[test]
+    fn those_that_were_not_seen_may_have_been_replaced() {
+        let mut crashing = look(999, &[(1, false)]);
+        crashing.is_complete = false;
+        let mut course = Course::new(&crashing, 1000);
+        course.take(&look(1010, &[(1, false), (1002, false)]));
+        assert!(!course.is_proved);
+        course.take(&look(1012, &[(1, true), (1002, false)]));
+        assert!(course.is_proved);
+        let mut course = Course::new(&Look { workers: Vec::new(), ..crashing }, 1000);
+        assert_eq!(course.take(&look(1050, &NEW)), Verdict::Open);
     }
 
     #[test]

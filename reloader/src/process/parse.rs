@@ -11,6 +11,7 @@ pub struct Stat {
     pub name: Vec<u8>,
     pub state: u8,
     pub parent: u32,
+    pub faults_of_children: u64,
     pub start: u64,
 }
 
@@ -32,12 +33,13 @@ impl Stat {
         let (Some(open), Some(close)) = (open, close) else { return Err(unknown("stat")) };
         let rest = std::str::from_utf8(&stat[close + 1..]).map_err(|_| unknown("stat"))?;
         let fields: Vec<_> = rest.split_ascii_whitespace().collect();
-        // In proc(5) the state has number 3, the time of the start 22.
+        // By their numbers in proc(5), where the state is the third.
         let field = |number: usize| fields.get(number - 3).copied().ok_or_else(|| unknown("stat"));
         Ok(Self {
             name: stat.get(open + 1..close).ok_or_else(|| unknown("stat"))?.to_vec(),
             state: field(3)?.bytes().next().unwrap_or_default(),
             parent: number(field(4)?)?,
+            faults_of_children: number(field(11)?)?,
             start: number(field(22)?)?,
         })
     }
@@ -91,8 +93,13 @@ mod tests {
     fn a_name_may_hold_anything() {
         for name in ["nginx", "a) S 1 (b", ") ", "\n", "((", ""] {
             let stat = Stat::parse(format!("42 ({name}) {AFTER}\n").as_bytes()).unwrap();
-            let expected =
-                Stat { name: name.as_bytes().to_vec(), state: b'S', parent: 7, start: 987_654 };
+            let expected = Stat {
+                name: name.as_bytes().to_vec(),
+                state: b'S',
+                parent: 7,
+                faults_of_children: 2,
+                start: 987_654,
+            };
             assert_eq!(stat, expected);
         }
         for bad in ["", "42", "42 (x", "42 x)", ")(", "42 (x) S 7", "42 (x) S y"] {

@@ -67,6 +67,13 @@ fn a_broken_configuration_is_a_failure_and_a_mended_one_a_success() {
 
 /// Kills processes that `choose` names, until `until` has been done.
 fn killing<T>(choose: impl Fn() -> Vec<u32> + Sync, until: impl FnOnce() -> T) -> T {
+    /// Says that it is over, also when `until` panics.
+    struct Over<'o>(&'o AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -78,10 +85,16 @@ fn killing<T>(choose: impl Fn() -> Vec<u32> + Sync, until: impl FnOnce() -> T) -
                 thread::sleep(Duration::from_millis(1));
             }
         });
-        let outcome = until();
-        is_over.store(true, Ordering::Relaxed);
-        outcome
+        let _over = Over(&is_over);
+        until()
     })
+}
+
+/// Nobody, and these processes once nginx has refused its configuration.
+fn once_refused(nginx: &Nginx, victims: Vec<u32>) -> impl Fn() -> Vec<u32> {
+    let refusals = || nginx.error_log().matches("[emerg]").count();
+    let before = refusals();
+    move || if refusals() > before { victims.clone() } else { Vec::new() }
 }
 
 #[test]
@@ -91,9 +104,8 @@ fn workers_that_only_crash_are_a_failure() {
         let before = nginx.workers();
         nginx.break_configuration();
         let victims: Vec<_> = before.iter().copied().take(crash).collect();
-        // Those that are there when it begins, each once, while it looks on.
-        let reload = reload(&nginx);
-        let (error, is_without_effect) = killing(|| victims.clone(), || failure(&reload));
+        let choose = once_refused(&nginx, victims);
+        let (error, is_without_effect) = killing(choose, || failure(&reload(&nginx)));
         assert!(!is_without_effect && error.contains("nginx"), "{error}");
         wait_for("workers in place of those killed", || nginx.workers().len() == workers);
         assert_eq!(nginx.get("/").unwrap(), "first");
@@ -121,7 +133,7 @@ fn new_workers_that_do_not_stay_up_are_a_failure() {
     let before = nginx.workers();
     nginx.configure(&answering("second"));
     let mut short = reload(&nginx);
-    short.timeout = Duration::from_secs(4);
+    short.timeout = Duration::from_secs(8);
     let new = || nginx.workers().into_iter().filter(|pid| !before.contains(pid)).collect();
     let (error, is_without_effect) = killing(new, || failure(&short));
     assert!(!is_without_effect && !error.contains("kept"), "{error}");
@@ -154,6 +166,10 @@ fn an_old_worker_that_finishes_its_requests_does_not_serve_any_more() {
     // It proves nothing about the next one.
     nginx.break_configuration();
     assert_eq!(failure(&reload(&nginx)), (KEPT.to_owned(), false));
+    let serving = || nginx.workers().into_iter().filter(|pid| *pid != old).collect::<Vec<_>>();
+    let victims = serving();
+    killing(once_refused(&nginx, victims.clone()), || failure(&reload(&nginx)));
+    wait_for("one in its place", || serving().len() == 1 && serving() != victims);
     assert!(Process::read(old).unwrap().is_some());
     nginx.configure(&Setup { workers: 1, ..answering("third") });
     assert_eq!(proof(&reload(&nginx)), "1 worker replaced");
@@ -172,8 +188,8 @@ fn a_reload_by_somebody_else_does_not_disturb() {
 }
 
 #[test]
-fn a_master_that_hangs_or_dies_is_a_failure() {
-    let mut nginx = Nginx::start(&Setup::default());
+fn a_master_that_hangs_is_not_signalled() {
+    let nginx = Nginx::start(&Setup::default());
     nginx.signal(Signal::SIGSTOP);
     let mut short = reload(&nginx);
     short.timeout = Duration::from_secs(1);
@@ -181,26 +197,48 @@ fn a_master_that_hangs_or_dies_is_a_failure() {
     assert!(error.starts_with("nginx does not come to rest, and was not signalled"), "{error}");
     assert!(is_without_effect);
     nginx.signal(Signal::SIGCONT);
+    assert_eq!(proof(&reload(&nginx)), "2 workers replaced");
+    assert_eq!(nginx.error_log().matches("(SIGHUP) received").count(), 1);
+}
 
-    nginx.break_configuration();
+/// A server that will read another configuration, and one of whose workers hangs.
+fn with_a_worker_that_hangs() -> (Nginx, Pid) {
+    let nginx = Nginx::start(&Setup::default());
+    let worker = Pid::from_raw(nginx.workers()[0].cast_signed());
+    kill(worker, Signal::SIGSTOP).expect("a worker");
+    nginx.configure(&answering("second"));
+    (nginx, worker)
+}
+
+#[test]
+fn an_old_worker_that_goes_on_serving_is_a_failure() {
+    let (nginx, worker) = with_a_worker_that_hangs();
+    let mut short = reload(&nginx);
+    short.timeout = Duration::from_secs(5);
+    let expected = "nginx has new workers, but old ones still serve".to_owned();
+    assert_eq!(failure(&short), (expected, false));
+    kill(worker, Signal::SIGCONT).unwrap();
+    wait_for("its end", || nginx.workers().len() == 2);
+    assert_eq!(proof(&reload(&nginx)), "2 workers replaced");
+}
+
+#[test]
+fn a_master_that_dies_is_a_failure() {
+    let (nginx, _) = with_a_worker_that_hangs();
     let master = nginx.master();
-    let read = nginx.error_log().len();
-    // As soon as it has read the configuration.
-    let chosen = || if nginx.error_log().len() > read { vec![master] } else { vec![] };
-    let error = killing(chosen, || failure(&reload(&nginx)));
-    assert_eq!(error, (format!("the master process of nginx, {master}, has ended"), false));
-    nginx.stop();
+    let choose = || if nginx.workers().len() > 2 { vec![master] } else { Vec::new() };
+    let (error, is_without_effect) = killing(choose, || failure(&reload(&nginx)));
+    assert_eq!(error, format!("the master process of nginx, {master}, has ended"));
+    assert!(!is_without_effect);
 }
 
 #[test]
 fn a_stop_ends_the_wait() {
-    let nginx = Nginx::start(&Setup::default());
-    nginx.break_configuration();
-    let read = nginx.error_log().len();
+    let (nginx, _) = with_a_worker_that_hangs();
     let stop = Stop::default();
     let outcome = thread::scope(|scope| {
         scope.spawn(|| {
-            wait_for("the reload", || nginx.error_log().len() > read);
+            wait_for("the reload", || nginx.workers().len() > 2);
             stop.set();
         });
         reload(&nginx).act(&content(), &stop)

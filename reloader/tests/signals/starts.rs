@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use e2e::nginx::{Nginx, Setup};
 use e2e::wait_for;
-use reloader::action::signal::Target;
+use reloader::action::signal::{Signalling, Target, Verify};
 
 use crate::run::{act, hup, proof};
 
 /// How often nginx is started. `SIGNALS_STARTS` sets another number.
-const STARTS: usize = 30;
+const STARTS: usize = 32;
 
 #[test]
 fn a_master_that_is_just_starting_is_never_killed() {
@@ -19,11 +19,15 @@ fn a_master_that_is_just_starting_is_never_killed() {
     for round in 0..starts {
         nginx.stop();
         nginx.launch();
-        let mut action = hup(match round % 3 {
-            0 => Target::Pid(nginx.master()),
-            1 => Target::Process(nginx.title()),
-            _ => Target::PidFile(nginx.pid_file()),
-        });
+        let (id, file) = (Target::Pid(nginx.master()), Target::PidFile(nginx.pid_file()));
+        let (target, verify) = match round % 4 {
+            0 => (id, Verify::Automatic),
+            1 => (Target::Process(nginx.title()), Verify::Automatic),
+            2 => (file, Verify::Automatic),
+            // Without looking at what nginx calls itself.
+            _ => (id, Verify::Delivery),
+        };
+        let mut action = Signalling { verify, ..hup(target) };
         action.timeout = Duration::from_secs(3);
         // At once, and again and again while it starts, by two at a time.
         let come_up = thread::scope(|scope| {

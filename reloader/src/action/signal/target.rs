@@ -194,10 +194,18 @@ mod tests {
     use crate::process::{Signals, Users};
 
     fn process(pid: u32, parent: u32, name: &str, title: &str) -> Process {
-        let users = Users { real: 101, effective: 101, saved: 101 };
-        let (name, title) = (name.into(), title.into());
-        let signals = Signals::default();
-        Process { pid, start: 0, seen: 0, parent, state: b'S', name, title, users, signals }
+        Process {
+            pid,
+            start: 0,
+            seen: 0,
+            parent,
+            faults_of_children: 0,
+            state: b'S',
+            name: name.into(),
+            title: title.into(),
+            users: Users { real: 101, effective: 101, saved: 101 },
+            signals: Signals::default(),
+        }
     }
 
     fn pids(processes: &[Process], text: &str) -> Vec<u32> {
