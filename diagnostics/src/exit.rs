@@ -70,17 +70,7 @@ pub fn parse<C: Parser>() -> Result<Option<C>> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_command(command: Command) -> Result<Option<ArgMatches>> {
-    let parsed = command
-        .mut_args(|arg| {
-            let value = arg.get_env().and_then(std::env::var_os);
-            if value.is_some_and(|value| value.is_empty()) {
-                arg.env(None::<&'static str>)
-            } else {
-                arg
-            }
-        })
-        .try_get_matches();
-    match parsed {
+    match without_empty(command).try_get_matches() {
         Ok(matches) => Ok(Some(matches)),
         Err(said) if said.use_stderr() => Err(usage(&said)),
         Err(said) => {
@@ -89,6 +79,19 @@ pub fn parse_command(command: Command) -> Result<Option<ArgMatches>> {
             Ok(None)
         }
     }
+}
+
+/// The command, and those below it, as if variables that are empty were unset.
+fn without_empty(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) {
+            arg.env(None::<&'static str>)
+        } else {
+            arg
+        }
+    });
+    command.mut_subcommands(without_empty)
 }
 
 /// What clap has to say, without its usage paragraph, on one line.

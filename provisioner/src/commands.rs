@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 use diagnostics::exit::{DONE, FAILED};
 use diagnostics::report::Report;
 
-use crate::cli::Cli;
+use crate::cli::{Change, Look, Rollback};
 use crate::files;
 use crate::history::{Action, record};
 use crate::lock::{Lock, lock};
@@ -18,14 +18,19 @@ use crate::rollback::{Held, RolledBack, hold, rollback};
 use crate::status::{self, Status};
 use crate::stop::Stop;
 use crate::superseded::{self, Terms, is_grace_over, warn_of};
+use crate::then::{Counts, Listeners, Live, News};
 use crate::tree::Hash;
 use crate::tree::manifest::hex;
 use crate::volume::Volume;
 
-/// A volume, and the versions on it to be retired.
+/// A volume, whom to tell what is live on it, and the versions on it to be retired.
 pub struct Rest {
     /// The volume.
     pub volume: Volume,
+    /// What is live, if it is known.
+    pub live: Option<Live>,
+    /// Whom to tell.
+    pub news: News,
     /// Versions that are not live any more.
     pub old: Vec<String>,
     /// What is kept of them.
@@ -33,11 +38,11 @@ pub struct Rest {
 }
 
 /// What the command line says of versions that are superseded.
-pub fn terms(cli: &Cli) -> Terms {
+pub fn terms(change: &Change) -> Terms {
     Terms {
-        keep: cli.keep,
-        grace: Duration::from_secs(cli.grace),
-        lock_timeout: Duration::from_secs(cli.lock_timeout),
+        keep: change.keep,
+        grace: Duration::from_secs(change.grace),
+        lock_timeout: Duration::from_secs(change.lock_timeout),
     }
 }
 
@@ -50,18 +55,22 @@ pub fn let_go(
     volume: Volume,
     held: Lock,
     before: Option<String>,
-    is_new: bool,
+    (mut live, news): (Option<Live>, News),
     mut terms: Terms,
 ) -> Result<Rest> {
     let mut old = superseded::versions(&volume, before, &held)?;
+    let name = volume.live_name()?;
     drop(held);
-    if !is_new {
+    if let Some(live) = &mut live {
+        live.name = name;
+    }
+    if !live.as_ref().is_some_and(|live| live.is_new) {
         if !is_grace_over(&volume, terms.grace) {
             old.clear();
         }
         terms.grace = Duration::ZERO;
     }
-    Ok(Rest { volume, old, terms })
+    Ok(Rest { volume, live, news, old, terms })
 }
 
 /// Goes back to an earlier version.
@@ -69,23 +78,30 @@ pub fn let_go(
 /// # Errors
 /// As [`rollback`].
 pub fn roll_back(
-    cli: &Cli,
-    wanted: Option<&str>,
+    options: &Rollback,
     start: Instant,
     stop: &Stop,
     report: &mut Report,
 ) -> Result<Rest> {
-    let (volume, terms) = (Volume::open(&cli.target)?, terms(cli));
+    let listeners = Listeners::of(&options.change.then)?;
+    let target = &options.at.target;
+    let (volume, terms) = (Volume::open(target)?, terms(&options.change));
     let held = lock(volume.place(), terms.lock_timeout)?;
     superseded::clean(&volume, &held, report)?;
     files::refuse(&volume)?;
     let before = volume.live_name()?;
-    let RolledBack { digest, totals } = rollback(&volume, wanted, terms, cli.owner, report)?;
+    let mut news = News::find(listeners, target, &volume, report);
+    let mut announce = |digest: &Hash, totals| news.note(&volume, digest, &counts_of(totals));
+    let wanted = options.digest.as_deref();
+    let done = rollback(&volume, wanted, terms, options.change.owner, report, &mut announce);
+    let RolledBack { digest, totals } = or_withdraw(done, &news, &volume, before.as_deref())?;
     if let Some(totals) = totals {
         note(&volume, Action::RolledBack, &digest, totals, report);
     }
     stop.defer();
-    let rest = let_go(volume, held, before, totals.is_some(), terms)?;
+    let counts = totals.map(counts_of).unwrap_or_default();
+    let live = Live { name: None, digest, is_new: totals.is_some(), counts };
+    let rest = let_go(volume, held, before, (Some(live), news), terms)?;
     let spelt = hex(&digest);
     if let Some((files, bytes)) = totals {
         report.count("files", files);
@@ -101,8 +117,8 @@ pub fn roll_back(
 }
 
 /// The pin that a publication has to heed. One that cannot be read does not hold.
-pub fn pin_of(cli: &Cli, volume: &Volume, report: &mut Report) -> Option<Pin> {
-    if cli.unpin {
+pub fn pin_of(unpin: bool, volume: &Volume, report: &mut Report) -> Option<Pin> {
+    if unpin {
         warn_of(pin::remove(volume), "the volume cannot be unpinned", report);
         return None;
     }
@@ -112,7 +128,7 @@ pub fn pin_of(cli: &Cli, volume: &Volume, report: &mut Report) -> Option<Pin> {
     })
 }
 
-/// Keeps what is pinned live; whether something had to go live for that.
+/// Keeps what is pinned live; what is live then, if it is known.
 ///
 /// # Errors
 /// The volume cannot be looked at.
@@ -121,26 +137,53 @@ pub fn stay(
     pin: &Pin,
     terms: Terms,
     owner: Option<Owner>,
+    news: &mut News,
     report: &mut Report,
-) -> Result<bool> {
-    let digest = hex(&pin.digest);
-    let restored = match hold(volume, pin, terms, owner, report)? {
-        Held::Sound => None,
-        Held::Restored(totals) => Some(totals),
+) -> Result<Option<Live>> {
+    let (digest, before) = (hex(&pin.digest), volume.live_name()?);
+    let mut announce = |digest: &Hash, totals| news.note(volume, digest, &counts_of(totals));
+    let held = hold(volume, pin, terms, owner, report, &mut announce);
+    let held = or_withdraw(held, news, volume, before.as_deref())?;
+    let live = |totals: Option<(u64, u64)>| {
+        let counts = totals.map(counts_of).unwrap_or_default();
+        Some(Live { name: None, digest: pin.digest, is_new: totals.is_some(), counts })
+    };
+    let (live, more) = match held {
+        Held::Sound => (live(None), ""),
+        Held::Relinked(totals) => (live(Some(totals)), ""),
+        Held::Restored(totals) => {
+            note(volume, Action::RolledBack, &pin.digest, totals, report);
+            (live(Some(totals)), ", but restored")
+        }
         Held::Lost(error) => {
             report.warn(format!("version {digest} is pinned, but not live and sound: {error:#}"));
-            None
+            news.withdraw(volume);
+            (None, "")
         }
     };
-    if let Some(totals) = restored {
-        note(volume, Action::RolledBack, &pin.digest, totals, report);
+    say(&format!("pinned to sha256:{digest}: not published{more}\n"));
+    Ok(live)
+}
+
+/// What came of a run; if it has failed and `before` is live still, nobody is to be told of it.
+///
+/// # Errors
+/// The run has failed.
+pub fn or_withdraw<T>(
+    outcome: Result<T>,
+    news: &News,
+    volume: &Volume,
+    before: Option<&str>,
+) -> Result<T> {
+    if outcome.is_err() && volume.live_name().is_ok_and(|live| live.as_deref() == before) {
+        news.withdraw(volume);
     }
-    let restored = restored.is_some();
-    say(&format!(
-        "pinned to sha256:{digest}: not published{}\n",
-        if restored { ", but restored" } else { "" }
-    ));
-    Ok(restored)
+    outcome
+}
+
+/// The counts of a version that comes from what was kept of it.
+fn counts_of((files, bytes): (u64, u64)) -> Counts {
+    Counts::from([("files".to_owned(), files), ("bytes".to_owned(), bytes)])
 }
 
 /// Writes to the history what is live.
@@ -162,9 +205,9 @@ pub fn note(
 ///
 /// # Errors
 /// As [`Status::of`].
-pub fn show_status(cli: &Cli, as_json: bool, report: &mut Report) -> Result<u8> {
-    let status = Status::of(&Volume::open(&cli.target)?, report)?;
-    say(&if as_json { format!("{}\n", serde_json::json!(status)) } else { status.text() });
+pub fn show_status(look: &Look, report: &mut Report) -> Result<u8> {
+    let status = Status::of(&Volume::open(&look.at.target)?, report)?;
+    say(&if look.json { format!("{}\n", serde_json::json!(status)) } else { status.text() });
     Ok(if status.live.is_some() { DONE } else { FAILED })
 }
 
@@ -172,8 +215,8 @@ pub fn show_status(cli: &Cli, as_json: bool, report: &mut Report) -> Result<u8> 
 ///
 /// # Errors
 /// As [`status::history`].
-pub fn show_history(cli: &Cli, as_json: bool, report: &mut Report) -> Result<u8> {
-    say(&status::history(&Volume::open(&cli.target)?, as_json, report)?);
+pub fn show_history(look: &Look, report: &mut Report) -> Result<u8> {
+    say(&status::history(&Volume::open(&look.at.target)?, look.json, report)?);
     Ok(DONE)
 }
 

@@ -51,6 +51,27 @@ impl Comparison {
         self.copies[index].map(|place| place.get() as usize - 1)
     }
 
+    /// Counts of files and links, by what became of them.
+    pub fn counts(&self) -> [(&'static str, u64); 5] {
+        [
+            ("added", self.added),
+            ("changed", self.changed),
+            ("removed", self.removed),
+            ("unchanged", self.unchanged),
+            ("repaired", self.damaged),
+        ]
+    }
+
+    /// How many bytes of the source are not in the live tree.
+    pub fn new_bytes(&self, source: &Tree) -> u64 {
+        let new = (0..source.len()).filter(|&index| self.copies[index].is_none());
+        let sizes = new.filter_map(|index| match source.entry(index).1 {
+            Node::File { size, .. } => Some(size),
+            _ => None,
+        });
+        sizes.fold(0, u64::saturating_add)
+    }
+
     /// Whether there is nothing to publish.
     pub fn is_same(&self) -> bool {
         self.added + self.changed + self.removed + self.damaged == 0 && !self.differs_otherwise

@@ -29,7 +29,7 @@ use crate::durable::Durability;
 use crate::lock::Lock;
 use crate::owner::strangers;
 use crate::place::Place;
-use crate::publish::{Allow, Outcome, check_space, read, tag};
+use crate::publish::{Allow, Announce, Outcome, check_space, tag, take_up};
 use crate::stage::{Origin, stage};
 use crate::sums::Sums;
 use crate::superseded::give_up;
@@ -77,17 +77,17 @@ pub fn publish(
     allow: Allow,
     (lock, grace): (&Lock, Duration),
     report: &mut Report,
+    announce: Announce<'_>,
 ) -> Result<Outcome> {
     staging::clean(volume, lock)?;
     let linked = volume.live_name()?;
     let claims = Claims::of(volume, report)?;
     let mut fixed_modes = claims.published.as_ref().and_then(|record| record.fixed_modes);
     for _ in 0..TRIES {
-        let mut tree = read(source, allow)?;
+        let (mut tree, sums) = take_up(source, allow)?;
         if let Some(FixedModes { file, directory }) = fixed_modes {
             tree.change_modes(|_, is_directory| if is_directory { directory } else { file });
         }
-        let sums = Sums::read(&tree, source, allow.only_listed)?;
         let ground = Ground { source, volume, claims: &claims, linked: linked.as_deref() };
         let publication = Publication::prepare(ground, tree)?;
         if let Some(digest) = publication.live() {
@@ -99,7 +99,7 @@ pub fn publish(
         sums.check(&publication.tree, source, known)?;
         let mut make_room = || give_up(volume, grace, None, report);
         check_space(volume, &[&publication.part], 0, &mut make_room)?;
-        let done = publish_staged(publication, &sums, fixed_modes);
+        let done = publish_staged(publication, &sums, fixed_modes, announce);
         if done.is_err() {
             claims::tidy(volume);
         }
@@ -127,6 +127,7 @@ fn publish_staged(
     publication: Publication<'_>,
     sums: &Sums,
     fixed_modes: Option<FixedModes>,
+    announce: Announce<'_>,
 ) -> Result<Staged> {
     let tag = tag();
     let staging = Staging::make(publication.ground.volume, &tag)?;
@@ -134,7 +135,7 @@ fn publish_staged(
         if found != fixed_modes {
             return Ok(Staged::With(found));
         }
-        publication.publish(&staging, &tag, sums, fixed_modes).map(Staged::Published)
+        publication.publish(&staging, &tag, sums, fixed_modes, announce).map(Staged::Published)
     });
     let removed = staging.remove();
     done.and_then(|done| removed.map(|()| done))
@@ -190,6 +191,7 @@ impl<'p> Publication<'p> {
         tag: &str,
         sums: &Sums,
         fixed_modes: Option<FixedModes>,
+        announce: Announce<'_>,
     ) -> Result<Outcome> {
         let Ground { source, volume, claims, .. } = self.ground;
         let disk = Durability::watch(volume.place())?;
@@ -199,6 +201,7 @@ impl<'p> Publication<'p> {
         sums.check_copied(&self.tree)?;
         disk.sync().map_err(|errno| staging.tree.failure("sync", b"", errno))?;
         let digest = claims::claim(&staging.claims, tag, &self.tree, fixed_modes)?;
+        announce(&digest, &self.comparison, bytes);
         self.put_in_place(staging, &disk)
             .and_then(|()| claims::settle(&staging.claims, tag, &claims.unsettled))
             .context("some files may be new already, the next run makes it whole")?;

@@ -31,6 +31,7 @@ pub mod status;
 pub mod stop;
 pub mod sums;
 pub mod superseded;
+pub mod then;
 pub mod time;
 pub mod tree;
 pub mod unpack;
@@ -45,10 +46,11 @@ use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use diagnostics::termination;
 
-use cli::{Cli, Command, Layout};
+use cli::{Cli, Command, Layout, Look};
 use commands::{
-    Rest, let_go, note, pin_of, roll_back, say, show_history, show_status, stay, terms,
+    Rest, let_go, note, or_withdraw, pin_of, roll_back, say, show_history, show_status, stay, terms,
 };
+use compare::Comparison;
 use history::Action;
 use lock::lock;
 use modes::Modes;
@@ -56,6 +58,8 @@ use place::Place;
 use publish::{Allow, Outcome, publish};
 use stop::Stop;
 use superseded::{give_up, retire};
+use then::{Counts, Listeners, Live, News};
+use tree::Hash;
 use tree::manifest::hex;
 use volume::Volume;
 
@@ -65,41 +69,48 @@ use volume::Volume;
 /// As the exit codes say; what was live is live.
 pub fn run(cli: &Cli) -> Result<u8> {
     let start = Instant::now();
-    let mut report = Report::new(cli.summary.is_none());
+    let (at, change) = match &cli.command {
+        None => (&cli.at, &cli.change),
+        Some(Command::Rollback(options)) => (&options.at, &options.change),
+        Some(Command::Status(options)) => return look(options, show_status),
+        Some(Command::History(options)) => return look(options, show_history),
+    };
+    let mut report = Report::new(at.summary.is_none());
     let mut metrics = Metrics::default();
     let stop = Stop::listen()?;
     let done = match &cli.command {
-        None => provision(cli, start, &stop, &mut report, &mut metrics),
-        Some(Command::Rollback { digest }) => {
-            roll_back(cli, digest.as_deref(), start, &stop, &mut report)
-        }
-        Some(Command::Status { json }) => {
-            let outcome = show_status(cli, *json, &mut report);
-            return report.finish(outcome, cli.summary.as_deref());
-        }
-        Some(Command::History { json }) => {
-            let outcome = show_history(cli, *json, &mut report);
-            return report.finish(outcome, cli.summary.as_deref());
-        }
+        Some(Command::Rollback(options)) => roll_back(options, start, &stop, &mut report).map(Some),
+        _ => provision(cli, start, &stop, &mut report, &mut metrics).map(Some),
     };
-    let (mut outcome, rest) = match done {
-        Ok(rest) => (Ok(DONE), Some(rest)),
+    let (mut outcome, mut rest) = match done {
+        Ok(rest) => (Ok(DONE), rest),
         Err(error) => (Err(error), None),
     };
-    if let Some(file) = &cli.metrics_file {
+    if let Some(Rest { volume, live: Some(live), news, terms, .. }) = &mut rest {
+        let told = news.tell(volume, live, terms.lock_timeout, &stop, &mut report);
+        outcome = outcome.and_then(|code| told.map(|()| code));
+    }
+    if let Some(file) = &change.metrics_file {
         metrics.run("provisioner", start.elapsed(), outcome.is_ok(), file);
         let written = metrics.write(file);
         // What went wrong before is the more important.
         outcome = outcome.and_then(|code| written.map(|()| code));
     }
-    let written = termination::write(&cli.termination_log, report.sum_up(&outcome));
+    let written = termination::write(&change.termination_log, report.sum_up(&outcome));
     outcome = outcome.and_then(|code| written.map(|()| code));
     // Everything is told by now: readers of the old version may take their time.
-    if let Some(Rest { volume, old, terms }) = rest {
+    if let Some(Rest { volume, old, terms, .. }) = rest {
         let retired = retire(&volume, &old, terms, &stop, &mut report);
         outcome = outcome.and_then(|code| retired.map(|()| code));
     }
-    report.finish(outcome, cli.summary.as_deref())
+    report.finish(outcome, at.summary.as_deref())
+}
+
+/// Shows something of a volume.
+fn look(options: &Look, show: impl FnOnce(&Look, &mut Report) -> Result<u8>) -> Result<u8> {
+    let mut report = Report::new(options.at.summary.is_none());
+    let shown = show(options, &mut report);
+    report.finish(shown, options.at.summary.as_deref())
 }
 
 /// Publishes, unless the volume is pinned.
@@ -110,49 +121,66 @@ fn provision(
     report: &mut Report,
     metrics: &mut Metrics,
 ) -> Result<Rest> {
-    let (volume, terms) = (Volume::open(&cli.target)?, terms(cli));
+    let listeners = Listeners::of(&cli.change.then)?;
+    let (volume, terms) = (Volume::open(&cli.at.target)?, terms(&cli.change));
     let held = lock(volume.place(), terms.lock_timeout)?;
     superseded::clean(&volume, &held, report)?;
-    if let Some(pin) = pin_of(cli, &volume, report) {
-        let before = volume.live_name()?;
-        let is_new = stay(&volume, &pin, terms, cli.owner, report)?;
+    let before = volume.live_name()?;
+    let mut news = News::find(listeners, &cli.at.target, &volume, report);
+    if let Some(pin) = pin_of(cli.unpin, &volume, report) {
+        let live = stay(&volume, &pin, terms, cli.change.owner, &mut news, report)?;
         stop.defer();
-        return let_go(volume, held, before, is_new, terms);
+        return let_go(volume, held, before, (live, news), terms);
     }
     let source = Place::open(&cli.source)?;
-    let allow = Allow {
-        empty: cli.allow_empty,
-        only_listed: cli.require_checksums,
-        gap: cli.allow_gap,
-        modes: Modes { all: cli.mode, are_readable: cli.readable },
-        owner: cli.owner,
+    let mut announce = |digest: &Hash, found: &Comparison, bytes| {
+        news.note(&volume, digest, &counts(found, bytes));
     };
-    let mut outcome = match cli.layout {
+    let outcome = match cli.layout {
         Layout::Atomic => {
             let mut make_room = || give_up(&volume, terms.grace, None, report);
-            let outcome = publish(&source, &volume, allow, &mut make_room)?;
-            files::leave(&volume, report)?;
-            outcome
+            publish(&source, &volume, allow(cli), &mut make_room, &mut announce)
+                .and_then(|outcome| files::leave(&volume, report).map(|()| outcome))
         }
-        Layout::Files => files::publish(&source, &volume, allow, (&held, terms.grace), report)?,
+        Layout::Files => {
+            let writer = (&held, terms.grace);
+            files::publish(&source, &volume, allow(cli), writer, report, &mut announce)
+        }
     };
+    let mut outcome = or_withdraw(outcome, &news, &volume, before.as_deref())?;
     note(&volume, Action::Published, &outcome.digest, outcome.totals, report);
     stop.defer();
-    let rest = let_go(volume, held, outcome.before.take(), outcome.is_published, terms)?;
+    let live = Live {
+        name: None,
+        digest: outcome.digest,
+        is_new: outcome.is_published,
+        counts: counts(&outcome.comparison, outcome.bytes),
+    };
+    let rest = let_go(volume, held, outcome.before.take(), (Some(live), news), terms)?;
     tell(&outcome, start.elapsed(), report, metrics);
     Ok(rest)
 }
 
+/// What the command line allows.
+fn allow(cli: &Cli) -> Allow {
+    Allow {
+        empty: cli.allow_empty,
+        only_listed: cli.require_checksums,
+        gap: cli.allow_gap,
+        modes: Modes { all: cli.mode, are_readable: cli.readable },
+        owner: cli.change.owner,
+    }
+}
+
+/// Figures of a publication, by name.
+fn counts(found: &Comparison, bytes: u64) -> Counts {
+    let files = found.counts().into_iter();
+    files.chain([("bytes", bytes)]).map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
 /// Says what was done, in one line and in figures.
 fn tell(outcome: &Outcome, took: Duration, report: &mut Report, metrics: &mut Metrics) {
-    let found = &outcome.comparison;
-    let files = [
-        ("added", found.added),
-        ("changed", found.changed),
-        ("removed", found.removed),
-        ("unchanged", found.unchanged),
-        ("repaired", found.damaged),
-    ];
+    let files = outcome.comparison.counts();
     files.iter().for_each(|(name, count)| report.count(name, *count));
     report.count("bytes", outcome.bytes);
     metrics.counter(

@@ -1,6 +1,7 @@
 //! A publication, from the source to the volume.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, Write};
@@ -89,6 +90,10 @@ pub type Fill<'f> = &'f mut dyn FnMut(&mut Tree, &Place, &Durability) -> Result<
 /// Gives something up to make room on a volume; whether there was anything.
 pub type MakeRoom<'r> = &'r mut dyn FnMut() -> Result<bool>;
 
+/// Is told of a publication right before anything is changed by it: the digest, and how the source
+/// differs from what is live, with the number of bytes to be copied.
+pub type Announce<'a> = &'a mut dyn FnMut(&Hash, &Comparison, u64);
+
 /// Publishes what is at `source`, unless just that is live. Before it returns, all of it is on the
 /// disk; if it fails, what was live is live.
 ///
@@ -99,9 +104,9 @@ pub fn publish(
     volume: &Volume,
     allow: Allow,
     make_room: MakeRoom<'_>,
+    announce: Announce<'_>,
 ) -> Result<Outcome> {
-    let mut tree = read(source, allow)?;
-    let sums = Sums::read(&tree, source, allow.only_listed)?;
+    let (mut tree, sums) = take_up(source, allow)?;
     let mut names = Names::of(volume, &tree)?;
     let mut live = volume.live()?;
     let mut comparison = compare_with(&tree, source, live.as_ref())?;
@@ -110,6 +115,12 @@ pub fn publish(
         && (names.plain.is_empty() || allow.gap)
         && let Some(published) = published
     {
+        if !(names.missing.is_empty()
+            && names.plain.is_empty()
+            && stale_links(volume, &tree)?.is_empty())
+        {
+            announce(&published.digest, &comparison, 0);
+        }
         migrate::with_gap(volume, &names.plain, &tag())?;
         let is_published = repair_links(volume, &tree, &names.missing)? || !names.plain.is_empty();
         settle_links(volume, live.as_ref().map_or("", |live| &live.name))?;
@@ -144,17 +155,22 @@ pub fn publish(
         sums.check_copied(tree)?;
         Ok(bytes)
     };
-    let mut steps = Steps { fill: &mut fill, ready: &mut |_| Ok(()) };
+    let new = comparison.new_bytes(&tree);
+    let mut ready = |digest: &Hash| {
+        announce(digest, &comparison, new);
+        Ok(())
+    };
+    let mut steps = Steps { fill: &mut fill, ready: &mut ready };
     let (bytes, digest) = go_live(volume, &ground, &mut tree, &mut steps)?;
     let (totals, before) = (tree.totals(), ground.live.as_ref().map(|live| live.name.clone()));
     Ok(Outcome { is_published: true, comparison, bytes, digest, totals, before })
 }
 
-/// Reads what is to be published, as it is to be published.
+/// Reads a source, as it is to be published, and judges whether it may be.
 ///
 /// # Errors
-/// It must not be published, or cannot be read.
-pub fn read(source: &Place, allow: Allow) -> Result<Tree> {
+/// It must not, or cannot be read.
+pub fn take_up(source: &Place, allow: Allow) -> Result<(Tree, Sums)> {
     let mut tree = scan(source)?;
     allow.modes.apply(&mut tree);
     tree.set_owner(allow.owner);
@@ -165,7 +181,8 @@ pub fn read(source: &Place, allow: Allow) -> Result<Tree> {
             shown.display()
         )));
     }
-    Ok(tree)
+    let sums = Sums::read(&tree, source, allow.only_listed)?;
+    Ok((tree, sums))
 }
 
 impl Ground {
@@ -190,14 +207,18 @@ impl Ground {
     }
 }
 
-/// Makes the links of a tree that is live; whether there was anything to do.
+/// Makes the links of a tree that is live; whether there was anything to do. `ready` comes right
+/// before that.
 ///
 /// # Errors
 /// One cannot be made or removed, or something else is in its place.
-pub fn relink(volume: &Volume, tree: &Tree) -> Result<bool> {
+pub fn relink(volume: &Volume, tree: &Tree, ready: impl FnOnce()) -> Result<bool> {
     let names = Names::of(volume, tree)?;
     if let Some(name) = names.plain.first() {
         bail!("`{}` is not a link to what is live", volume.place().shown(name).display());
+    }
+    if !names.missing.is_empty() || !stale_links(volume, tree)?.is_empty() {
+        ready();
     }
     repair_links(volume, tree, &names.missing)
 }
@@ -259,11 +280,11 @@ pub fn go_live(
 
 /// The names at the top of the tree that have no link on the volume yet.
 #[derive(Default)]
-struct Names {
+pub struct Names {
     /// Those of nothing.
-    missing: Vec<Vec<u8>>,
+    pub missing: Vec<Vec<u8>>,
     /// Those of something else.
-    plain: Vec<Vec<u8>>,
+    pub plain: Vec<Vec<u8>>,
 }
 
 impl Names {
@@ -272,7 +293,11 @@ impl Names {
         self.missing.len() + self.plain.len()
     }
 
-    fn of(volume: &Volume, tree: &Tree) -> Result<Self> {
+    /// Looks at the volume for those of a tree.
+    ///
+    /// # Errors
+    /// One cannot be looked at.
+    pub fn of(volume: &Volume, tree: &Tree) -> Result<Self> {
         let mut names = Self::default();
         for (name, _) in tree.directories().take(1).flat_map(|root| root.entries()) {
             match volume.link(name)? {
@@ -299,10 +324,23 @@ fn compare_with(tree: &Tree, source: &Place, live: Option<&Live>) -> Result<Comp
 /// Makes the links at the top what they should be; whether there was anything to do.
 fn repair_links(volume: &Volume, tree: &Tree, missing: &[Vec<u8>]) -> Result<bool> {
     missing.iter().try_for_each(|name| volume.add_link(name))?;
-    let top = tree.directories().take(1).flat_map(|root| root.entries());
-    let names: HashSet<&[u8]> = top.map(|(name, _)| name).collect();
+    let names = top_names(tree);
     let has_removed = volume.remove_stale_links(|name| names.contains(name))?;
     Ok(has_removed || !missing.is_empty())
+}
+
+/// Our links on a volume that the tree has no name for.
+///
+/// # Errors
+/// The volume cannot be read.
+pub fn stale_links(volume: &Volume, tree: &Tree) -> Result<Vec<Box<CStr>>> {
+    let names = top_names(tree);
+    volume.stale_links(|name| names.contains(name))
+}
+
+fn top_names(tree: &Tree) -> HashSet<&[u8]> {
+    let top = tree.directories().take(1).flat_map(|root| root.entries());
+    top.map(|(name, _)| name).collect()
 }
 
 /// Without a lock, another writer may have made its own tree live since that of `settled` was: what

@@ -16,6 +16,9 @@ use crate::tree::{Hash, Tree};
 use crate::unpack::unpack;
 use crate::volume::{Published, Volume};
 
+/// Is told of a version right before it goes live: its digest, and its files and bytes.
+pub type Announce<'a> = &'a mut dyn FnMut(&Hash, (u64, u64));
+
 /// What a rollback came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RolledBack {
@@ -37,6 +40,7 @@ pub fn rollback(
     terms: Terms,
     owner: Option<Owner>,
     report: &mut Report,
+    announce: Announce<'_>,
 ) -> Result<RolledBack> {
     let live = volume.live()?.and_then(|live| live.published).map(|published| published.digest);
     let kept = kept(volume)?;
@@ -48,8 +52,12 @@ pub fn rollback(
     }
     // One that cannot be understood does not hold either.
     let before = Pin::of(volume).ok().flatten();
+    let mut ready = |totals| {
+        announce(&digest, totals);
+        pin.set(volume)
+    };
     let target = Target { digest: &digest, owner };
-    let restored = restore(volume, target, &kept, terms, report, &mut || pin.set(volume));
+    let restored = restore(volume, target, &kept, terms, report, &mut ready);
     if restored.is_err() && Pin::of(volume).ok().flatten() != before {
         let live = volume.live()?.and_then(|live| live.published);
         // The pin was set right before the version went live, if it did.
@@ -65,6 +73,8 @@ pub fn rollback(
 pub enum Held {
     /// The pinned version is live and sound.
     Sound,
+    /// It was, but some of its links were not there; with these files and bytes.
+    Relinked((u64, u64)),
     /// It was not, and is now, with these files and bytes.
     Restored((u64, u64)),
     /// It is not, and cannot be.
@@ -81,6 +91,7 @@ pub fn hold(
     terms: Terms,
     owner: Option<Owner>,
     report: &mut Report,
+    announce: Announce<'_>,
 ) -> Result<Held> {
     let published = volume.live()?.and_then(|live| live.published);
     let published = published.filter(|published| published.digest == pin.digest);
@@ -88,11 +99,20 @@ pub fn hold(
         && sound::check(&published).is_ok()
         && has_all(&published.tree, &published.place, owner)
     {
-        return Ok(relink(volume, &published.tree).map_or_else(Held::Lost, |_| Held::Sound));
+        let ready = || announce(&pin.digest, published.tree.totals());
+        return Ok(match relink(volume, &published.tree, ready) {
+            Ok(true) => Held::Relinked(published.tree.totals()),
+            Ok(false) => Held::Sound,
+            Err(error) => Held::Lost(error),
+        });
     }
+    let mut ready = |totals| {
+        announce(&pin.digest, totals);
+        Ok(())
+    };
     let target = Target { digest: &pin.digest, owner };
     let restored =
-        kept(volume).and_then(|kept| restore(volume, target, &kept, terms, report, &mut || Ok(())));
+        kept(volume).and_then(|kept| restore(volume, target, &kept, terms, report, &mut ready));
     Ok(restored.map_or_else(Held::Lost, Held::Restored))
 }
 
@@ -110,23 +130,24 @@ fn restore(
     kept: &[Kept],
     terms: Terms,
     report: &mut Report,
-    ready: &mut dyn FnMut() -> Result<()>,
+    ready: &mut dyn FnMut((u64, u64)) -> Result<()>,
 ) -> Result<(u64, u64)> {
     let spelt = hex(digest);
     let found = kept.iter().find(|kept| kept.digest == *digest);
     let kept = found.with_context(|| format!("version {spelt} is not kept"))?;
-    let mut ready = |made: &Hash| {
-        if made != digest {
-            bail!("version {spelt} is kept damaged");
-        }
-        ready()
-    };
     let mut make_room = || give_up(volume, terms.grace, Some(*digest), report);
     let mut live = |tree: &mut Tree, fill: Fill<'_>| {
         tree.set_owner(owner);
         let ground = Ground::prepare(volume, tree, &mut make_room)?;
+        let totals = tree.totals();
+        let mut ready = |made: &Hash| {
+            if made != digest {
+                bail!("version {spelt} is kept damaged");
+            }
+            ready(totals)
+        };
         go_live(volume, &ground, tree, &mut Steps { fill, ready: &mut ready })?;
-        Ok(tree.totals())
+        Ok(totals)
     };
     if let (None, Some(name)) = (&kept.archive, &kept.name) {
         let made = volume.published(name).and_then(|Published { mut tree, place, .. }| {

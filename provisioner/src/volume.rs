@@ -280,15 +280,24 @@ impl Volume {
     /// # Errors
     /// One cannot be removed.
     pub fn remove_stale_links(&self, is_current: impl Fn(&[u8]) -> bool) -> Result<bool> {
-        let mut has_removed = false;
+        let stale = self.stale_links(is_current)?;
+        stale.iter().try_for_each(|name| unlink(&self.place, name.to_bytes(), AtFlags::empty()))?;
+        Ok(!stale.is_empty())
+    }
+
+    /// The links of names that the tree does not have any more.
+    ///
+    /// # Errors
+    /// The volume cannot be read.
+    pub fn stale_links(&self, is_current: impl Fn(&[u8]) -> bool) -> Result<Vec<Box<CStr>>> {
+        let mut stale = Vec::new();
         for name in self.names()? {
-            let name = name.to_bytes();
-            if !name.starts_with(b"..") && !is_current(name) && self.link(name)? == Link::Ours {
-                unlink(&self.place, name, AtFlags::empty())?;
-                has_removed = true;
+            let bytes = name.to_bytes();
+            if !bytes.starts_with(b"..") && !is_current(bytes) && self.link(bytes)? == Link::Ours {
+                stale.push(name);
             }
         }
-        Ok(has_removed)
+        Ok(stale)
     }
 
     /// Versions that are not live, and whether each was complete; and what was replaced by links.
