@@ -306,7 +306,9 @@ pub fn is_sound(tree: &Tree, place: &Place) -> bool {
     })
 }
 
-fn is_as_published(fd: impl AsFd, directory: DirectoryRef<'_>) -> bool {
+/// Whether a directory holds what it was published with, and nothing else. What is in its files is
+/// not looked at.
+pub fn is_as_published(fd: impl AsFd, directory: DirectoryRef<'_>) -> bool {
     let Ok(found) = names(fd.as_fd()) else { return false };
     let has_mode = |wanted| mode_of(&fd, c"").is_ok_and(|(_, mode, _)| mode == wanted);
     let is_root_sound = !directory.path().is_empty() || has_mode(directory.mode());

@@ -12,6 +12,16 @@ use crate::place::Place;
 /// ext4, XFS, btrfs, f2fs and tmpfs (`statfs(2)`). Elsewhere it may do nothing.
 const WHOLE: [i64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
 
+/// Whether this kernel itself keeps a file system, on a disk or in memory, and it is known what it
+/// can do.
+///
+/// # Errors
+/// It cannot be asked.
+pub fn is_local(place: &Place) -> Result<bool, Errno> {
+    let kind = fstatfs(place)?.f_type;
+    Ok(WHOLE.contains(&(kind as i64)))
+}
+
 /// How a volume is brought to its disk.
 pub struct Durability {
     /// Opened before anything was written, so that it tells of all errors since; `None` if each
@@ -26,9 +36,11 @@ impl Durability {
     /// It cannot be opened.
     pub fn watch(place: &Place) -> Result<Self> {
         let failure = |errno| place.failure("open", b"", errno);
-        let kind = fstatfs(place).map_err(failure)?.f_type;
-        let is_whole = WHOLE.contains(&(kind as i64));
-        let whole = is_whole.then(|| place.directory(b"")).transpose().map_err(failure)?;
+        let whole = is_local(place)
+            .map_err(failure)?
+            .then(|| place.directory(b""))
+            .transpose()
+            .map_err(failure)?;
         Ok(Self { whole })
     }
 

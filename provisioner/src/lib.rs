@@ -20,6 +20,7 @@ pub mod owner;
 pub mod parallel;
 pub mod pin;
 pub mod place;
+pub mod plan;
 pub mod publish;
 pub mod rollback;
 pub mod seal;
@@ -55,6 +56,7 @@ use history::Action;
 use lock::lock;
 use modes::Modes;
 use place::Place;
+use plan::{show_publication, show_rollback};
 use publish::{Allow, Outcome, publish};
 use stop::Stop;
 use superseded::{give_up, retire};
@@ -79,6 +81,12 @@ pub fn run(cli: &Cli) -> Result<u8> {
     let mut metrics = Metrics::default();
     let stop = Stop::listen()?;
     let done = match &cli.command {
+        None if change.dry_run => {
+            show_publication(cli, allow(cli), start, &mut report).map(|()| None)
+        }
+        Some(Command::Rollback(options)) if change.dry_run => {
+            show_rollback(options, &mut report).map(|()| None)
+        }
         Some(Command::Rollback(options)) => roll_back(options, start, &stop, &mut report).map(Some),
         _ => provision(cli, start, &stop, &mut report, &mut metrics).map(Some),
     };
@@ -90,7 +98,8 @@ pub fn run(cli: &Cli) -> Result<u8> {
         let told = news.tell(volume, live, terms.lock_timeout, &stop, &mut report);
         outcome = outcome.and_then(|code| told.map(|()| code));
     }
-    if let Some(file) = &change.metrics_file {
+    // Of what a run would do there are no metrics: they tell of the last one that did.
+    if let Some(file) = change.metrics_file.as_ref().filter(|_| !change.dry_run) {
         metrics.run("provisioner", start.elapsed(), outcome.is_ok(), file);
         let written = metrics.write(file);
         // What went wrong before is the more important.

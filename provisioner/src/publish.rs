@@ -289,7 +289,7 @@ pub struct Names {
 
 impl Names {
     /// How many links are to be made.
-    fn links(&self) -> usize {
+    pub fn links(&self) -> usize {
         self.missing.len() + self.plain.len()
     }
 

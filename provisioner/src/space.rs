@@ -21,7 +21,22 @@ const SCARCE: u64 = 256;
 /// # Errors
 /// It has not; how much is missing.
 pub fn check(volume: &Place, trees: &[&Tree], links: usize) -> Result<()> {
-    let room = Room::of(volume)?;
+    check_with(volume, trees, links, (0, 0))
+}
+
+/// [`check`] as if there were more room, by so many bytes and inodes.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with(
+    volume: &Place,
+    trees: &[&Tree],
+    links: usize,
+    (bytes, inodes): (u64, u64),
+) -> Result<()> {
+    let mut room = Room::of(volume)?;
+    room.bytes = room.bytes.saturating_add(bytes);
+    room.inodes = room.inodes.map(|free| free.saturating_add(inodes));
     room.lacks(volume, &Need::of(trees, links, room.block)).map_or(Ok(()), Err)
 }
 

@@ -85,7 +85,8 @@ impl Sums {
         let wrong = in_parallel(self.0.len(), reader, |reader, range| {
             let mut wrong = Vec::new();
             for &(index, expected) in &self.0[range] {
-                let found = known(index).map_or_else(|| hash(tree, index, reader), Ok)?;
+                let found = known(index)
+                    .map_or_else(|| content(tree, index, reader).map(|(_, hash)| hash), Ok)?;
                 wrong.extend((found != expected).then_some(index));
             }
             Ok(wrong)
@@ -120,16 +121,23 @@ fn path(tree: &Tree, index: usize) -> String {
     one_line(&join(tree.directory_of(index).path(), tree.entry(index).0))
 }
 
-fn hash(tree: &Tree, index: usize, reader: &mut Reader<'_>) -> Result<Hash> {
+/// Reads a file of a tree: how many bytes it holds, and their hash.
+///
+/// # Errors
+/// It cannot be read.
+pub fn content(tree: &Tree, index: usize, reader: &mut Reader<'_>) -> Result<(u64, Hash)> {
     let (directory, name) = (tree.directory_of(index).path(), tree.entry(index).0);
     let place = reader.place();
     let failure = |errno| place.failure("read", &join(directory, name), errno);
     let (mut file, ..) = reader.open(directory, name).map_err(failure)?;
-    let mut digest = Sha256::new();
+    let (mut size, mut digest) = (0, Sha256::new());
     loop {
         match file.read(&mut reader.piece) {
-            Ok(0) => return Ok(digest.finalize().into()),
-            Ok(count) => digest.update(&reader.piece[..count]),
+            Ok(0) => return Ok((size, digest.finalize().into())),
+            Ok(count) => {
+                digest.update(&reader.piece[..count]);
+                size += count as u64;
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
                 let errno = rustix::io::Errno::from_io_error(&error);

@@ -196,8 +196,8 @@ pub struct Live {
     pub counts: Counts,
 }
 
-/// What became of the volume, whoever hears of it.
-const AGAIN: &str = "what is live is not told to all, which the next run will try again";
+/// What follows from a failure.
+const AGAIN: &str = "not everybody was told what is live, which the next run will do";
 
 /// Waits until no other run tells anybody. `None` where nothing is noted.
 fn alone(volume: &Volume, timeout: Duration, stop: &Stop) -> Result<Option<Lock>> {

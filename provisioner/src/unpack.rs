@@ -35,12 +35,33 @@ pub fn unpack(tree: &Tree, content: &mut Content, to: &Place, disk: &Durability)
             bytes += size;
         }
     }
-    // So the checksum of all is looked at too.
-    if !matches!(content.read(&mut piece), Ok(0)) {
-        bail!("the archive does not end where it should");
-    }
+    conclude(content, &mut piece)?;
     finish_directories(tree, to, disk)?;
     Ok(bytes)
+}
+
+/// Makes sure that an archive holds all of its tree, and nothing else.
+///
+/// # Errors
+/// It does not, or cannot be read.
+pub fn check(tree: &Tree, content: &mut Content) -> Result<()> {
+    let mut piece = vec![0; PIECE];
+    for directory in tree.directories() {
+        for (name, node) in directory.entries() {
+            let Node::File { mode, size, hash } = node else { continue };
+            let at = At { directory: directory.path(), name, mode, size, owner: None };
+            read_file(&at, hash, content, &mut piece, |_| Ok(()))?;
+        }
+    }
+    conclude(content, &mut piece)
+}
+
+/// Makes sure that an archive ends here. So the checksum of all is looked at too.
+fn conclude(content: &mut Content, piece: &mut [u8]) -> Result<()> {
+    if !matches!(content.read(piece), Ok(0)) {
+        bail!("the archive does not end where it should");
+    }
+    Ok(())
 }
 
 fn unpack_file(
@@ -52,6 +73,20 @@ fn unpack_file(
     disk: &Durability,
 ) -> Result<()> {
     let mut file = at.create(to)?;
+    read_file(at, hash, content, piece, |piece| {
+        file.write_all(piece).map_err(|error| at.write_error(to, &error))
+    })?;
+    at.finish(&file, to, disk)
+}
+
+/// Hands on what a file holds, and makes sure that it is what was published.
+fn read_file(
+    at: &At<'_>,
+    hash: &Hash,
+    content: &mut Content,
+    piece: &mut [u8],
+    mut write: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let (mut content, mut digest) = (content.take(at.size), Sha256::new());
     loop {
         let count = match content.read(piece) {
@@ -61,12 +96,11 @@ fn unpack_file(
             Err(error) => bail!("failed to read the archive: {}", io_error(&error)),
         };
         digest.update(&piece[..count]);
-        let written = file.write_all(&piece[..count]);
-        written.map_err(|error| at.write_error(to, &error))?;
+        write(&piece[..count])?;
     }
     let digest: Hash = digest.finalize().into();
     if digest != *hash {
         bail!("the archive is damaged: `{}` is not what was published", one_line(&at.path()));
     }
-    at.finish(&file, to, disk)
+    Ok(())
 }

@@ -1,0 +1,238 @@
+//! What a run would do, found out without writing anything to the volume.
+//!
+//! It takes no lock, so that it is in nobody's way: if another version goes live meanwhile, it
+//! begins again. The volume may be mounted read-only.
+
+mod before;
+mod lines;
+mod room;
+
+use std::io::{self, BufWriter, ErrorKind, Write, stdout};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+use diagnostics::report::Report;
+use diagnostics::wording::{io_error, one_line};
+use rustix::fs::{Access, AtFlags, accessat};
+use rustix::io::Errno;
+
+use crate::archive::Archives;
+use crate::cli::{Cli, Rollback};
+use crate::commands::{pin_of, terms};
+use crate::compare::{Comparison, compare};
+use crate::durable::is_local;
+use crate::kept::{Kept, choose, kept};
+use crate::owner::strangers;
+use crate::pin::Pin;
+use crate::place::Place;
+use crate::publish::{Allow, Names, stale_links, take_up};
+use crate::sound;
+use crate::superseded::Terms;
+use crate::tree::manifest::{self, hex};
+use crate::tree::{Hash, Node, Tree};
+use crate::unpack;
+use crate::volume::{Published, Volume};
+use before::{Before, read_contents};
+use lines::Line;
+
+/// How often it begins again because another version has gone live.
+const TRIES: usize = 5;
+
+/// What a publication would come to.
+struct Plan {
+    lines: Vec<Line>,
+    /// Whether the volume would be written to.
+    is_new: bool,
+    /// What the run would say of it.
+    comparison: Comparison,
+    bytes: u64,
+    digest: Hash,
+    /// Why it would fail.
+    obstacle: Option<anyhow::Error>,
+}
+
+/// Shows what a publication would change.
+///
+/// # Errors
+/// It would fail, or what it would do cannot be found out.
+pub fn show_publication(
+    cli: &Cli,
+    allow: Allow,
+    start: Instant,
+    report: &mut Report,
+) -> Result<()> {
+    let (volume, terms) = (Volume::open(&cli.at.target)?, terms(&cli.change));
+    if !cli.unpin
+        && let Some(pin) = pin_of(false, &volume, report)
+    {
+        return show_pinned(&volume, &pin, report);
+    }
+    let source = Place::open(&cli.source)?;
+    let plan = settled(&volume, || plan(&source, &volume, allow, terms, report))?;
+    let counts = plan.comparison.counts();
+    counts.iter().for_each(|(name, count)| report.count(name, *count));
+    report.count("bytes", plan.bytes);
+    let line = format!(
+        "{}: {}, {} bytes, sha256:{}, {:.2} s",
+        if plan.is_new { "would publish" } else { "unchanged" },
+        counts.map(|(name, count)| format!("{count} {name}")).join(", "),
+        plan.bytes,
+        hex(&plan.digest),
+        start.elapsed().as_secs_f64()
+    );
+    print(&plan.lines, &line)?;
+    plan.obstacle.map_or(Ok(()), Err)
+}
+
+/// Shows what a rollback would change.
+///
+/// # Errors
+/// As [`show_publication`].
+pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
+    let (volume, terms) = (Volume::open(&options.at.target)?, terms(&options.change));
+    let (lines, line, obstacle) = settled(&volume, || {
+        let live = volume.live()?.and_then(|live| live.published).map(|live| live.digest);
+        let kept = kept(&volume)?;
+        let digest = choose(options.digest.as_deref(), live, &kept)?;
+        let spelt = hex(&digest);
+        if Some(digest) == live {
+            let obstacle = check_access(&volume).err();
+            return Ok((Vec::new(), format!("would pin: sha256:{spelt}, which is live"), obstacle));
+        }
+        let tree = kept_tree(&volume, &kept, &digest)?;
+        let names = Names::of(&volume, &tree)?;
+        let before = Before::of(&volume, &names, false, report)?;
+        let lines = lines::all(&tree, &before, &names, &stale_links(&volume, &tree)?, None);
+        let trees = [&tree].into_iter().chain(before.copied(false));
+        let room = room::check(&volume, trees, names.links(), terms, Some(digest));
+        let (files, bytes) = tree.totals();
+        let line = format!("would roll back: {files} files, {bytes} bytes, sha256:{spelt}, pinned");
+        Ok((lines, line, room.and_then(|()| check_access(&volume)).err()))
+    })?;
+    print(&lines, &line)?;
+    obstacle.map_or(Ok(()), Err)
+}
+
+/// Shows that a volume is pinned, and what a run would do for that.
+fn show_pinned(volume: &Volume, pin: &Pin, report: &mut Report) -> Result<()> {
+    let digest = hex(&pin.digest);
+    let live = volume.live()?.and_then(|live| live.published);
+    let live = live.filter(|published| published.digest == pin.digest);
+    let more = if live.is_some_and(|published| sound::check(&published).is_ok()) {
+        ""
+    } else {
+        match kept(volume).and_then(|kept| kept_tree(volume, &kept, &pin.digest)) {
+            Ok(_) => ", but would restore",
+            Err(error) => {
+                let what = "pinned, but not live and sound";
+                report.warn(format!("version {digest} is {what}: {error:#}"));
+                ""
+            }
+        }
+    };
+    print(&[], &format!("pinned to sha256:{digest}: would not publish{more}"))
+}
+
+/// Finds something out about a volume, while the same version stays live.
+fn settled<T>(volume: &Volume, mut find: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..TRIES {
+        let before = volume.live_name()?;
+        let found = find();
+        if volume.live_name()? == before {
+            return found;
+        }
+    }
+    let shown = volume.place().shown(b"");
+    bail!("`{}` is changed by others all the time", one_line(shown.as_os_str().as_encoded_bytes()))
+}
+
+fn plan(
+    source: &Place,
+    volume: &Volume,
+    allow: Allow,
+    terms: Terms,
+    report: &mut Report,
+) -> Result<Plan> {
+    let (mut tree, sums) = take_up(source, allow)?;
+    let (names, stale) = (Names::of(volume, &tree)?, stale_links(volume, &tree)?);
+    let before = Before::of(volume, &names, allow.gap, report)?;
+    let published = before.published();
+    let nothing = Tree::default();
+    let found = match published {
+        Some(Published { tree: live, place, seal, .. }) => {
+            let mut found = compare((&tree, source), (live, place), *seal)?;
+            strangers((&tree, &mut found), place, true);
+            found
+        }
+        None => compare((&tree, source), (&nothing, source), None)?,
+    };
+    let is_same = found.is_same() && published.is_some() && (names.plain.is_empty() || allow.gap);
+    read_contents(&mut tree, source, |index| {
+        match published?.tree.entry(found.copy_of(index)?).1 {
+            Node::File { hash, .. } => Some(*hash),
+            _ => None,
+        }
+    })?;
+    let lines = lines::all(&tree, &before, &names, &stale, published.map(|_| &found));
+    let is_new = !is_same || !lines.is_empty();
+    let mut obstacle = None;
+    if !is_same {
+        sums.check_copied(&tree)?;
+        let trees = [&tree].into_iter().chain(before.copied(allow.gap));
+        obstacle = room::check(volume, trees, names.links(), terms, None).err();
+    }
+    if is_new {
+        obstacle = obstacle.or_else(|| check_access(volume).err());
+    }
+    let is_copied = !names.plain.is_empty() && !allow.gap;
+    if is_copied && !is_local(volume.place()).unwrap_or(false) {
+        report.warn("only a run can find out whether the volume needs --allow-gap".to_owned());
+    }
+    // What a volume held that is taken over is no publication to compare with.
+    let comparison =
+        if is_copied { compare((&tree, source), (&nothing, source), None)? } else { found };
+    let bytes = comparison.new_bytes(&tree);
+    let digest = manifest::write(&tree, io::sink())?;
+    Ok(Plan { lines, is_new, comparison, bytes, digest, obstacle })
+}
+
+/// The tree of a version that is kept, which is what was published.
+fn kept_tree(volume: &Volume, kept: &[Kept], digest: &Hash) -> Result<Tree> {
+    let spelt = hex(digest);
+    let found = kept.iter().find(|kept| kept.digest == *digest);
+    let kept = found.with_context(|| format!("version {spelt} is not kept"))?;
+    if let (None, Some(name)) = (&kept.archive, &kept.name) {
+        let published = volume.published(name)?;
+        sound::check(&published)?;
+        return Ok(published.tree);
+    }
+    let archives = Archives::find(volume)?.with_context(|| format!("version {spelt} is gone"))?;
+    let checked = archives.open(digest).and_then(|(tree, mut content)| {
+        unpack::check(&tree, &mut content)?;
+        Ok(tree)
+    });
+    checked.with_context(|| format!("the archive of version {spelt} cannot be used"))
+}
+
+/// Makes sure that whoever runs this may write to the volume. That it is mounted read-only here
+/// says nothing of a run.
+fn check_access(volume: &Volume) -> Result<()> {
+    match accessat(volume, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
+        Ok(()) | Err(Errno::ROFS) => Ok(()),
+        Err(errno) => Err(volume.place().failure("write to", b"", errno)),
+    }
+}
+
+/// Writes the plan to stdout.
+fn print(lines: &[Line], last: &str) -> Result<()> {
+    let mut out = BufWriter::new(stdout().lock());
+    let mut written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+    written = written.and_then(|()| writeln!(out, "{last}")).and_then(|()| out.flush());
+    match written {
+        // The reader has enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(anyhow!("failed to write the plan: {}", io_error(&error)))
+        }
+        _ => Ok(()),
+    }
+}
