@@ -1,6 +1,7 @@
 //! How far a run is, on a terminal.
 
 use std::io::{IsTerminal, stderr, stdout};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, fstat};
@@ -12,11 +13,17 @@ const EVERY: Duration = Duration::from_millis(200);
 /// Back to the start of the line, and away with it.
 const CLEAR: &str = "\r\x1b[K";
 
-/// A line on stderr that is written over again and again.
+/// A line on stderr that is written over again and again. Clones are the same line.
+#[derive(Clone)]
 pub struct Progress {
     start: Instant,
-    /// When the line changes next; never if it is not wanted.
-    next: Option<Instant>,
+    is_wanted: bool,
+    line: Arc<Mutex<Line>>,
+}
+
+struct Line {
+    /// When it changes next.
+    next: Instant,
     is_shown: bool,
 }
 
@@ -24,28 +31,53 @@ impl Progress {
     /// Shows a line if it is wanted, stderr is a terminal that can clear a line, and the output
     /// goes to neither a terminal nor a pipe, at whose other end one may be.
     pub fn new(is_wanted: bool) -> Self {
+        Self::on_terminal(is_wanted && is_stdout_a_file())
+    }
+
+    /// As [`new`](Self::new), for who writes nothing to stdout as long as the line is shown: it may
+    /// be a terminal too.
+    pub fn before_output(is_wanted: bool) -> Self {
+        Self::on_terminal(is_wanted && (is_stdout_a_file() || stdout().is_terminal()))
+    }
+
+    fn on_terminal(is_wanted: bool) -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let is_wanted = is_wanted && !is_dumb && stderr().is_terminal() && is_stdout_a_file();
+        let is_wanted = is_wanted && !is_dumb && stderr().is_terminal();
         let start = Instant::now();
-        Self { start, next: is_wanted.then(|| start + EVERY), is_shown: false }
+        let line = Line { next: start + EVERY, is_shown: false };
+        Self { start, is_wanted, line: Arc::new(Mutex::new(line)) }
+    }
+
+    /// Whether a line is ever shown.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted
     }
 
     /// Shows the line that is made of the seconds since the start, unless one was shown just now.
     pub fn show(&mut self, line: impl FnOnce(f64) -> String) {
-        let now = Instant::now();
-        if self.next.is_none_or(|next| now < next) {
+        if !self.is_wanted {
+            return;
+        }
+        let (now, mut shown) = (Instant::now(), self.line());
+        if now < shown.next {
             return;
         }
         let seconds = (now - self.start).as_secs_f64().max(0.001);
         show(&format!("{CLEAR}{}", line(seconds)));
-        (self.next, self.is_shown) = (Some(now + EVERY), true);
+        *shown = Line { next: now + EVERY, is_shown: true };
     }
 
-    /// Takes the line away, for a message.
+    /// Takes the line away, for a message: it does not come back at once.
     pub fn hide(&mut self) {
-        if std::mem::take(&mut self.is_shown) {
+        let mut shown = self.line();
+        if shown.is_shown {
             show(CLEAR);
         }
+        *shown = Line { next: Instant::now() + EVERY, is_shown: false };
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

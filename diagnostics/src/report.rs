@@ -69,7 +69,16 @@ pub struct Report {
 impl Report {
     /// A report that shows warnings on stderr, or keeps them for a summary.
     pub fn new(show_warnings: bool) -> Self {
-        let progress = Progress::new(show_warnings);
+        Self::with(show_warnings, Progress::new(show_warnings))
+    }
+
+    /// [`new`](Self::new) for a run that writes to stdout only at its end, after
+    /// [`progress`](Self::progress) was shown.
+    pub fn before_output(show_warnings: bool) -> Self {
+        Self::with(show_warnings, Progress::before_output(show_warnings))
+    }
+
+    fn with(show_warnings: bool, progress: Progress) -> Self {
         Self { summary: Summary::default(), errors: 0, show_warnings, progress }
     }
 

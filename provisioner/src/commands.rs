@@ -14,6 +14,7 @@ use crate::history::{Action, record};
 use crate::lock::{Lock, lock};
 use crate::owner::Owner;
 use crate::pin::{self, Pin};
+use crate::progress::Shown;
 use crate::rollback::{Held, RolledBack, hold, rollback};
 use crate::status::{self, Status};
 use crate::stop::Stop;
@@ -93,7 +94,9 @@ pub fn roll_back(
     let mut news = News::find(listeners, target, &volume, report);
     let mut announce = |digest: &Hash, totals| news.note(&volume, digest, &counts_of(totals));
     let wanted = options.digest.as_deref();
+    let shown = Shown::on(report.progress());
     let done = rollback(&volume, wanted, terms, options.change.owner, report, &mut announce);
+    drop(shown);
     let RolledBack { digest, totals } = or_withdraw(done, &news, &volume, before.as_deref())?;
     if let Some(totals) = totals {
         note(&volume, Action::RolledBack, &digest, totals, report);
@@ -142,7 +145,9 @@ pub fn stay(
 ) -> Result<Option<Live>> {
     let (digest, before) = (hex(&pin.digest), volume.live_name()?);
     let mut announce = |digest: &Hash, totals| news.note(volume, digest, &counts_of(totals));
+    let shown = Shown::on(report.progress());
     let held = hold(volume, pin, terms, owner, report, &mut announce);
+    drop(shown);
     let held = or_withdraw(held, news, volume, before.as_deref())?;
     let live = |totals: Option<(u64, u64)>| {
         let counts = totals.map(counts_of).unwrap_or_default();

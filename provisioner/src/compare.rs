@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::parallel::in_parallel;
 use crate::place::{Place, open_unseen};
+use crate::progress;
 use crate::seal::Seal;
 use crate::tree::scan::{mode_of, names};
 use crate::tree::{DirectoryRef, Hash, Node, Tree, join};
@@ -109,12 +110,14 @@ pub fn compare_files(
 ) -> Result<Comparison> {
     let mut comparison = Comparison { copies: vec![None; source.0.len()], ..Comparison::default() };
     let candidates = match_entries(source.0, live.0, &mut comparison);
+    progress::begin("comparing", candidates.len());
     let readers = || (Reader::new(source.1, PIECE), Reader::new(live.1, PIECE));
     for batch in candidates.chunks(BATCH) {
         let found = in_parallel(batch.len(), readers, |readers, range| {
             let each = |&(index, published): &(u32, u32)| {
                 let pair = (index as usize, published as usize);
                 let found = look(source.0, live.0, pair, seal, readers)?;
+                progress::add_file();
                 Ok((index, published, found))
             };
             batch[range].iter().map(each).collect::<Result<Vec<_>>>()
@@ -228,6 +231,7 @@ fn look(
         if let Some(digest) = &mut digest {
             digest.update(piece);
         }
+        progress::add_bytes(want as u64);
         if is_same {
             let piece = &mut ours.piece[..want];
             is_same = match original.read_exact(piece) {

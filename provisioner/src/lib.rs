@@ -21,6 +21,7 @@ pub mod parallel;
 pub mod pin;
 pub mod place;
 pub mod plan;
+pub mod progress;
 pub mod publish;
 pub mod rollback;
 pub mod seal;
@@ -57,6 +58,7 @@ use lock::lock;
 use modes::Modes;
 use place::Place;
 use plan::{show_publication, show_rollback};
+use progress::Shown;
 use publish::{Allow, Outcome, publish};
 use stop::Stop;
 use superseded::{give_up, retire};
@@ -77,7 +79,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Some(Command::Status(options)) => return look(options, show_status),
         Some(Command::History(options)) => return look(options, show_history),
     };
-    let mut report = Report::new(at.summary.is_none());
+    let mut report = Report::before_output(at.summary.is_none());
     let mut metrics = Metrics::default();
     let stop = Stop::listen()?;
     let done = match &cli.command {
@@ -145,6 +147,7 @@ fn provision(
     let mut announce = |digest: &Hash, found: &Comparison, bytes| {
         news.note(&volume, digest, &counts(found, bytes));
     };
+    let shown = Shown::on(report.progress());
     let outcome = match cli.layout {
         Layout::Atomic => {
             let mut make_room = || give_up(&volume, terms.grace, None, report);
@@ -156,6 +159,8 @@ fn provision(
             files::publish(&source, &volume, allow(cli), writer, report, &mut announce)
         }
     };
+    drop(shown);
+    let mut outcome = or_withdraw(outcome, &news, &volume, before.as_deref())?;
     let mut outcome = or_withdraw(outcome, &news, &volume, before.as_deref())?;
     note(&volume, Action::Published, &outcome.digest, outcome.totals, report);
     stop.defer();

@@ -25,6 +25,7 @@ use crate::kept::{Kept, choose, kept};
 use crate::owner::strangers;
 use crate::pin::Pin;
 use crate::place::Place;
+use crate::progress::Shown;
 use crate::publish::{Allow, Names, stale_links, take_up};
 use crate::sound;
 use crate::superseded::Terms;
@@ -68,7 +69,10 @@ pub fn show_publication(
         return show_pinned(&volume, &pin, report);
     }
     let source = Place::open(&cli.source)?;
-    let plan = settled(&volume, || plan(&source, &volume, allow, terms, report))?;
+    let shown = Shown::on(report.progress());
+    let plan = settled(&volume, || plan(&source, &volume, allow, terms, report));
+    drop(shown);
+    let plan = plan?;
     let counts = plan.comparison.counts();
     counts.iter().for_each(|(name, count)| report.count(name, *count));
     report.count("bytes", plan.bytes);
@@ -90,7 +94,8 @@ pub fn show_publication(
 /// As [`show_publication`].
 pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
     let (volume, terms) = (Volume::open(&options.at.target)?, terms(&options.change));
-    let (lines, line, obstacle) = settled(&volume, || {
+    let shown = Shown::on(report.progress());
+    let found = settled(&volume, || {
         let live = volume.live()?.and_then(|live| live.published).map(|live| live.digest);
         let kept = kept(&volume)?;
         let digest = choose(options.digest.as_deref(), live, &kept)?;
@@ -108,7 +113,9 @@ pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
         let (files, bytes) = tree.totals();
         let line = format!("would roll back: {files} files, {bytes} bytes, sha256:{spelt}, pinned");
         Ok((lines, line, room.and_then(|()| check_access(&volume)).err()))
-    })?;
+    });
+    drop(shown);
+    let (lines, line, obstacle) = found?;
     print(&lines, &line)?;
     obstacle.map_or(Ok(()), Err)
 }

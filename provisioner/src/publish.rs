@@ -19,6 +19,7 @@ use crate::migrate;
 use crate::modes::Modes;
 use crate::owner::{Owner, strangers};
 use crate::place::Place;
+use crate::progress;
 use crate::space;
 use crate::stage::{Origin, stage};
 use crate::state;
@@ -375,6 +376,7 @@ fn stage_version(
     let about = Version { digest: hex(&digest), published, files: tree.totals().0 };
     write_file(&version, ABOUT, &disk, |out| writeln!(out, "{}", serde_json::json!(about)))?;
     let failure = |errno| version.failure("sync", b"", errno);
+    progress::begin("syncing", 0);
     disk.written(&version).map_err(failure)?;
     disk.sync().map_err(failure)?;
     volume.uncover(name)?;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::compare::{Reader, is_sound};
 use crate::parallel::in_parallel;
+use crate::progress;
 use crate::tree::{Hash, Node, Tree, join};
 use crate::volume::Published;
 
@@ -20,6 +21,7 @@ const PIECE: usize = 128 * 1024;
 /// What is wrong with it.
 pub fn check(published: &Published) -> Result<()> {
     let tree = &published.tree;
+    progress::begin("checking", tree.files());
     in_parallel(
         tree.len(),
         || Reader::new(&published.place, PIECE),
@@ -69,8 +71,10 @@ fn hand_on(reader: &mut Reader<'_>, tree: &Tree, index: usize, out: &mut impl Wr
             Err(error) => bail!("failed to read `{}`: {}", one_line(&path), io_error(&error)),
         };
         digest.update(&reader.piece[..count]);
+        progress::add_bytes(count as u64);
         out.write_all(&reader.piece[..count]).context("failed to hand it on")?;
     }
+    progress::add_file();
     let digest: Hash = digest.finalize().into();
     if digest == *hash { Ok(()) } else { Err(changed()) }
 }

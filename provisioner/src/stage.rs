@@ -20,6 +20,7 @@ use crate::durable::Durability;
 use crate::owner::{self, Owner};
 use crate::parallel::in_parallel;
 use crate::place::Place;
+use crate::progress;
 use crate::tree::{DirectoryRef, Hash, Node, Tree, join};
 
 /// Bytes copied at a time.
@@ -41,6 +42,7 @@ pub struct Origin<'o> {
 /// # Errors
 /// Something cannot be read or written.
 pub fn stage(tree: &mut Tree, origin: &Origin<'_>, to: &Place, disk: &Durability) -> Result<u64> {
+    progress::begin("copying", tree.files());
     for directory in tree.directories() {
         make_directory(tree, directory, to)?;
     }
@@ -78,6 +80,7 @@ fn stage_files(
             written.push(match (copy, &mut *live) {
                 (Some(Node::File { hash, .. }), Some(live)) => {
                     at.copy_again(live, to, disk)?;
+                    progress::add_bytes(size);
                     (index, (size, *hash), 0)
                 }
                 _ => {
@@ -85,6 +88,7 @@ fn stage_files(
                     (index, content, content.0)
                 }
             });
+            progress::add_file();
         }
         Ok(written)
     })?;
@@ -184,6 +188,7 @@ impl At<'_> {
             let written = copy.write_all(piece);
             written.map_err(|error| self.write_error(to, &error))?;
             size += count as u64;
+            progress::add_bytes(count as u64);
         }
         if size != self.size {
             let shown = source.place().shown(&self.path());

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::compare::Reader;
 use crate::parallel::in_parallel;
 use crate::place::Place;
+use crate::progress;
 use crate::tree::manifest::unhex;
 use crate::tree::{Hash, Node, Tree, join};
 
@@ -81,12 +82,14 @@ impl Sums {
         source: &Place,
         known: impl Fn(usize) -> Option<Hash> + Sync,
     ) -> Result<()> {
+        progress::begin("checking", self.0.len());
         let reader = || Reader::new(source, PIECE);
         let wrong = in_parallel(self.0.len(), reader, |reader, range| {
             let mut wrong = Vec::new();
             for &(index, expected) in &self.0[range] {
                 let found = known(index)
                     .map_or_else(|| content(tree, index, reader).map(|(_, hash)| hash), Ok)?;
+                progress::add_file();
                 wrong.extend((found != expected).then_some(index));
             }
             Ok(wrong)
@@ -137,6 +140,7 @@ pub fn content(tree: &Tree, index: usize, reader: &mut Reader<'_>) -> Result<(u6
             Ok(count) => {
                 digest.update(&reader.piece[..count]);
                 size += count as u64;
+                progress::add_bytes(count as u64);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {

@@ -189,6 +189,11 @@ impl Tree {
         self.entries.iter().fold((0, 0), add)
     }
 
+    /// How many files there are.
+    pub fn files(&self) -> usize {
+        self.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. })).count()
+    }
+
     /// Notes what a file holds.
     pub fn set_content(&mut self, index: usize, content: (u64, Hash)) {
         if let Kind::File { size, hash, .. } = &mut self.entries[index].kind {

@@ -10,6 +10,7 @@ use crate::archive::Content;
 use crate::compare::Reader;
 use crate::durable::Durability;
 use crate::place::Place;
+use crate::progress;
 use crate::stage::{At, finish_directories, make_directory};
 use crate::tree::{Hash, Node, Tree};
 
@@ -22,6 +23,7 @@ const PIECE: usize = 128 * 1024;
 /// # Errors
 /// The archive is damaged, or something cannot be written.
 pub fn unpack(tree: &Tree, content: &mut Content, to: &Place, disk: &Durability) -> Result<u64> {
+    progress::begin("unpacking", tree.files());
     for directory in tree.directories() {
         make_directory(tree, directory, to)?;
     }
@@ -45,6 +47,7 @@ pub fn unpack(tree: &Tree, content: &mut Content, to: &Place, disk: &Durability)
 /// # Errors
 /// It does not, or cannot be read.
 pub fn check(tree: &Tree, content: &mut Content) -> Result<()> {
+    progress::begin("checking", tree.files());
     let mut piece = vec![0; PIECE];
     for directory in tree.directories() {
         for (name, node) in directory.entries() {
@@ -96,8 +99,10 @@ fn read_file(
             Err(error) => bail!("failed to read the archive: {}", io_error(&error)),
         };
         digest.update(&piece[..count]);
+        progress::add_bytes(count as u64);
         write(&piece[..count])?;
     }
+    progress::add_file();
     let digest: Hash = digest.finalize().into();
     if digest != *hash {
         bail!("the archive is damaged: `{}` is not what was published", one_line(&at.path()));

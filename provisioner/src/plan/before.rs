@@ -9,6 +9,7 @@ use diagnostics::wording::one_line;
 use crate::compare::Reader;
 use crate::parallel::in_parallel;
 use crate::place::Place;
+use crate::progress;
 use crate::publish::Names;
 use crate::sums;
 use crate::superseded::warn_of;
@@ -128,6 +129,7 @@ pub fn read_contents(
     place: &Place,
     known: impl Fn(usize) -> Option<Hash> + Sync,
 ) -> Result<()> {
+    progress::begin("reading", tree.files());
     let reader = || Reader::new(place, PIECE);
     let found = in_parallel(tree.len(), reader, |reader, range| {
         let mut found = Vec::new();
@@ -143,6 +145,7 @@ pub fn read_contents(
                 let shown = one_line(shown.as_os_str().as_encoded_bytes());
                 bail!("`{shown}` has changed while it was read");
             }
+            progress::add_file();
             found.push((index, content));
         }
         Ok(found)
