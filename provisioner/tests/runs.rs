@@ -93,3 +93,30 @@ fn without_a_termination_log_none_is_made() {
     assert_eq!(outcome.code, Some(0));
     assert!(!dir.path().join("log").exists());
 }
+
+#[test]
+fn flags_stand_where_they_mean_something() {
+    let dir = places();
+    let usage = |args: &[&str]| {
+        let outcome = run(provisioner(dir.path()).args(args), b"");
+        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""), "{args:?}");
+        outcome.stderr
+    };
+    for flag in ["--grace=5", "--keep=1", "--lock-timeout=1", "--dry-run", "--then=true"] {
+        for look in ["status", "history"] {
+            let said = usage(&[look, flag]);
+            assert!(said.contains("unexpected argument"), "{look} {flag}: {said}");
+        }
+        let said = usage(&[flag, "rollback"]);
+        assert!(said.contains("the subcommand 'rollback' cannot be used with"), "{flag}: {said}");
+        // Here it means something: there is only nothing to go back to.
+        assert_eq!(usage(&["rollback", flag]), "provisioner: no earlier version is kept\n");
+    }
+    // Variables may be set for all of them, and empty ones are not.
+    for (variable, value) in [("PROVISIONER_GRACE", "5"), ("PROVISIONER_KEEP", "")] {
+        for command in [&["history"][..], &["rollback"], &[]] {
+            let outcome = run(provisioner(dir.path()).args(command).env(variable, value), b"");
+            assert!(!outcome.stderr.contains("try --help"), "{variable}: {}", outcome.stderr);
+        }
+    }
+}

@@ -7,10 +7,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use diagnostics::wording::one_line;
+use e2e::programs::run;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::run::{Place, assert_publishes, publish};
+use crate::run::{Place, assert_publishes, provisioner, publish};
+use crate::tree::{Entry, Seen, seen};
 
 /// An entry that is made where nothing is yet, in one of the directories made before.
 #[derive(Clone, Debug)]
@@ -92,6 +95,43 @@ fn assert_no_difference(source: &Path, live: &Path) {
     assert!(output.status.success() && found.is_empty(), "{found:.1000}");
 }
 
+/// What is said at last, but for what was done and how long it took.
+fn figures(said: &str) -> Option<&str> {
+    Some(said.lines().last()?.split_once(": ")?.1.rsplit_once(", ")?.0)
+}
+
+/// Asserts that a plan tells of all that one sees differ, and of nothing else.
+fn assert_plan(plan: &str, source: &Path, volume: &Path) {
+    let new = seen(source);
+    let live = volume.join("..data/");
+    let mut old = if live.exists() { seen(&live) } else { Seen::new() };
+    if old.is_empty() {
+        // The top is there in any case.
+        old.extend(new.get_key_value(&b""[..]).map(|(path, top)| (path.clone(), top.clone())));
+    }
+    let shown = |path: &[u8], entry: &Entry| {
+        let path = if path.is_empty() { b"." } else { path };
+        let end = if matches!(entry, Entry::Directory(_)) { "/" } else { "" };
+        one_line(path) + end
+    };
+    let gone = old.iter().filter(|(path, _)| !new.contains_key(*path));
+    let gone = gone.map(|(path, entry)| (path, '-', entry));
+    let there = new.iter().filter_map(|(path, entry)| match old.get(path) {
+        None => Some((path, '+', entry)),
+        Some(old) => (old != entry).then_some((path, '~', entry)),
+    });
+    let mut expected: Vec<_> = gone.chain(there).collect();
+    expected.sort_by_key(|(path, ..)| *path);
+    let lines: Vec<_> = plan.lines().collect();
+    let (_, lines) = lines.split_last().expect("a last line");
+    assert_eq!(lines.len(), expected.len(), "{plan}");
+    for (line, (path, sign, entry)) in lines.iter().zip(expected) {
+        let start = format!("{sign} {}", shown(path, entry));
+        let rest = line.strip_prefix(&start).unwrap_or_else(|| panic!("{line}: not {start}"));
+        assert_eq!(sign == '~', rest.starts_with(" (") && rest.ends_with(')'), "{line}");
+    }
+}
+
 proptest! {
     // Each is two trees.
     #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
@@ -108,6 +148,24 @@ proptest! {
             assert_no_difference(&source, &place.volume().join("..data/"));
             let again = publish(&source, &place.volume());
             prop_assert!(again.stdout.starts_with("unchanged: "), "{:?}", again);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_tells_what_the_run_then_does(trees in [vec(made(), 1..40), vec(made(), 1..40)]) {
+        let place = Place::new();
+        for (number, tree) in trees.iter().enumerate() {
+            let source = place.at(&format!("tree{number}"));
+            make(&source, tree);
+            let planned = run(&mut provisioner(&source, &place.volume(), &["--dry-run"]), b"");
+            prop_assert_eq!((planned.code, &planned.stderr[..]), (Some(0), ""));
+            assert_plan(&planned.stdout, &source, &place.volume());
+            let outcome = publish(&source, &place.volume());
+            prop_assert_eq!(figures(&outcome.stdout), figures(&planned.stdout));
         }
     }
 }

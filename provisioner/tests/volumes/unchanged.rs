@@ -70,6 +70,8 @@ fn may_change(line: &str) -> bool {
         "ioctl" => !["TCGETS", "TIOCGWINSZ"].iter().any(|request| rest.contains(request)),
         // They bring to the disk what is there, whoever has written it.
         "fsync" => false,
+        // It asks what is allowed.
+        "faccessat" | "faccessat2" => false,
         name => !crate::run::is_harmless(name) && !name.starts_with(['<', '+', '-']),
     }
 }
@@ -91,4 +93,28 @@ fn not_even_a_time_of_access_is_another_where_each_is_noted() {
         make_old(&place.join("tree"));
         assert_untouched(&place.join("tree"), &place.join("volume"), &place.join("log"));
     });
+}
+
+#[test]
+fn a_dry_run_makes_no_call_that_changes_anything() {
+    let place = Place::new();
+    let (source, volume, log) = (place.at("tree"), place.volume(), place.at("log"));
+    make_old(&source);
+    assert_publishes(&source, &volume);
+    // There is something to publish, something left over, and something earlier to give up.
+    fs::write(source.join("another"), "new").expect("written");
+    fs::create_dir(volume.join("..version-left")).expect("made");
+    let paths = paths(&volume);
+    let before = stats(&paths);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let outcome = strace(&[], &log, &provisioner(&source, &volume, &["--dry-run"]));
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert!(outcome.stdout.starts_with("+ another\nwould publish: 1 added"), "{outcome:?}");
+    assert_eq!(stats(&paths), before);
+    let log = fs::read_to_string(log).expect("a log");
+    let is_ours =
+        |line: &&str| line.contains(" write(1, ") || line.contains("\"/dev/termination-log\"");
+    let harmful: Vec<_> = log.lines().filter(|line| may_change(line) && !is_ours(line)).collect();
+    assert!(harmful.is_empty(), "{harmful:?}");
+    assert!(!log.contains("fsync("), "it has nothing to bring to the disk");
 }

@@ -1,0 +1,196 @@
+//! Commands.
+
+use std::fs;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::programs::Outcome;
+use e2e::wait_for;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
+
+use crate::{Places, digest_in, traces};
+
+/// Writes down what it is told.
+const WRITES: &str = r#"sh -c 'echo "$PROVISIONER_DIGEST $PROVISIONER_TARGET" >> told'"#;
+
+fn output(child: Child) -> Outcome {
+    child.wait_with_output().expect("its end").into()
+}
+
+#[test]
+fn a_command_is_told_of_what_has_changed_alone() {
+    let places = Places::new();
+    let target = fs::canonicalize(places.path("volume")).expect("a path");
+    let mut expected = String::new();
+    let mut told = |digest: &str| {
+        expected.push_str(&format!("{digest} {}\n", target.display()));
+        assert_eq!(places.read("told"), expected);
+        assert_eq!(places.notes(), 0);
+    };
+    let first = places.done(&["--then", WRITES]);
+    told(&first);
+    let before = traces(&places.path("volume"));
+    assert_eq!(places.done(&["--then", WRITES]), first);
+    assert_eq!(traces(&places.path("volume")), before);
+    places.write("two");
+    let second = places.done(&["--then", WRITES]);
+    told(&second);
+    assert_eq!(places.done(&["rollback", "--then", WRITES]), first);
+    told(&first);
+    // Pinned: nothing is published, and nothing told.
+    places.done(&["--then", WRITES]);
+    assert_eq!(places.done(&["--unpin", "--then", WRITES]), second);
+    told(&second);
+    // A link that somebody has removed, and a live file that somebody has written to.
+    fs::remove_file(places.path("volume/a")).expect("removed");
+    places.done(&["--then", WRITES]);
+    told(&second);
+    fs::write(places.path("volume/a"), "too").expect("written");
+    assert_eq!(places.done(&["--then", WRITES]), second);
+    told(&second);
+}
+
+#[test]
+fn who_could_not_be_told_is_told_by_the_next_run() {
+    let places = Places::new();
+    let command = format!("{} && test ! -e broken'", WRITES.trim_end_matches('\''));
+    fs::write(places.path("broken"), "").expect("written");
+    for round in 1..3 {
+        let outcome = places.run(&["--then", &command]);
+        assert_eq!(outcome.code, Some(1));
+        let message = "provisioner: not everybody was told what is live, which the next run will \
+                       do: `sh` ended with code 1\n";
+        assert_eq!(outcome.stderr, message);
+        let word = if round == 1 { "published: " } else { "unchanged: " };
+        assert!(outcome.stdout.starts_with(word), "{}", outcome.stdout);
+        assert_eq!(places.read("volume/a"), "one", "the publication stands");
+        assert_eq!(places.read("told").lines().count(), round);
+    }
+    // Runs that tell nobody leave it to those who do.
+    places.done(&[]);
+    fs::remove_file(places.path("broken")).expect("removed");
+    let digest = places.done(&["--then", &command]);
+    assert_eq!(places.notes(), 0);
+    assert!(places.read("told").lines().all(|line| line.starts_with(&digest)));
+    assert_eq!(places.read("told").lines().count(), 3);
+    let before = traces(&places.path("volume"));
+    places.done(&["--then", &command]);
+    assert_eq!(traces(&places.path("volume")), before);
+    assert_eq!(places.read("told").lines().count(), 3);
+}
+
+#[test]
+fn what_a_command_says_goes_to_stderr() {
+    let places = Places::new();
+    let outcome = places.run(&["--then", "sh -c 'echo out; echo err >&2; cat'"]);
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), "out\nerr\n"));
+    assert_eq!(outcome.stdout.lines().count(), 1, "{}", outcome.stdout);
+}
+
+#[test]
+fn how_a_command_failed_is_told() {
+    for (command, why) in [
+        ("/nowhere/x secret", "failed to run `/nowhere/x`: no such file or directory"),
+        ("sh -c 'kill -9 $$'", "`sh` ended by signal 9"),
+    ] {
+        let places = Places::new();
+        let log = places.path("log");
+        fs::write(&log, "").expect("written");
+        let args = ["--then", command, "--termination-log", "log", "--metrics-file", "x.prom"];
+        let outcome = places.run(&args);
+        assert_eq!(outcome.code, Some(1));
+        assert!(outcome.stderr.ends_with(&format!(": {why}\n")), "{}", outcome.stderr);
+        assert!(!outcome.stderr.contains("secret"), "{}", outcome.stderr);
+        assert!(places.read("log").contains(why), "{}", places.read("log"));
+        assert!(!places.read("x.prom").contains("last_success"), "{}", places.read("x.prom"));
+        assert_eq!((places.notes(), &places.read("volume/a")[..]), (1, "one"));
+    }
+}
+
+#[test]
+fn a_command_line_that_is_none_is_refused_before_anything_is_published() {
+    let places = Places::new();
+    for (command, why) in [("sh -c 'x", "ends within quotes"), (" ", "is empty")] {
+        let outcome = places.run(&["--then", command]);
+        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""));
+        assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
+        places.assert_empty();
+    }
+}
+
+#[test]
+fn who_is_told_to_end_tells_the_command_and_what_it_has_started() {
+    let places = Places::new();
+    // The shell's child too: it would go on for ever.
+    let command = r#"sh -c 'trap "echo ended > ended; exit 7" TERM
+        sh -c "trap : TERM; echo started > started; while sleep 0.1; do :; done; echo child > child" &
+        while :; do wait; done'"#;
+    let mut child = places.provisioner(&["--then", command]);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    wait_for("the command", || places.path("started").exists());
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("sent");
+    let outcome = output(child);
+    assert_eq!((outcome.code, &places.read("ended")[..]), (Some(1), "ended\n"));
+    assert!(outcome.stderr.contains("`sh` ended with code 7"), "{}", outcome.stderr);
+    wait_for("the command's child", || places.path("child").exists());
+    assert_eq!(places.notes(), 1);
+    places.done(&["--then", "true"]);
+    assert_eq!(places.notes(), 0);
+}
+
+#[test]
+fn a_command_that_does_not_end_when_it_is_told_is_killed() {
+    let places = Places::new();
+    let command = r#"sh -c 'trap "" TERM; echo > started; while :; do sleep 1; done'"#;
+    let mut child = places.provisioner(&["--then", command]);
+    let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    wait_for("the command", || places.path("started").exists());
+    let start = Instant::now();
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("sent");
+    let outcome = output(child);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("`sh` ended by signal 9"), "{}", outcome.stderr);
+    assert!(start.elapsed() >= Duration::from_secs(10), "it has its time to end");
+}
+
+#[test]
+fn a_newer_publication_is_told_after_the_one_before() {
+    let places = Places::new();
+    mkfifo(&places.path("gate"), Mode::S_IRWXU).expect("made");
+    let waits = format!("sh -c 'echo > started; cat gate; {}", &WRITES["sh -c '".len()..]);
+    let mut first = places.provisioner(&["--then", &waits]);
+    let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    wait_for("the command", || places.path("started").exists());
+    // The volume is free meanwhile, whoever tells.
+    places.write("two");
+    let mut second = places.provisioner(&["--then", WRITES]);
+    let second = second.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    wait_for("the second version", || places.read("volume/a") == "two");
+    assert_eq!(places.read("told"), "");
+    fs::write(places.path("gate"), "").expect("opened");
+    let digests = [first, second].map(|child| {
+        let outcome = output(child);
+        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+        digest_in(&outcome.stdout)
+    });
+    let told = places.read("told");
+    let told: Vec<_> = told.lines().map(|line| &line[..64]).collect();
+    assert_eq!(told, digests);
+    assert_eq!(places.notes(), 0);
+}
+
+#[test]
+fn who_waits_for_another_to_tell_gives_up_in_time() {
+    let places = Places::new();
+    mkfifo(&places.path("gate"), Mode::S_IRWXU).expect("made");
+    let mut first = places.provisioner(&["--then", "sh -c 'echo > started; cat gate'"]);
+    let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    wait_for("the command", || places.path("started").exists());
+    let outcome = places.run(&["--then", "true", "--lock-timeout", "0"]);
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stderr.contains("is locked by another writer"), "{}", outcome.stderr);
+    fs::write(places.path("gate"), "").expect("opened");
+    assert_eq!(output(first).code, Some(0));
+}
