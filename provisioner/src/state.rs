@@ -3,6 +3,7 @@
 //! ```text
 //! ..provisioner/pinned               the version that is to stay (see `pin`)
 //! ..provisioner/history              what was published when (see `history`)
+//! ..provisioner/untold-...           what is still to be told (see `then`)
 //! ..provisioner/versions/5f0c...     earlier versions, packed (see `archive`)
 //! ..provisioner/files/               what is ours among plain files (see `files`)
 //! ```

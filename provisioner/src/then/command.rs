@@ -83,6 +83,8 @@ fn wait(child: &mut Child, stop: &Stop) -> std::io::Result<ExitStatus> {
             }
             Some(since) if since.elapsed() >= END_WITHIN => {
                 signal(child, Signal::KILL);
+                // It may have left its group.
+                child.kill()?;
                 return child.wait();
             }
             _ => std::thread::sleep(pause),
