@@ -64,8 +64,8 @@ impl Listeners {
 struct Message {
     /// The digest of what is live.
     digest: String,
-    /// The volume, by the path that this run has.
-    target: PathBuf,
+    /// The volume, by the path that this run has; what is not UTF-8 of it is replaced.
+    target: String,
     /// What became of its files.
     counts: Counts,
 }
@@ -159,16 +159,15 @@ impl News {
 
     fn tell_one(&self, kind: Kind, message: &Message, stop: &Stop) -> Result<()> {
         match (kind, &self.listeners.command, &self.listeners.post) {
-            (Kind::Command, Some(command), _) => {
-                command.run(&message.digest, &message.target, stop)
-            }
+            (Kind::Command, Some(command), _) => command.run(&message.digest, &self.target, stop),
             (Kind::Post, _, Some(post)) => post.send(&serde_json::json!(message).to_string(), stop),
             _ => Ok(()),
         }
     }
 
     fn message(&self, digest: &Hash, counts: &Counts) -> Message {
-        Message { digest: hex(digest), target: self.target.clone(), counts: counts.clone() }
+        let target = self.target.to_string_lossy().into_owned();
+        Message { digest: hex(digest), target, counts: counts.clone() }
     }
 
     /// The counts of the run that made this version live.

@@ -1,6 +1,8 @@
 //! Commands.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
+use crate::server::{Answer, Server};
 use crate::{Places, digest_in, traces};
 
 /// Writes down what it is told.
@@ -79,6 +82,22 @@ fn who_could_not_be_told_is_told_by_the_next_run() {
     places.done(&["--then", &command]);
     assert_eq!(traces(&places.path("volume")), before);
     assert_eq!(places.read("told").lines().count(), 3);
+}
+
+#[test]
+fn a_volume_may_have_any_name() {
+    let places = Places::new();
+    let name = OsStr::from_bytes(b"v\xff\n\"");
+    fs::rename(places.path("volume"), places.path("").join(name)).expect("renamed");
+    let server = Server::start(vec![Answer::Text("HTTP/1.1 200 OK\r\n\r\n")], None);
+    let url = server.url("http");
+    let command = "sh -c 'printf %s \"$PROVISIONER_TARGET\" > told'";
+    let mut run = places.provisioner(&["--then", command, "--then-post", &url]);
+    let outcome = e2e::programs::run(run.env("PROVISIONER_TARGET", name), b"");
+    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+    assert!(fs::read(places.path("told")).expect("read").ends_with(b"/v\xff\n\""));
+    let body: serde_json::Value = serde_json::from_str(&server.request().body).expect("JSON");
+    assert!(body["target"].as_str().is_some_and(|target| target.ends_with("/v\u{fffd}\n\"")));
 }
 
 #[test]
