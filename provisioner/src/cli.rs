@@ -157,7 +157,7 @@ pub struct Then {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Goes back to an earlier version, and stays there: what is published later waits for --unpin.
-    Rollback(Rollback),
+    Rollback(Box<Rollback>),
     /// Shows what is live, since when, whether it is pinned, and what is kept.
     Status(Look),
     /// Shows what was live when, the newest first.

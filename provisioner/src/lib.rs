@@ -162,7 +162,6 @@ fn provision(
     };
     drop(shown);
     let mut outcome = or_withdraw(outcome, &news, &volume, before.as_deref())?;
-    let mut outcome = or_withdraw(outcome, &news, &volume, before.as_deref())?;
     note(&volume, Action::Published, &outcome.digest, outcome.totals, report);
     stop.defer();
     let live = Live {

@@ -23,8 +23,9 @@ fn places() -> tempfile::TempDir {
 
 fn provisioner(dir: &Path, layout: &str, args: &[&str]) -> Command {
     let mut provisioner = command("provisioner");
-    provisioner.args(["--source", "source", "--target", "volume", "--grace", "0"]);
-    provisioner.args(["--termination-log", "none"]);
+    // Flags stand after a subcommand; the environment holds for all of them.
+    provisioner.env("PROVISIONER_SOURCE", "source").env("PROVISIONER_TARGET", "volume");
+    provisioner.env("PROVISIONER_GRACE", "0").env("PROVISIONER_TERMINATION_LOG", "none");
     provisioner.env("PROVISIONER_LAYOUT", layout).args(args).current_dir(dir);
     provisioner
 }
@@ -133,7 +134,7 @@ fn a_rollback_and_a_pin_give_to_the_owner_too() {
     done(path, "atomic", &["--owner", "1234"]);
     fs::write(path.join("source/top"), "new").expect("written");
     done(path, "atomic", &["--owner", "1234"]);
-    let line = done(path, "atomic", &["--owner", "77:88", "rollback"]);
+    let line = done(path, "atomic", &["rollback", "--owner", "77:88"]);
     assert!(line.starts_with("rolled back: "), "{line}");
     assert_eq!(owners(path, "atomic"), "77:88");
     let held = "not published\n";

@@ -58,7 +58,8 @@ fn the_version_before_is_kept_and_can_be_gone_back_to_behind_links_again() {
     run::assert_publishes(&old, &volume);
     let keeping = |source: &Path, args: &[&str]| {
         let mut provisioner = command("provisioner");
-        provisioner.args(["--grace", "0", "--source"]).arg(source).arg("--target").arg(&volume);
+        provisioner.env("PROVISIONER_GRACE", "0").env("PROVISIONER_SOURCE", source);
+        provisioner.env("PROVISIONER_TARGET", &volume);
         e2e::programs::run(provisioner.args(args), b"")
     };
     let outcome = keeping(&new, &["--layout", "files"]);
@@ -81,7 +82,7 @@ fn a_pinned_volume_stays_behind_its_links() {
     make_new(&new);
     let rollback = |args: &[&str]| {
         let mut rollback = command("provisioner");
-        rollback.args(["--grace", "0", "--target"]).arg(&volume).args(args);
+        rollback.env("PROVISIONER_GRACE", "0").env("PROVISIONER_TARGET", &volume).args(args);
         e2e::programs::run(&mut rollback, b"")
     };
     for source in [&old, &new] {
