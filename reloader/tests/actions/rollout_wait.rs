@@ -62,6 +62,26 @@ fn an_api_server_that_is_away_for_a_moment_is_waited_for() {
 }
 
 #[test]
+fn a_token_that_expires_meanwhile_is_read_again() {
+    let cluster = Cluster::new();
+    let token = cluster.directory.path().join("token");
+    fs::write(&token, "old\n").unwrap();
+    let user = json!({"tokenFile": token});
+    cluster.write_kubeconfig(&cluster.server.url(""), &json!({}), &user);
+    cluster.change_later(&[json!({}), status(4, 1, 3)]);
+    std::thread::scope(|scope| {
+        let waiting =
+            scope.spawn(|| cluster.rollout().wait(LONG).act(&content(), &Stop::default()));
+        e2e::wait_for("a look", || cluster.methods().len() > 2);
+        fs::write(&token, "new\n").unwrap();
+        let mut state = cluster.state.lock().unwrap();
+        (state.token, state.changes) = (Some("new"), vec![status(3, 3, 3)]);
+        drop(state);
+        waiting.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_rollout_that_does_not_get_on_fails_at_once() {
     let cluster = Cluster::new();
     let condition = json!({"type": "Progressing", "status": "False",
