@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::BoolishValueParser;
 
+use crate::action::signal::Verify;
+
 /// Makes an application use newly published data, and proves that it does.
 ///
 /// Watches directories and, when their content has changed, does the actions in the order of the
@@ -80,8 +82,12 @@ pub struct Cli {
     #[arg(long, env = "RELOADER_PID_FILE", value_name = "FILE")]
     pub pid_file: Vec<String>,
 
+    /// By what it is known that a signal has had its effect.
+    #[arg(long, env = "RELOADER_VERIFY", value_enum, default_value_t = Verify::Automatic)]
+    pub verify: Verify,
+
     /// Run this command, without a shell. It finds the digest in RELOADER_DIGEST.
-    #[arg(long, env = "RELOADER_EXEC", value_name = "COMMAND")]
+    #[arg(long, env = "RELOADER_EXEC", hide_env_values = true, value_name = "COMMAND")]
     pub exec: Vec<String>,
 
     /// How long a command may take, in seconds.
@@ -98,6 +104,7 @@ pub struct Cli {
     #[arg(
         long,
         env = "RELOADER_HTTP",
+        hide_env_values = true,
         value_names = ["METHOD", "URL"],
         num_args = 2,
         value_delimiter = ' '
@@ -105,7 +112,7 @@ pub struct Cli {
     pub http: Vec<String>,
 
     /// A header of the request that is no secret.
-    #[arg(long, env = "RELOADER_HTTP_HEADER", value_name = "NAME: VALUE")]
+    #[arg(long, env = "RELOADER_HTTP_HEADER", hide_env_values = true, value_name = "NAME: VALUE")]
     pub http_header: Vec<String>,
 
     /// A header of the request whose value a file holds.
@@ -146,6 +153,15 @@ pub struct Cli {
     #[arg(long, env = "RELOADER_NAMESPACE", value_name = "NAME")]
     pub namespace: Option<String>,
 
+    /// The cluster and its credentials; those of the pod if left out.
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// The annotation of the pod template that a rollout writes the digest to;
+    /// `reloader/content-digest` if left out.
+    #[arg(long, env = "RELOADER_ROLLOUT_ANNOTATION", value_name = "KEY")]
+    pub rollout_annotation: Option<String>,
+
     /// Wait until a rollout has come to its end, at most so many seconds.
     #[arg(long, env = "RELOADER_WAIT", value_name = "SECONDS", value_parser = seconds)]
     pub wait: Option<Duration>,
@@ -161,7 +177,7 @@ pub struct Cli {
     pub verify_timeout: Duration,
 
     /// After all actions, ask here until the answer has a status from 200 to 299.
-    #[arg(long, env = "RELOADER_VERIFY_HTTP", value_name = "URL")]
+    #[arg(long, env = "RELOADER_VERIFY_HTTP", hide_env_values = true, value_name = "URL")]
     pub verify_http: Option<String>,
 
     /// What that answer must hold; `{digest}` stands for that of the content.

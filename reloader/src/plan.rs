@@ -6,7 +6,7 @@ use diagnostics::exit::misconfigured;
 use crate::action::exec::Exec;
 use crate::action::http::HttpCall;
 use crate::action::rollout::Rollout;
-use crate::action::signal::{SignalName, Signalling, Target, Verify};
+use crate::action::signal::{SignalName, Signalling, Target};
 use crate::action::verify::HttpProof;
 use crate::cli::{Cli, seconds};
 use crate::order::Asked;
@@ -61,7 +61,7 @@ fn signal(asked: &Asked, cli: &Cli) -> Result<Signalling> {
         })?),
         None => Target::Pid(1),
     };
-    Ok(Signalling { signal, target, verify: Verify::default(), timeout: cli.verify_timeout })
+    Ok(Signalling { signal, target, verify: cli.verify, timeout: cli.verify_timeout })
 }
 
 fn http(asked: &Asked) -> Result<HttpCall> {
@@ -100,6 +100,12 @@ fn rollout(target: &str, cli: &Cli) -> Result<Rollout> {
     let mut rollout = Rollout::parse(target).context("--rollout")?;
     if let Some(namespace) = &cli.namespace {
         rollout = rollout.namespace(namespace)?;
+    }
+    if let Some(file) = &cli.kubeconfig {
+        rollout = rollout.kubeconfig(file.clone());
+    }
+    if let Some(key) = &cli.rollout_annotation {
+        rollout = rollout.annotation(key)?;
     }
     Ok(match cli.wait {
         Some(timeout) => rollout.wait(timeout),

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use clap::ValueEnum;
 use diagnostics::wording::io_error;
 use rustix::io::Errno;
 use rustix::process::{
@@ -32,7 +33,7 @@ const STARTING: Duration = Duration::from_secs(1);
 const SHORTLY: Duration = Duration::from_millis(200);
 
 /// By what it is known that a signal has had its effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Verify {
     /// HUP to nginx by its workers, which a new generation must replace; anything else as
     /// [`Delivery`](Self::Delivery).
