@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::compare::{Comparison, Reader};
-use crate::durable::Durability;
+use crate::durable::{AHEAD, Durability};
 use crate::owner::{self, Owner};
 use crate::parallel::in_parallel;
 use crate::place::Place;
@@ -172,7 +172,7 @@ impl At<'_> {
         let opened = source.open(self.directory, self.name);
         let mut original = opened.map_err(|errno| read_error(source.place(), errno))?.0;
         let mut copy = self.create(to)?;
-        let (mut size, mut digest) = (0, Sha256::new());
+        let (mut size, mut begun, mut digest) = (0, 0, Sha256::new());
         while size <= self.size {
             let count = match original.read(&mut source.piece) {
                 Ok(0) => break,
@@ -189,6 +189,7 @@ impl At<'_> {
             written.map_err(|error| self.write_error(to, &error))?;
             size += count as u64;
             progress::add_bytes(count as u64);
+            begun = disk.begin(&copy, begun, size);
         }
         if size != self.size {
             let shown = source.place().shown(&self.path());
@@ -211,7 +212,7 @@ impl At<'_> {
         let original = original.map_err(|errno| failure(live.place(), errno))?.0;
         let mut copy = self.create(to)?;
         if self.size > 0 && ioctl_ficlone(&copy, &original).is_err() {
-            copy_range(&original, &mut copy, self.size)
+            copy_range(&original, &mut copy, self.size, disk)
                 .map_err(|error| self.write_error(to, &error))?;
         }
         let stat = fstat(&original).map_err(|errno| failure(live.place(), errno))?;
@@ -262,10 +263,16 @@ impl At<'_> {
 }
 
 /// Copies `size` bytes, within the kernel if it can.
-fn copy_range(from: &File, to: &mut File, size: u64) -> io::Result<()> {
-    // io::copy does so, and reads and writes where the kernel cannot.
-    if io::copy(&mut from.take(size), to)? < size {
-        return Err(ErrorKind::UnexpectedEof.into());
+fn copy_range(from: &File, to: &mut File, size: u64, disk: &Durability) -> io::Result<()> {
+    let (mut copied, mut begun) = (0, 0);
+    while copied < size {
+        // io::copy does so, and reads and writes where the kernel cannot.
+        let count = io::copy(&mut from.take(AHEAD.min(size - copied)), to)?;
+        if count == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        copied += count;
+        begun = disk.begin(&*to, begun, copied);
     }
     Ok(())
 }
