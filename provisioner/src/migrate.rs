@@ -69,6 +69,9 @@ pub fn without_gap(
 /// # Errors
 /// One cannot be moved, or replaced; all are where they were, if that can be done.
 pub fn with_gap(volume: &Volume, names: &[Vec<u8>], tag: &str) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
     let replace = |(number, name): (usize, &Vec<u8>)| {
         let old = Volume::old_name(tag, number);
         renameat(volume, OsStr::from_bytes(name), volume, &old)

@@ -261,9 +261,10 @@ pub fn go_live(
         ground.names.missing.iter().try_for_each(|name| volume.add_link(name))?;
         volume.switch(&name, &tag)?;
         migrate::with_gap(volume, &ground.names.plain, &tag)?;
-        repair_links(volume, tree, &Names::of(volume, tree)?.missing)?;
-        settle_links(volume, &name)?;
-        volume.sync()?;
+        let has_repaired = repair_links(volume, tree, &Names::of(volume, tree)?.missing)?;
+        if settle_links(volume, &name)? || has_repaired {
+            volume.sync()?;
+        }
         Ok(done)
     });
     done.map_err(|error| {
@@ -345,18 +346,18 @@ fn top_names(tree: &Tree) -> HashSet<&[u8]> {
 }
 
 /// Without a lock, another writer may have made its own tree live since that of `settled` was: what
-/// was removed here may be missing there, and is put back.
+/// was removed here may be missing there, and is put back. Whether that was so.
 ///
 /// # Errors
 /// That cannot be done.
-pub fn settle_links(volume: &Volume, settled: &str) -> Result<()> {
-    let mut settled = settled.to_owned();
-    while volume.live_name()?.is_some_and(|live| live != settled) {
+pub fn settle_links(volume: &Volume, settled: &str) -> Result<bool> {
+    let mut live = settled.to_owned();
+    while volume.live_name()?.is_some_and(|now| now != live) {
         let Some(Live { name, published: Some(published) }) = volume.live()? else { break };
         repair_links(volume, &published.tree, &Names::of(volume, &published.tree)?.missing)?;
-        settled = name;
+        live = name;
     }
-    Ok(())
+    Ok(live != settled)
 }
 
 /// Makes a version that nobody looks at yet, and brings it to the disk.

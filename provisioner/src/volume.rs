@@ -219,7 +219,8 @@ impl Volume {
         Ok(version)
     }
 
-    /// Lets everybody look into a version, now that it is complete and on the disk.
+    /// Lets everybody look into a version, now that it is complete and on the disk. Its name is not
+    /// there before [`switch`](Self::switch) has brought it there.
     ///
     /// # Errors
     /// That cannot be done, or brought to the disk.
@@ -227,8 +228,7 @@ impl Volume {
         let version = self.place.below(name.as_bytes())?;
         fchmod(&version, Mode::from_raw_mode(0o755))
             .map_err(|errno| version.failure("set the mode of", b"", errno))?;
-        fsync(&version).map_err(|errno| version.failure("sync", b"", errno))?;
-        self.sync()
+        fsync(&version).map_err(|errno| version.failure("sync", b"", errno))
     }
 
     /// Lets a version be none that was published: nobody will go back to it.

@@ -80,7 +80,8 @@ fn remove_links(volume: &Volume, attempt: &Attempt<'_>) -> Result<()> {
     let names: HashSet<&[u8]> = names.iter().map(|name| name.to_bytes()).collect();
     let is_added = |name: &[u8]| attempt.added.iter().any(|added| added == name);
     volume.remove_stale_links(|name| !is_added(name) || names.contains(name))?;
-    settle_links(volume, live.as_deref().unwrap_or_default())
+    settle_links(volume, live.as_deref().unwrap_or_default())?;
+    Ok(())
 }
 
 /// The names at the top of a version's tree.

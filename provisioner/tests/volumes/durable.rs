@@ -29,9 +29,8 @@ fn traced(place: &Path, mount: &str) -> String {
 }
 
 /// From when all of the version is on the disk.
-const SWITCH: [&[&str]; 7] = [
+const SWITCH: [&[&str]; 6] = [
     &["fsync(", "/..version-", ">)"],
-    &["fsync(", "/mounted/volume>)"],
     &["symlinkat(", "/tree\"", "\"..next-"],
     &["fsync(", "/mounted/volume>)"],
     &["renameat(", "\"..next-", "\"..data\""],
