@@ -108,7 +108,7 @@ fn who_dies_on_the_way_to_links_leaves_what_the_next_run_finishes() {
     // What comes after the switch alone: migration has tests of its own.
     for (call, last) in [("unlinkat", 60), ("fsync", 40), ("renameat", 12)] {
         for number in 1..=last {
-            let place = Place::new();
+            let place = Place::in_memory();
             let volume = place.volume();
             assert_eq!(publish(&old, &volume).code, Some(0));
             fs::write(volume.join("mine"), "of somebody else").unwrap();
