@@ -159,9 +159,10 @@ fn who_may_not_give_files_away_is_told_so_and_nothing_is_changed() {
         let program = copy_program("provisioner", path);
         let as_user = |args: &[&str]| -> Outcome {
             let mut user = Command::new("setpriv");
-            user.args(["--reuid=4321", "--regid=4321", "--clear-groups"]).arg(&program);
-            user.args(provisioner(path, layout, args).get_args().collect::<Vec<_>>());
-            run(user.env("PROVISIONER_LAYOUT", layout).current_dir(path), b"")
+            user.args(["--reuid=4321", "--regid=4321", "--clear-groups"]).arg(&program).args(args);
+            let as_root = provisioner(path, layout, &[]);
+            user.envs(as_root.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            run(user.current_dir(path), b"")
         };
         let refused = |args: &[&str]| {
             let outcome = as_user(args);
