@@ -109,7 +109,7 @@ fn what_was_live_until_a_sync_failed_is_none_to_go_back_to() {
         assert_eq!(places.live(), "one", "{number}");
         failed += 1;
     }
-    assert!(failed > 3, "{failed}");
+    assert!(failed >= 3, "{failed}");
 }
 
 #[test]
