@@ -94,7 +94,7 @@ fn a_disk_that_fails_for_good_at_any_sync_leaves_the_old_tree_live() {
                 assert_says_so(over, call, &what, (outcome, is_new));
             }
         }
-        assert!(unsure >= 2, "{unsure}");
+        assert!(unsure >= 1, "{over:?}: {unsure}");
     }
 }
 

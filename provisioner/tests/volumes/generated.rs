@@ -140,7 +140,7 @@ proptest! {
     fn what_is_published_is_the_source_whatever_was_before(
         trees in [vec(made(), 1..40), vec(made(), 1..40)]
     ) {
-        let place = Place::new();
+        let place = Place::in_memory();
         for (number, tree) in trees.iter().enumerate() {
             let source = place.at(&format!("tree{number}"));
             make(&source, tree);
