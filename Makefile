@@ -14,7 +14,7 @@ TOOLS := target/tools
 FUZZ_SECONDS ?= 60
 
 .PHONY: help build demo test lint unit fuzz test-storage test-volumes test-directories bench-scan \
-  bench-resolver bench-provisioner install deny clean
+  bench-resolver bench-provisioner bench-reloader install deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -81,6 +81,10 @@ bench-resolver: ## Compare resolver with other ways (settings: resolver/benches/
 bench-provisioner: ## Compare provisioner with cp and rsync (settings: provisioner/benches/publish/main.rs)
 	@e2e/setup.sh bench-provisioner >&2
 	@$(CARGO) bench --locked --quiet -p provisioner --bench publish
+
+bench-reloader: ## Compare reloader with loops around inotify (settings: reloader/benches/reload/main.rs)
+	@e2e/setup.sh bench-reloader >&2
+	@$(CARGO) bench --locked --quiet -p reloader --bench reload
 
 install: ## Install what `make build` built, with the old scripts' names as links, below PREFIX
 	@test -x target/release/resolver || { echo "run 'make build' first" >&2; exit 1; }

@@ -16,6 +16,7 @@ case ${1-} in
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
 bench-resolver) needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils jq:jq' ;;
 bench-provisioner) needed='cp:coreutils sync:coreutils rsync:rsync' ;;
+bench-reloader) needed='nginx:nginx inotifywait:inotify-tools busybox:busybox' ;;
 storage)
     needed='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3
 python3:python3 find:findutils mount:mount'
