@@ -10,11 +10,15 @@ CARGO_FUZZ_VERSION := 0.13.2
 PDU_VERSION := 0.24.0
 # Programs that are built for the project alone.
 TOOLS := target/tools
+# Programs from PyPI that check manifests and examples, and the list of them with their hashes.
+CHECKS := target/checks
+LISTS := e2e/checks
 # For each fuzz target.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build demo test lint unit fuzz test-storage test-volumes test-directories bench-scan \
-  bench-resolver bench-provisioner bench-reloader install deny clean
+.PHONY: help build demo test lint unit checks test-manifests test-airflow lock-checks fuzz \
+  test-storage test-volumes test-directories bench-scan bench-resolver bench-provisioner \
+  bench-reloader install deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,19 +31,47 @@ demo: build ## Print who owns the directories of a small tree, without any serve
 
 test: ## Set up what the tests need, then run all of them
 	e2e/setup.sh
+	e2e/setup.sh manifests
 	$(MAKE) lint
 	$(MAKE) unit
 
-lint: ## Formatting, compiler and script warnings
+lint: $(CHECKS)/ready ## Formatting, compiler and script warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	shellcheck .ci/run e2e/setup.sh examples/*.sh
+	$(CHECKS)/bin/yamllint --strict --config-file $(LISTS)/yamllint.yaml k8s examples
 
-unit: ## Unit, binary and server tests (needs what `make test` sets up)
+unit: $(CHECKS)/ready ## Unit, binary and server tests (needs what `make test` sets up)
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked --workspace
+
+checks: $(CHECKS)/ready ## Install the programs that check manifests, by their hashes, below target
+
+$(CHECKS)/ready: $(LISTS)/uv.txt $(LISTS)/tools.txt
+	python3 -m venv --clear $(CHECKS)
+	$(CHECKS)/bin/python -m pip install --quiet --require-hashes -r $(LISTS)/uv.txt
+	$(CHECKS)/bin/uv pip install --quiet --python $(CHECKS)/bin/python \
+	  --require-hashes -r $(LISTS)/tools.txt
+	touch $@
+
+test-manifests: $(CHECKS)/ready ## Test manifests, examples and documents alone
+	e2e/setup.sh manifests
+	$(CARGO) build --locked --workspace
+	$(CARGO) test --locked -p e2e --test manifests
+
+test-airflow: $(CHECKS)/ready ## Test the DAG with Airflow itself (300 MB)
+	python3 -m venv --clear target/airflow
+	$(CHECKS)/bin/uv pip install --quiet --python target/airflow/bin/python \
+	  --require-hashes -r $(LISTS)/airflow.txt
+	$(CARGO) test --locked -p e2e --test manifests airflow -- --ignored
+
+lock-checks: $(CHECKS)/ready ## Take the newest versions of the programs that check
+	cd $(LISTS) && for list in uv tools airflow; do \
+	  ../../$(CHECKS)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	    --generate-hashes --no-header $$list.in --output-file $$list.txt || exit 1; \
+	done
 
 fuzz: ## Feed what reads foreign bytes with more of them, on nightly Rust (FUZZ_SECONDS=60 each)
 	@$(CARGO) +nightly --version >/dev/null 2>&1 || \

@@ -13,6 +13,11 @@ mkfs.ext4:e2fsprogs mount:mount diff:diffutils setpriv:util-linux bindfs:bindfs
 nginx:nginx kubectl:kubernetes-client'
 
 case ${1-} in
+manifests)
+    needed='promtool:prometheus nginx:nginx jq:jq python3:python3 shellcheck:shellcheck'
+    # Where Python is Debian's own, it leaves out what makes virtual environments.
+    python3 -c 'import ensurepip' 2>/dev/null || needed="$needed ensurepip:python3-venv"
+    ;;
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
 bench-resolver) needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils jq:jq' ;;
 bench-provisioner) needed='cp:coreutils sync:coreutils rsync:rsync' ;;
@@ -74,5 +79,8 @@ if command -v systemctl >/dev/null; then
     esac
     case " $missing" in
     *" nginx "*) systemctl --root=/ --quiet disable nginx.service ;;
+    esac
+    case " $missing" in
+    *" prometheus "*) systemctl --root=/ --quiet disable prometheus.service ;;
     esac
 fi

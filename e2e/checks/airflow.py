@@ -1,0 +1,55 @@
+"""Imports the DAG with Airflow itself, and compares the pod that it would start with the CronJob's."""
+
+import json
+import sys
+from pathlib import Path
+
+from airflow.models.dagbag import DagBag
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager  # noqa: F401
+from kubernetes.client import ApiClient
+
+EXAMPLES = Path(__file__).parents[2] / "examples/airflow"
+
+
+def deserialize(cron_job: dict):
+    """As the client of Kubernetes makes it from an answer of the API."""
+
+    class Response:
+        data = json.dumps(cron_job)
+
+    return ApiClient().deserialize(Response(), "V1CronJob")
+
+
+def main() -> None:
+    """Fails by an exception."""
+    bag = DagBag(dag_folder=str(EXAMPLES))
+    assert not bag.import_errors, bag.import_errors
+    assert list(bag.dags) == ["data_ownership_scan"], bag.dags
+    dag = bag.dags["data_ownership_scan"]
+    scan = dag.get_task("scan_owners")
+    assert scan.upstream_task_ids == {"read_pod"}, scan.upstream_task_ids
+
+    sys.path.insert(0, str(EXAMPLES))
+    from data_ownership_scan import pod_of
+
+    cron_job = json.loads(Path(sys.argv[1]).read_text())
+    template = cron_job["spec"]["jobTemplate"]["spec"]["template"]
+    scan.pod_template_dict = pod_of(deserialize(cron_job))
+    pod = ApiClient().sanitize_for_serialization(scan.build_pod_request_obj(None))
+    expected = template["spec"]
+    # What the operator adds or spells out; nothing of it changes what is run.
+    for field in ("affinity", "hostNetwork", "tolerations", "initContainers", "nodeSelector"):
+        if not pod["spec"].get(field):
+            pod["spec"].pop(field, None)
+    container, wanted = pod["spec"]["containers"][0], expected["containers"][0]
+    for field in ("env", "ports"):
+        if not container.get(field):
+            container.pop(field, None)
+    assert container == wanted, (container, wanted)
+    assert pod["spec"] == expected, (pod["spec"], expected)
+    assert template["metadata"]["labels"].items() <= pod["metadata"]["labels"].items(), pod["metadata"]
+    assert pod["metadata"]["namespace"] == "data-owner-resolver", pod["metadata"]
+    print("the same pod")
+
+
+main()

@@ -1,0 +1,82 @@
+//! The alerts, with promtool: failed, stale and healthy Jobs, and what the first guide had.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::objects::{list, text};
+use crate::rendered::{Set, set};
+use crate::tools::{outcome, read, succeed, top};
+
+const OWNERSHIP: &str = "k8s/ownership/overlays/monitoring";
+const PROVISIONING: &str = "k8s/provisioning/overlays/monitoring";
+
+fn promtool() -> std::process::Command {
+    let mut command = std::process::Command::new("promtool");
+    command.current_dir(top());
+    command
+}
+
+/// Writes the rules of a set as Prometheus reads them.
+fn write_rules(set: &Set, place: &Path) {
+    let rules: Vec<&Value> = set.of_kind("PrometheusRule").collect();
+    let [rule] = rules[..] else { panic!("{}: {}", set.from, rules.len()) };
+    std::fs::write(place.join("rules.yml"), rule["spec"].to_string()).expect("a file");
+}
+
+fn test(cases: &str, place: &Path) -> e2e::programs::Outcome {
+    std::fs::write(place.join("cases.yml"), cases).expect("a file");
+    outcome(promtool().args(["test", "rules"]).arg(place.join("cases.yml")))
+}
+
+#[test]
+fn alerts_come_when_they_should_and_else_not() {
+    for (from, cases) in [(OWNERSHIP, "ownership.yml"), (PROVISIONING, "provisioning.yml")] {
+        let place = TempDir::new().unwrap();
+        write_rules(set(from), place.path());
+        let checked =
+            succeed(promtool().args(["check", "rules"]).arg(place.path().join("rules.yml")));
+        assert!(checked.stdout.contains("SUCCESS: "), "{checked:?}");
+        let cases = read(format!("e2e/testdata/alerts/{cases}"));
+        let tested = test(&cases, place.path());
+        assert_eq!(tested.code, Some(0), "{from}: {tested:?}");
+        // Without its rules the same cases must fail.
+        std::fs::write(place.path().join("rules.yml"), "groups: []").unwrap();
+        let tested = test(&cases, place.path());
+        assert_ne!(tested.code, Some(0), "{from}: the cases say nothing");
+    }
+}
+
+/// The rule that the first guide recommended never fires: the failed Job's series has other labels.
+#[test]
+fn the_rule_of_the_first_guide_is_silent_about_failed_jobs() {
+    let place = TempDir::new().unwrap();
+    let old = r#"{"groups": [{"name": "old", "rules": [{"alert": "DataOwnerResolverFailed",
+        "expr": "kube_job_failed{job=\"data-owner-resolver\"} > 0", "for": "5m"}]}]}"#;
+    std::fs::write(place.path().join("rules.yml"), old).unwrap();
+    let tested = test(&read("e2e/testdata/alerts/old.yml"), place.path());
+    assert_eq!(tested.code, Some(0), "{tested:?}");
+}
+
+#[test]
+fn alerts_name_what_is_there() {
+    for from in [OWNERSHIP, PROVISIONING] {
+        let set = set(from);
+        let names: Vec<&str> = set.of_kind("CronJob").map(crate::objects::name).collect();
+        let mut known = 0;
+        for group in set.of_kind("PrometheusRule").flat_map(|rule| list(rule, "/spec/groups")) {
+            for rule in list(group, "/rules") {
+                let expression = text(rule, "/expr");
+                for label in ["cronjob=\"", "owner_name=\""] {
+                    for part in expression.split(label).skip(1) {
+                        let called = part.split('"').next().unwrap();
+                        assert!(names.contains(&called), "{from}: {called}");
+                        known += 1;
+                    }
+                }
+            }
+        }
+        assert!(known > 3, "{from}");
+    }
+}

@@ -1,0 +1,223 @@
+//! Something that answers like the API server of Kubernetes, as far as kubectl needs it here, and
+//! remembers what it was asked for.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A request for an object or several.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// As in a Role: `get`, `list`, `create`, `patch` or `delete`.
+    pub verb: String,
+    /// Group and resource: `batch/jobs`, `/pods/log`.
+    pub resource: String,
+    /// The object's name, if it has one yet.
+    pub name: String,
+    /// What follows the path.
+    pub query: String,
+    /// The object that was sent.
+    pub body: Value,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// As in a Role.
+    pub verb: String,
+    /// Group and resource.
+    pub resource: String,
+    /// The object's name, or nothing.
+    pub name: String,
+}
+
+/// An answer.
+pub struct Answer {
+    status: u16,
+    kind: &'static str,
+    body: String,
+}
+
+impl Answer {
+    /// An object.
+    pub fn json(status: u16, object: &Value) -> Self {
+        Self { status, kind: "application/json", body: object.to_string() }
+    }
+
+    /// A log.
+    pub fn text(body: &str) -> Self {
+        Self { status: 200, kind: "text/plain", body: body.to_owned() }
+    }
+
+    /// A failure, as the API tells of it.
+    pub fn failure(status: u16, reason: &str, message: &str) -> Self {
+        let object = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+            "code": status, "reason": reason, "message": message});
+        Self::json(status, &object)
+    }
+}
+
+type Handler = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
+
+/// The server. It ends with the test.
+pub struct Api {
+    place: TempDir,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Api {
+    /// Serves on loopback: `handler` answers requests for objects, nothing being "not found".
+    pub fn serve(handler: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let server = format!("http://{}", listener.local_addr().expect("an address"));
+        let place = TempDir::new().expect("a directory");
+        let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": server}}],
+            "users": [{"name": "test", "user": {"token": "none"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}]});
+        std::fs::write(place.path().join("config"), config.to_string()).expect("a file");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (handler, remembered): (Arc<Handler>, _) = (Arc::new(handler), asked.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (handler, remembered) = (handler.clone(), remembered.clone());
+                thread::spawn(move || converse(stream, &*handler, &remembered));
+            }
+        });
+        Self { place, asked }
+    }
+
+    /// Lets a command that calls kubectl ask here.
+    pub fn introduce(&self, command: &mut Command, namespace: &str) {
+        let place = self.place.path();
+        command.env("KUBECONFIG", place.join("config")).env("KUBECACHEDIR", place.join("cache"));
+        if !namespace.is_empty() {
+            command.args(["--namespace", namespace]);
+        }
+    }
+
+    /// What was asked for, in turn.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().expect("no panic").clone()
+    }
+}
+
+fn converse(stream: TcpStream, handler: &Handler, asked: &Mutex<Vec<Asked>>) -> Option<()> {
+    let mut writer = stream.try_clone().ok()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        let (method, target) = line.split_once(' ')?;
+        let target = target.split(' ').next()?.to_owned();
+        let method = method.to_owned();
+        let mut length = 0;
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header).ok()?;
+            let Some((name, value)) = header.split_once(':') else { break };
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse().ok()?;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        let answer = answer(&method, &target, &body, handler, asked);
+        let Answer { status, kind, body } = answer
+            .unwrap_or_else(|| Answer::failure(404, "NotFound", &format!("{target} not found")));
+        let size = body.len();
+        write!(
+            writer,
+            "HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n{body}"
+        )
+        .ok()?;
+    }
+}
+
+fn answer(
+    method: &str,
+    target: &str,
+    body: &[u8],
+    handler: &Handler,
+    asked: &Mutex<Vec<Asked>>,
+) -> Option<Answer> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if let Some(known) = discovery(path) {
+        return Some(Answer::json(200, &known));
+    }
+    let request = request(method, path, query, body)?;
+    let Request { verb, resource, name, .. } = request.clone();
+    asked.lock().expect("no panic").push(Asked { verb, resource, name });
+    handler(&request)
+}
+
+fn request(method: &str, path: &str, query: &str, body: &[u8]) -> Option<Request> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let (group, rest) = match parts[..] {
+        ["api", "v1", ref rest @ ..] => ("", rest),
+        ["apis", group, _, ref rest @ ..] => (group, rest),
+        _ => return None,
+    };
+    let (resource, name) = match *rest {
+        ["namespaces", _, resource] => (resource.to_owned(), ""),
+        ["namespaces", _, resource, name] => (resource.to_owned(), name),
+        ["namespaces", _, resource, name, part] => (format!("{resource}/{part}"), name),
+        _ => return None,
+    };
+    let verb = match (method, name) {
+        ("GET", "") => "list",
+        ("GET", _) => "get",
+        ("POST", _) => "create",
+        ("PATCH", _) => "patch",
+        ("DELETE", _) => "delete",
+        _ => return None,
+    };
+    Some(Request {
+        verb: verb.to_owned(),
+        resource: format!("{group}/{resource}"),
+        name: name.to_owned(),
+        query: query.to_owned(),
+        body: serde_json::from_slice(body).unwrap_or_default(),
+    })
+}
+
+/// What the API tells of itself.
+fn discovery(path: &str) -> Option<Value> {
+    let group = |name: &str| {
+        let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
+        json!({"name": name, "versions": [version], "preferredVersion": version})
+    };
+    let resources = |version: &str, all: &[(&str, &str)]| {
+        let verbs = ["create", "delete", "get", "list", "patch", "watch"];
+        let all = all.iter().map(|(name, kind)| {
+            json!({"name": name, "singularName": kind.to_lowercase(), "namespaced": true,
+                "kind": kind, "verbs": verbs})
+        });
+        let all: Vec<Value> = all.collect();
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": all})
+    };
+    Some(match path {
+        "/api" => json!({"kind": "APIVersions", "versions": ["v1"]}),
+        "/apis" => json!({"kind": "APIGroupList", "apiVersion": "v1",
+            "groups": [group("apps"), group("batch")]}),
+        "/api/v1" => resources("v1", &[("pods", "Pod")]),
+        "/apis/apps/v1" => resources("apps/v1", &[("deployments", "Deployment")]),
+        "/apis/batch/v1" => resources("batch/v1", &[("cronjobs", "CronJob"), ("jobs", "Job")]),
+        _ => return None,
+    })
+}
+
+/// A Deployment that could be restarted.
+pub fn deployment(namespace: &str, name: &str) -> Value {
+    let labels = json!({"app": name});
+    json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace, "resourceVersion": "1"},
+        "spec": {"selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "main", "image": "image"}]}}}})
+}

@@ -1,0 +1,67 @@
+//! What must stand nowhere: things of the past, and things that are not safe.
+
+use crate::rendered::{parse, sets};
+use crate::tools::{files, read};
+
+const BANNED: [&str; 8] = [
+    "PodSecurityPolicy",
+    "v1beta1\n",
+    "policy/v1beta1",
+    "privileged: true",
+    ":latest",
+    "test-latest",
+    "serviceAccount:",
+    "LDAP_SKIP_TLS_VERIFY",
+];
+
+/// A YAML file without its comments, as it would be written anew.
+fn without_comments(text: &str) -> String {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+#[test]
+fn manifests_and_examples_are_free_of_it() {
+    let checked = [
+        files("k8s", &[".yaml", ".env"]),
+        files("examples", &[".yaml", ".yml", ".py", ".sh", "Containerfile"]),
+    ];
+    for file in checked.concat() {
+        let text = without_comments(&read(&file));
+        // Kustomize calls its own format so.
+        let text = text.replace("kustomize.config.k8s.io/v1beta1\n", "");
+        for banned in BANNED {
+            assert!(!text.contains(banned), "{file}: {banned}");
+        }
+        let starts_tls = text.contains("LDAP_STARTTLS=true");
+        assert!(starts_tls || !text.contains("ldap://"), "{file}: ldap:// without StartTLS");
+    }
+}
+
+#[test]
+fn every_file_is_part_of_something_that_renders() {
+    let all = files("k8s", &["kustomization.yaml"]);
+    let named: String = all.iter().map(|file| read(file)).collect();
+    for file in files("k8s", &[""]) {
+        let (_, last) = file.rsplit_once('/').expect("a path");
+        let stands_alone = ["kustomization.yaml", "job.yaml", "README.md"].contains(&last);
+        assert!(stands_alone || named.contains(last), "nothing mentions {file}");
+    }
+}
+
+#[test]
+fn versions_of_the_api_are_stable_ones() {
+    for set in sets() {
+        for object in &set.objects {
+            let version = object["apiVersion"].as_str().unwrap_or_default();
+            assert!(
+                !version.contains("alpha") && !version.contains("beta"),
+                "{}: {version}",
+                set.from
+            );
+        }
+    }
+    assert_eq!(parse("a: 1\n---\nb: 2\n").len(), 2);
+}

@@ -1,0 +1,64 @@
+//! checkov's policies for Kubernetes. Each exception has its reason, and is an error when it is not
+//! needed any more.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::objects::{list, text};
+use crate::rendered::in_files;
+use crate::tools::{outcome, tool};
+
+/// The policy, the object (`*` for any), and why it does not hold there.
+const EXCEPTIONS: [(&str, &str, &str); 13] = [
+    ("CKV_K8S_15", "*", "versions are fixed by tags; what moves is always asked for (pods.rs)"),
+    ("CKV_K8S_43", "*", "digests are the site's own: its registry is, too"),
+    ("CKV_K8S_23", "data-owner-resolver", "only user 0 can hold the capability"),
+    ("CKV_K8S_25", "data-owner-resolver", "DAC_READ_SEARCH is what the scan is for"),
+    ("CKV_K8S_28", "data-owner-resolver", "the same"),
+    ("CKV_K8S_40", "data-owner-resolver", "only user 0 can hold the capability"),
+    ("CKV_K8S_40", "keycloak", "the user of its image, to whom its files belong"),
+    ("CKV_K8S_40", "nginx", "the user of its image"),
+    ("CKV_K8S_40", "opa", "the user of its image"),
+    ("CKV_K8S_35", "keycloak", "Keycloak takes the database's password from there"),
+    ("CKV_K8S_38", "nightly-restart", "it asks the API"),
+    ("CKV_K8S_27", "data-owner-resolver", "reading the storage is what it is for"),
+    ("CKV_K8S_21", "data-owner-resolver", "has a namespace"),
+];
+
+#[test]
+fn policies_hold_but_for_exceptions_with_a_reason() {
+    let (place, _) = in_files();
+    let mut checkov = tool("checkov");
+    // Without asking anybody for anything.
+    checkov.args([
+        "--framework",
+        "kubernetes",
+        "--skip-download",
+        "--quiet",
+        "--compact",
+        "-o",
+        "json",
+        "-d",
+    ]);
+    let outcome = outcome(checkov.arg(place.path()));
+    let report: Value = serde_json::from_str(&outcome.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
+    let passed = report["summary"]["passed"].as_u64().unwrap_or_default();
+    assert!(passed > 1000, "{}", report["summary"]);
+    let mut used = BTreeSet::new();
+    let mut failed = Vec::new();
+    for check in list(&report, "/results/failed_checks") {
+        let (policy, resource) = (text(check, "/check_id"), text(check, "/resource"));
+        let object = resource.rsplit('.').next().unwrap_or_default();
+        let is_it = |(id, of, _): &&(&str, &str, &str)| *id == policy && ["*", object].contains(of);
+        match EXCEPTIONS.iter().find(is_it) {
+            Some((id, of, _)) => drop(used.insert((*id, *of))),
+            None => failed.push(format!("{policy} {resource}: {}", text(check, "/check_name"))),
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+    let unneeded: Vec<_> =
+        EXCEPTIONS.iter().filter(|(id, of, _)| !used.contains(&(*id, *of))).collect();
+    assert!(unneeded.is_empty(), "not needed any more: {unneeded:#?}");
+}

@@ -1,0 +1,109 @@
+//! Who may talk to whom: computed for each pod from all policies that select it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::objects::{labels, list, name, selects, spelt, template, text, texts};
+use crate::rendered::{Set, sets};
+
+/// Whom a pod asks, by its name: protocol and port.
+fn expected(pod: &str) -> &'static [&'static str] {
+    match pod {
+        "data-owner-resolver" => &["TCP/389", "TCP/53", "TCP/636", "UDP/53"],
+        "keycloak" => &["TCP/53", "TCP/5432", "UDP/53"],
+        "keycloak-reloader" | "nightly-restart" => &["TCP/443", "TCP/6443"],
+        "data-provisioner" | "nginx" | "opa" => &[],
+        other => panic!("a new pod: {other}"),
+    }
+}
+
+fn policies<'a>(set: &'a Set, pod: &'a Value, way: &'a str) -> impl Iterator<Item = &'a Value> {
+    set.of_kind("NetworkPolicy").filter(move |policy| {
+        texts(policy, "/spec/policyTypes").contains(&way)
+            && selects(&policy["spec"]["podSelector"], labels(pod))
+    })
+}
+
+fn ports(rule: &Value) -> impl Iterator<Item = String> {
+    list(rule, "/ports").iter().map(|port| format!("{}/{}", text(port, "/protocol"), port["port"]))
+}
+
+#[test]
+fn pods_reach_what_they_ask_and_nothing_else() {
+    for set in sets() {
+        for object in &set.objects {
+            let Some(pod) = template(object) else { continue };
+            let of = format!("{}: {}", set.from, spelt(object));
+            let rules: Vec<&Value> =
+                policies(set, pod, "Egress").flat_map(|p| list(p, "/spec/egress")).collect();
+            assert!(policies(set, pod, "Egress").count() > 0, "{of} may ask anybody");
+            assert!(rules.iter().all(|rule| !list(rule, "/ports").is_empty()), "{of}: all ports");
+            let reached: BTreeSet<String> = rules.iter().flat_map(|rule| ports(rule)).collect();
+            assert_eq!(Vec::from_iter(reached), expected(name(object)), "{of}");
+            for rule in rules {
+                check_peers(rule, &of);
+            }
+        }
+    }
+}
+
+/// Names are asked for in the cluster alone, and directories at certain addresses.
+fn check_peers(rule: &Value, of: &str) {
+    let dns = json!([{
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+        "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+    }]);
+    for port in ports(rule) {
+        match port.as_str() {
+            "TCP/53" | "UDP/53" => assert_eq!(rule["to"], dns, "{of}"),
+            "TCP/389" | "TCP/636" => {
+                let peers = list(rule, "/to");
+                assert!(!peers.is_empty(), "{of}: {rule}");
+                let is_one = |peer: &Value| text(peer, "/ipBlock/cidr").ends_with("/32");
+                assert!(peers.iter().all(is_one), "{of}: {rule}");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn nobody_talks_to_what_serves_nothing() {
+    for set in sets() {
+        for object in &set.objects {
+            let Some(pod) = template(object) else { continue };
+            let of = format!("{}: {}", set.from, spelt(object));
+            assert!(policies(set, pod, "Ingress").count() > 0, "{of} may be asked by anybody");
+            let rules = policies(set, pod, "Ingress").flat_map(|p| list(p, "/spec/ingress"));
+            let open: BTreeSet<String> = rules.flat_map(ports).collect();
+            let expected: &[&str] = match name(object) {
+                "nginx" => &["TCP/8080", "TCP/9533"],
+                "opa" => &["TCP/8181", "TCP/9533"],
+                "keycloak" => &["TCP/8443"],
+                "keycloak-reloader" => &["TCP/9533"],
+                _ => &[],
+            };
+            assert_eq!(Vec::from_iter(open), expected, "{of}");
+        }
+    }
+}
+
+#[test]
+fn the_directory_server_may_be_reached_and_is_asked_in_secret() {
+    for set in sets().iter().filter(|set| set.is_ownership()) {
+        let config = &set.get("ConfigMap", "data-owner-resolver-config").expect("it")["data"];
+        let urls = text(config, "/LDAP_URL");
+        for url in urls.split_whitespace() {
+            let url = url::Url::parse(url).expect(url);
+            let default = match url.scheme() {
+                "ldaps" => 636,
+                "ldap" if config["LDAP_STARTTLS"] == "true" => 389,
+                _ => panic!("{}: {url} is not secured", set.from),
+            };
+            let port = format!("TCP/{}", url.port().unwrap_or(default));
+            assert!(expected("data-owner-resolver").contains(&port.as_str()), "{port}");
+        }
+        assert_eq!(config["LDAP_REQUIRE_TLS"], "true", "{}", set.from);
+    }
+}

@@ -1,0 +1,164 @@
+//! The command lines and settings in pods against those of the programs themselves.
+
+use clap::{Command, CommandFactory};
+use serde_json::Value;
+
+use crate::objects::{containers, fields, list, name, spelt, template, text, texts};
+use crate::rendered::{Set, sets};
+
+/// Where the programs are in the image.
+const BIN: &str = "/usr/local/bin/";
+
+/// The command line of a program of this workspace.
+pub fn program(name: &str) -> Option<Command> {
+    Some(match name {
+        "provisioner" => provisioner::cli::Cli::command(),
+        "reloader" => reloader::cli::Cli::command(),
+        "resolve-in-pod" => resolve_in_pod::cli::Cli::command(),
+        "resolver" => resolver::cli::Cli::command(),
+        "scan-uids" => scan_uids::cli::Cli::command(),
+        _ => return None,
+    })
+}
+
+/// The program of a container, its name and its arguments, if it is one of this workspace.
+fn ours(container: &Value) -> Option<(Command, &str, Vec<&str>)> {
+    let name = text(container, "/command/0").strip_prefix(BIN)?;
+    Some((program(name).expect("a program of this workspace"), name, texts(container, "/args")))
+}
+
+fn assert_parses(command: Command, args: &[&str], of: &str) {
+    let name = command.get_name().to_owned();
+    let line = std::iter::once(name.as_str()).chain(args.iter().copied());
+    if let Err(error) = command.try_get_matches_from(line) {
+        panic!("{of}: {args:?}: {error}");
+    }
+}
+
+/// Calls `check` with each container that runs a program of this workspace.
+fn each(mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str)) -> usize {
+    let mut count = 0;
+    for set in sets() {
+        for object in &set.objects {
+            let Some(template) = template(object) else { continue };
+            for container in containers(template).filter(|c| ours(c).is_some()) {
+                count += 1;
+                check(set, template, container, &format!("{}: {}", set.from, spelt(object)));
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn the_programs_take_the_arguments() {
+    let count = each(|_, _, container, of| {
+        let (command, _, args) = ours(container).unwrap();
+        assert_parses(command, &args, of);
+        for line in args.iter().filter_map(|arg| arg.strip_prefix("--exec=")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let name = words[0].strip_prefix(BIN).expect("a program of the image");
+            assert_parses(program(name).expect(name), &words[1..], of);
+        }
+    });
+    assert!(count > 20, "{count}");
+}
+
+#[test]
+fn the_programs_know_the_settings() {
+    each(|set, _, container, of| {
+        let (command, ..) = ours(container).unwrap();
+        let known: Vec<&str> =
+            command.get_arguments().filter_map(|arg| arg.get_env()?.to_str()).collect();
+        let own = list(container, "/env").iter().map(|variable| text(variable, "/name"));
+        let maps = list(container, "/envFrom")
+            .iter()
+            .filter_map(|source| set.get("ConfigMap", text(source, "/configMapRef/name")));
+        let shared = maps.flat_map(|map| fields(map, "/data")).map(|(name, _)| name);
+        for variable in own.chain(shared) {
+            assert!(known.contains(&variable), "{of}: nobody knows {variable}");
+        }
+    });
+}
+
+/// The mount that a path in a container is on, if it is on one.
+fn mount<'a>(container: &'a Value, path: &str) -> Option<&'a Value> {
+    list(container, "/volumeMounts").iter().find(|mount| {
+        let at = text(mount, "/mountPath");
+        path == at || path.strip_prefix(at).is_some_and(|rest| rest.starts_with('/'))
+    })
+}
+
+#[test]
+fn paths_are_on_volumes() {
+    each(|set, _, container, of| {
+        let (_, program, args) = ours(container).unwrap();
+        let is_writable =
+            |path: &str| mount(container, path).is_some_and(|m| m["readOnly"] != true);
+        for path in args.iter().filter(|arg| arg.starts_with('/')) {
+            assert!(mount(container, path).is_some(), "{of}: {path}");
+        }
+        for line in args.iter().filter_map(|arg| arg.strip_prefix("--exec=")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let value =
+                |flag: &str| words[words.iter().position(|word| *word == flag).expect(flag) + 1];
+            assert!(mount(container, value("--source")).is_some(), "{of}: {line}");
+            assert!(is_writable(value("--target")), "{of}: {line}");
+        }
+        if program == "provisioner" {
+            assert!(is_writable("/data-output"), "{of}");
+        }
+        for variable in list(container, "/env") {
+            if text(variable, "/name") == "RESOLVE_IN_POD_OUTPUT" {
+                assert!(is_writable(text(variable, "/value")), "{of}");
+            }
+        }
+        if program == "resolve-in-pod" {
+            let config = &set.get("ConfigMap", "data-owner-resolver-config").expect(of)["data"];
+            let file = text(config, "/LDAP_BIND_PASS_FILE");
+            let mount = mount(container, file).expect(of);
+            assert_eq!(format!("{}/LDAP_BIND_PASS", text(mount, "/mountPath")), file, "{of}");
+            let secret = set.get("Secret", "data-owner-resolver-secret");
+            let by_operator = set.get("ExternalSecret", "data-owner-resolver-secret");
+            let has_key = secret.is_some_and(|s| s["data"].get("LDAP_BIND_PASS").is_some())
+                || by_operator
+                    .is_some_and(|e| text(e, "/spec/data/0/secretKey") == "LDAP_BIND_PASS");
+            assert!(has_key, "{of}");
+        }
+    });
+}
+
+#[test]
+fn ports_are_those_that_are_listened_at() {
+    let mut seen = 0;
+    each(|_, _, container, of| {
+        let (_, program, args) = ours(container).unwrap();
+        if program != "reloader" {
+            return;
+        }
+        seen += 1;
+        let line = args.join(" ").replace("--listen=", "--listen ");
+        let port = line.split("--listen :").nth(1).and_then(|rest| rest.split(' ').next());
+        let port: u64 = port.expect(of).parse().expect(of);
+        assert_eq!(container["ports"][0]["containerPort"], port, "{of}");
+    });
+    assert!(seen > 5, "{seen}");
+}
+
+#[test]
+fn opa_reads_what_its_sidecar_writes() {
+    for set in sets().iter().filter(|set| !set.is_ownership()) {
+        let opa = set.get("Deployment", "opa").and_then(template).expect("OPA");
+        let [sidecar, opa] = containers(opa).collect::<Vec<_>>()[..] else {
+            panic!("two containers")
+        };
+        let line = texts(sidecar, "/args").join(" ");
+        let target =
+            line.split("--target ").nth(1).and_then(|rest| rest.split(' ').next()).expect("it");
+        let args = texts(opa, "/args");
+        assert_eq!(args.last(), Some(&target), "{}", name(opa));
+        assert!(args.contains(&"--watch"), "{args:?}");
+        let of = |container| text(mount(container, target).expect(target), "/name");
+        assert_eq!(of(sidecar), of(opa));
+    }
+}

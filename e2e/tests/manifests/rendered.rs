@@ -1,0 +1,115 @@
+//! Every base, overlay and example, as `kubectl apply -k` would send it.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::objects::{kind, name};
+use crate::tools::{files, read, succeed, tool};
+
+/// What belongs together.
+pub struct Set {
+    /// Its directory or file, from the top of the workspace.
+    pub from: String,
+    /// All objects.
+    pub objects: Vec<Value>,
+}
+
+impl Set {
+    /// Whether it is of the pipeline for ownership.
+    pub fn is_ownership(&self) -> bool {
+        self.from.contains("/ownership")
+    }
+
+    /// The objects of a kind.
+    pub fn of_kind<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.objects.iter().filter(move |object| kind(object) == wanted)
+    }
+
+    /// One object.
+    pub fn get(&self, wanted: &str, called: &str) -> Option<&Value> {
+        self.objects.iter().find(|object| kind(object) == wanted && name(object) == called)
+    }
+}
+
+/// The Job that stands alone, and its base.
+pub const JOB: &str = "k8s/ownership/job.yaml";
+const JOB_BASE: &str = "k8s/ownership/base";
+
+static SETS: LazyLock<Vec<Set>> = LazyLock::new(|| {
+    let mut sets: Vec<Set> = kustomizations("Kustomization")
+        .into_iter()
+        .map(|from| {
+            let yaml = succeed(tool("kubectl").args(["kustomize", &from])).stdout;
+            Set { objects: parse(&yaml), from }
+        })
+        .collect();
+    let base = sets.iter().find(|set| set.from == JOB_BASE).expect("the Job's base");
+    let objects = base.objects.iter().cloned().chain(parse(&read(JOB))).collect();
+    sets.push(Set { from: JOB.to_owned(), objects });
+    sets
+});
+
+/// All of them.
+pub fn sets() -> &'static [Set] {
+    &SETS
+}
+
+/// One of them.
+pub fn set(from: &str) -> &'static Set {
+    sets().iter().find(|set| set.from == from).unwrap_or_else(|| panic!("no {from}"))
+}
+
+/// The directories whose kustomization is of this kind, from the top of the workspace.
+pub fn kustomizations(kind: &str) -> Vec<String> {
+    let all = ["k8s", "examples"].map(|below| files(below, &["kustomization.yaml"])).concat();
+    all.iter()
+        .filter(|file| read(file).lines().any(|line| line == format!("kind: {kind}")))
+        .map(|file| file.trim_end_matches("/kustomization.yaml").to_owned())
+        .collect()
+}
+
+/// The documents of a YAML file.
+pub fn parse(yaml: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml:.2000}"))
+}
+
+/// All of them in a directory, a file each, for programs that read files.
+pub fn in_files() -> (TempDir, Vec<PathBuf>) {
+    let place = TempDir::new().expect("a directory");
+    let write = |set: &Set| {
+        let file = place.path().join(set.from.replace('/', "-")).with_extension("yaml");
+        // JSON is YAML.
+        let documents: Vec<String> = set.objects.iter().map(Value::to_string).collect();
+        std::fs::write(&file, documents.join("\n---\n")).expect("a file");
+        file
+    };
+    let written = sets().iter().map(write).collect();
+    (place, written)
+}
+
+#[test]
+fn each_component_is_part_of_something() {
+    let users: String = kustomizations("Kustomization")
+        .iter()
+        .map(|dir| read(format!("{dir}/kustomization.yaml")))
+        .collect();
+    for component in kustomizations("Component") {
+        let tail = component
+            .trim_start_matches("k8s/")
+            .rsplit_once('/')
+            .map_or("images", |(_, tail)| tail);
+        assert!(users.contains(&format!("/{tail}\n")), "nothing uses {component}");
+    }
+}
+
+#[test]
+fn both_pipelines_are_there() {
+    let from: Vec<&str> = sets().iter().map(|set| set.from.as_str()).collect();
+    assert!(from.len() >= 12, "{from:?}");
+    for base in ["k8s/ownership/base", "k8s/provisioning/base"] {
+        assert!(from.contains(&base), "{from:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Roles: who may do what, and that all of it is used.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::api::{Answer, Api, Asked, deployment};
+use crate::objects::{containers, list, name, spelt, template, text, texts};
+use crate::rendered::{set, sets};
+use crate::tools::{outcome, tool};
+
+/// A right as it is used: verb, group and resource, and the object's name, if one is named.
+type Right = (String, String, Option<String>);
+
+/// The rights that a Role gives, one by one.
+pub fn rights(role: &Value) -> BTreeSet<Right> {
+    let mut all = BTreeSet::new();
+    for rule in list(role, "/rules") {
+        let names = texts(rule, "/resourceNames");
+        let names =
+            if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
+        for group in texts(rule, "/apiGroups") {
+            for resource in texts(rule, "/resources") {
+                for verb in texts(rule, "/verbs") {
+                    for name in &names {
+                        let resource = format!("{group}/{resource}");
+                        all.insert((verb.to_owned(), resource, name.map(str::to_owned)));
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Asserts that what was asked is allowed, and all that is allowed was asked.
+pub fn assert_exact(role: &Value, asked: &[Asked]) {
+    let given = rights(role);
+    let mut used = BTreeSet::new();
+    for Asked { verb, resource, name } in asked {
+        let with_name = (verb.clone(), resource.clone(), Some(name.clone()));
+        let without = (verb.clone(), resource.clone(), None);
+        let right = [with_name, without].into_iter().find(|right| given.contains(right));
+        used.insert(right.unwrap_or_else(|| panic!("{verb} {resource} {name} is not allowed")));
+    }
+    assert_eq!(given, used, "{} gives more than is used", spelt(role));
+}
+
+#[test]
+fn no_role_has_a_wildcard_and_each_is_bound_to_one_account() {
+    let mut seen = BTreeSet::new();
+    for set in sets() {
+        for role in set.of_kind("Role") {
+            let of = format!("{}: {}", set.from, spelt(role));
+            seen.insert(name(role));
+            assert!(!role["rules"].to_string().contains('*'), "{of}");
+            let binding = set.get("RoleBinding", name(role)).expect(&of);
+            let reference = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name(role)});
+            assert_eq!(binding["roleRef"], reference, "{of}");
+            let account = json!([{"kind": "ServiceAccount", "name": name(role),
+                "namespace": role["metadata"]["namespace"]}]);
+            assert_eq!(binding["subjects"], account, "{of}");
+            let account = set.get("ServiceAccount", name(role)).expect(&of);
+            assert_eq!(account["automountServiceAccountToken"], false, "{of}");
+            for rule in list(role, "/rules") {
+                for named in texts(rule, "/resourceNames") {
+                    let kind = if texts(rule, "/resources") == ["cronjobs"] {
+                        "CronJob"
+                    } else {
+                        "Deployment"
+                    };
+                    assert!(set.get(kind, named).is_some(), "{of}: no {kind}/{named}");
+                }
+            }
+        }
+        for kind in ["ClusterRole", "ClusterRoleBinding"] {
+            assert_eq!(set.of_kind(kind).count(), 0, "{}", set.from);
+        }
+    }
+    assert_eq!(Vec::from_iter(seen), ["keycloak-reloader", "nightly-restart", "scan-trigger"]);
+}
+
+/// The fallback, as its pod would run it, against something that answers like the API.
+#[test]
+fn the_nightly_restart_asks_for_what_it_may_and_no_more() {
+    let set = set("k8s/provisioning/overlays/nightly-restart");
+    let cron = set.get("CronJob", "nightly-restart").expect("it");
+    let container = containers(template(cron).unwrap()).next().unwrap();
+    let deployments: Vec<&str> = set.of_kind("Deployment").map(name).collect();
+    let api = Api::serve(move |request| {
+        let known = deployments.iter().find(|name| **name == request.name)?;
+        Some(Answer::json(200, &deployment("provisioning", known)))
+    });
+    let mut kubectl = tool("kubectl");
+    api.introduce(&mut kubectl, "provisioning");
+    let outcome = outcome(kubectl.args(texts(container, "/args")));
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_exact(set.get("Role", "nightly-restart").unwrap(), &api.asked());
+    let restarted: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(restarted.len(), 3, "{outcome:?}");
+}
+
+/// What `--rollout` asks for is tested with the reloader; here, that it is what it may.
+#[test]
+fn the_reloader_may_restart_what_it_is_told_to() {
+    for set in sets().iter().filter(|set| !set.is_ownership()) {
+        let reloader = set.get("Deployment", "keycloak-reloader").and_then(template).expect("it");
+        let container = containers(reloader).next().unwrap();
+        let target =
+            texts(container, "/args").iter().find_map(|arg| arg.strip_prefix("--rollout="));
+        let target =
+            target.and_then(|target| target.strip_prefix("deployment/")).expect("a target");
+        assert!(set.get("Deployment", target).is_some(), "{}: {target}", set.from);
+        let asked = ["get", "patch"].map(|verb| Asked {
+            verb: verb.to_owned(),
+            resource: "apps/deployments".to_owned(),
+            name: target.to_owned(),
+        });
+        assert_exact(set.get("Role", "keycloak-reloader").unwrap(), &asked);
+        // Its token, where clients of Kubernetes look for it, and in no other container.
+        let account = text(reloader, "/spec/serviceAccountName");
+        assert_eq!(account, "keycloak-reloader");
+        let mounts: Vec<&str> = list(container, "/volumeMounts")
+            .iter()
+            .map(|mount| text(mount, "/mountPath"))
+            .collect();
+        assert!(mounts.contains(&"/var/run/secrets/kubernetes.io/serviceaccount"), "{mounts:?}");
+    }
+}

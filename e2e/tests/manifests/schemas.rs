@@ -1,0 +1,58 @@
+//! Every object against Kubernetes' own schemas, with nothing in it that they do not know.
+
+use crate::objects::{kind, spelt};
+use crate::rendered::{in_files, sets};
+use crate::tools::{outcome, tool};
+
+/// The oldest that is supported, a middle one, and the newest.
+const VERSIONS: [&str; 3] = ["1.33", "1.35", "1.37"];
+
+/// Kinds of operators that are no part of Kubernetes, whose schemas nobody has here.
+const KNOWN: [&str; 3] = ["ExternalSecret", "PodMonitor", "PrometheusRule"];
+
+#[test]
+fn every_object_is_valid_for_every_supported_release() {
+    let (_place, files) = in_files();
+    let of_kubernetes =
+        sets().iter().flat_map(|set| &set.objects).filter(|object| !KNOWN.contains(&kind(object)));
+    let count = of_kubernetes.count();
+    for version in VERSIONS {
+        let outcome =
+            outcome(tool("kubernetes-validate").args(["--strict", "-k", version]).args(&files));
+        let told = outcome.stdout + &outcome.stderr;
+        let (passed, rest): (Vec<&str>, Vec<&str>) =
+            told.lines().partition(|line| line.contains(" passed for resource "));
+        let unexpected: Vec<&&str> = rest.iter().filter(|line| !is_known(line)).collect();
+        assert!(unexpected.is_empty(), "{version}: {unexpected:#?}");
+        assert_eq!(passed.len(), count, "{version}: {told:.3000}");
+        assert_eq!(outcome.code, Some(0), "{version}: {rest:#?}");
+    }
+}
+
+/// Whether a line tells of nothing but an operator's kind.
+fn is_known(line: &str) -> bool {
+    let names_one = KNOWN.iter().any(|kind| line.to_lowercase().contains(&kind.to_lowercase()));
+    line.starts_with("WARN") && names_one
+}
+
+#[test]
+fn what_the_schemas_do_not_know_is_refused() {
+    let place = tempfile::TempDir::new().unwrap();
+    let file = place.path().join("pod.yaml");
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: \
+               b, imagePolicy: Always}]}}";
+    std::fs::write(&file, pod).unwrap();
+    let outcome = outcome(tool("kubernetes-validate").args(["--strict", "-k", "1.33"]).arg(&file));
+    assert_ne!(outcome.code, Some(0), "{outcome:?}");
+    assert!((outcome.stdout + &outcome.stderr).contains("imagePolicy"));
+}
+
+#[test]
+fn every_kind_is_known_here() {
+    for set in sets() {
+        for object in &set.objects {
+            assert!(!kind(object).is_empty(), "{}: {object}", set.from);
+            assert!(!spelt(object).ends_with('/'), "{}: {object}", set.from);
+        }
+    }
+}

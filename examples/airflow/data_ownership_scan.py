@@ -1,0 +1,71 @@
+"""Who owns the directories of a storage, each day: a scan as an Airflow task.
+
+The pod is what the CronJob `data-owner-resolver` would start (k8s/ownership/base), read from the
+cluster at each run: so the image, the directories, the volumes and the rights stand there alone.
+The CronJob may be suspended if only Airflow starts scans.
+
+The account of the connection needs, in the namespace `data-owner-resolver`: `get` on that CronJob,
+`create`, `get`, `list`, `watch`, `patch` and `delete` on pods, `get` on pods/log, and `list` on events.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk import DAG, task
+from kubernetes.client import ApiClient, BatchV1Api
+from kubernetes.client import models as k8s
+
+NAMESPACE = "data-owner-resolver"
+CRONJOB = "data-owner-resolver"
+CONTAINER = "data-owner-resolver"
+CONNECTION = "kubernetes_default"
+
+
+def pod_of(cron_job: k8s.V1CronJob) -> dict:
+    """The pod that a CronJob starts, as a manifest."""
+    template = cron_job.spec.job_template.spec.template
+    pod = k8s.V1Pod(
+        api_version="v1",
+        kind="Pod",
+        metadata=k8s.V1ObjectMeta(namespace=NAMESPACE, labels=template.metadata.labels),
+        spec=template.spec,
+    )
+    return ApiClient().sanitize_for_serialization(pod)
+
+
+@task
+def read_pod() -> dict:
+    """What to run, from the CronJob."""
+    api = BatchV1Api(KubernetesHook(conn_id=CONNECTION).get_conn())
+    return pod_of(api.read_namespaced_cron_job(CRONJOB, NAMESPACE))
+
+
+with DAG(
+    dag_id="data_ownership_scan",
+    description=__doc__.splitlines()[0],
+    schedule="@daily",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    # So that the pod comes to the operator as a manifest, not as its text.
+    render_template_as_native_obj=True,
+    default_args={"retries": 1, "retry_delay": timedelta(minutes=10)},
+    tags=["audit"],
+) as dag:
+    scan_owners = KubernetesPodOperator(
+        task_id="scan_owners",
+        kubernetes_conn_id=CONNECTION,
+        namespace=NAMESPACE,
+        name="data-owner-resolver",
+        pod_template_dict="{{ ti.xcom_pull(task_ids='read_pod') }}",
+        base_container_name=CONTAINER,
+        # The result goes to the task's log, unless the CronJob writes it to a volume.
+        get_logs=True,
+        startup_timeout_seconds=600,
+        execution_timeout=timedelta(hours=4),
+        on_finish_action="delete_pod",
+    )
+    read_pod() >> scan_owners
