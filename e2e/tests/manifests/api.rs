@@ -182,8 +182,41 @@ fn request(method: &str, path: &str, query: &str, body: &[u8]) -> Option<Request
         resource: format!("{group}/{resource}"),
         name: name.to_owned(),
         query: query.to_owned(),
-        body: serde_json::from_slice(body).unwrap_or_default(),
+        body: serde_json::from_slice(body).unwrap_or_else(|_| sent(body).unwrap_or_default()),
     })
+}
+
+/// The name of an object that was sent in protobuf: `k8s\0`, then an envelope whose second field
+/// is the object, with its metadata first, and the name first in that.
+fn sent(body: &[u8]) -> Option<Value> {
+    let object = field(body.strip_prefix(b"k8s\0")?, 2)?;
+    let name = std::str::from_utf8(field(field(object, 1)?, 1)?).ok()?;
+    Some(json!({"metadata": {"name": name}}))
+}
+
+/// The bytes of a field of a protobuf message; only fields with a length are known.
+fn field(mut message: &[u8], wanted: u64) -> Option<&[u8]> {
+    let number = |message: &mut &[u8]| {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (first, rest) = message.split_first()?;
+            *message = rest;
+            value |= u64::from(first & 0x7f) << shift;
+            if first & 0x80 == 0 {
+                break;
+            }
+        }
+        Some(value)
+    };
+    loop {
+        let tag = number(&mut message)?;
+        let length = usize::try_from(number(&mut message)?).ok()?;
+        let (content, rest) = message.split_at_checked(length)?;
+        if tag == (wanted << 3 | 2) {
+            return Some(content);
+        }
+        message = rest;
+    }
 }
 
 /// What the API tells of itself.

@@ -10,20 +10,17 @@ use crate::rendered::in_files;
 use crate::tools::{outcome, tool};
 
 /// The policy, the object (`*` for any), and why it does not hold there.
-const EXCEPTIONS: [(&str, &str, &str); 13] = [
+const EXCEPTIONS: [(&str, &str, &str); 10] = [
     ("CKV_K8S_15", "*", "versions are fixed by tags; what moves is always asked for (pods.rs)"),
     ("CKV_K8S_43", "*", "digests are the site's own: its registry is, too"),
     ("CKV_K8S_23", "data-owner-resolver", "only user 0 can hold the capability"),
     ("CKV_K8S_25", "data-owner-resolver", "DAC_READ_SEARCH is what the scan is for"),
-    ("CKV_K8S_28", "data-owner-resolver", "the same"),
     ("CKV_K8S_40", "data-owner-resolver", "only user 0 can hold the capability"),
     ("CKV_K8S_40", "keycloak", "the user of its image, to whom its files belong"),
     ("CKV_K8S_40", "nginx", "the user of its image"),
     ("CKV_K8S_40", "opa", "the user of its image"),
     ("CKV_K8S_35", "keycloak", "Keycloak takes the database's password from there"),
     ("CKV_K8S_38", "nightly-restart", "it asks the API"),
-    ("CKV_K8S_27", "data-owner-resolver", "reading the storage is what it is for"),
-    ("CKV_K8S_21", "data-owner-resolver", "has a namespace"),
 ];
 
 #[test]

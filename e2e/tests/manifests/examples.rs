@@ -31,8 +31,8 @@ fn nginx_would_take_its_configuration() {
     // The paths of the image and the pod, here; no mount is needed for that.
     let at = |path: &str| format!("{}/{path}", place.path().display());
     let configuration = text(map, "/data/nginx.conf")
-        .replace("/etc/nginx/provisioning-data/", &at("data/"))
-        .replace("/tmp/", &at(""));
+        .replace("/tmp/", &at(""))
+        .replace("/etc/nginx/provisioning-data/", &at("data/"));
     std::fs::write(&file, configuration).unwrap();
     let test = || {
         let mut nginx = Command::new("nginx");

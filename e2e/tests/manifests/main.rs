@@ -20,6 +20,7 @@ mod references;
 mod rendered;
 mod rights;
 mod schemas;
+mod sidecars;
 mod tools;
 mod trigger;
 mod typed;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{Builder, TempDir};
 
 use crate::objects::{kind, name};
 use crate::tools::{files, read, succeed, tool};
@@ -13,7 +13,9 @@ use crate::tools::{files, read, succeed, tool};
 pub struct Set {
     /// Its directory or file, from the top of the workspace.
     pub from: String,
-    /// All objects.
+    /// As it would be sent.
+    pub yaml: String,
+    /// All objects in it.
     pub objects: Vec<Value>,
 }
 
@@ -43,12 +45,12 @@ static SETS: LazyLock<Vec<Set>> = LazyLock::new(|| {
         .into_iter()
         .map(|from| {
             let yaml = succeed(tool("kubectl").args(["kustomize", &from])).stdout;
-            Set { objects: parse(&yaml), from }
+            Set { objects: parse(&yaml), yaml, from }
         })
         .collect();
     let base = sets.iter().find(|set| set.from == JOB_BASE).expect("the Job's base");
-    let objects = base.objects.iter().cloned().chain(parse(&read(JOB))).collect();
-    sets.push(Set { from: JOB.to_owned(), objects });
+    let yaml = format!("{}---\n{}", base.yaml, read(JOB));
+    sets.push(Set { objects: parse(&yaml), yaml, from: JOB.to_owned() });
     sets
 });
 
@@ -78,12 +80,15 @@ pub fn parse(yaml: &str) -> Vec<Value> {
 
 /// All of them in a directory, a file each, for programs that read files.
 pub fn in_files() -> (TempDir, Vec<PathBuf>) {
-    let place = TempDir::new().expect("a directory");
+    // checkov looks into no hidden directory.
+    let place = Builder::new().prefix("rendered-").tempdir().expect("a directory");
     let write = |set: &Set| {
         let file = place.path().join(set.from.replace('/', "-")).with_extension("yaml");
-        // JSON is YAML.
-        let documents: Vec<String> = set.objects.iter().map(Value::to_string).collect();
-        std::fs::write(&file, documents.join("\n---\n")).expect("a file");
+        // Readers of files want a name, as it will have one.
+        let yaml = set
+            .yaml
+            .replace("\n  generateName: data-owner-resolver-\n", "\n  name: data-owner-resolver\n");
+        std::fs::write(&file, yaml).expect("a file");
         file
     };
     let written = sets().iter().map(write).collect();

@@ -100,7 +100,7 @@ fn the_nightly_restart_asks_for_what_it_may_and_no_more() {
     assert_eq!(restarted.len(), 3, "{outcome:?}");
 }
 
-/// What `--rollout` asks for is tested with the reloader; here, that it is what it may.
+/// What it asks for is in `sidecars`; here, that it is what it may, in each overlay.
 #[test]
 fn the_reloader_may_restart_what_it_is_told_to() {
     for set in sets().iter().filter(|set| !set.is_ownership()) {
