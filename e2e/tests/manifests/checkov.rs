@@ -10,12 +10,18 @@ use crate::rendered::in_files;
 use crate::tools::{outcome, tool};
 
 /// The policy, the object (`*` for any), and why it does not hold there.
-const EXCEPTIONS: [(&str, &str, &str); 10] = [
+const EXCEPTIONS: [(&str, &str, &str); 16] = [
     ("CKV_K8S_15", "*", "versions are fixed by tags; what moves is always asked for (pods.rs)"),
     ("CKV_K8S_43", "*", "digests are the site's own: its registry is, too"),
     ("CKV_K8S_23", "data-owner-resolver", "only user 0 can hold the capability"),
     ("CKV_K8S_25", "data-owner-resolver", "DAC_READ_SEARCH is what the scan is for"),
     ("CKV_K8S_40", "data-owner-resolver", "only user 0 can hold the capability"),
+    ("CKV_K8S_23", "results-reader", "the file is for root alone"),
+    ("CKV_K8S_40", "results-reader", "the file is for root alone"),
+    ("CKV_K8S_8", "provisioner-shell", "it waits, and does nothing that could stop"),
+    ("CKV_K8S_9", "provisioner-shell", "it serves nothing"),
+    ("CKV_K8S_8", "results-reader", "it waits, and does nothing that could stop"),
+    ("CKV_K8S_9", "results-reader", "it serves nothing"),
     ("CKV_K8S_40", "keycloak", "the user of its image, to whom its files belong"),
     ("CKV_K8S_40", "nginx", "the user of its image"),
     ("CKV_K8S_40", "opa", "the user of its image"),

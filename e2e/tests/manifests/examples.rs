@@ -138,7 +138,7 @@ fn airflow_runs_the_pod_of_the_cron_job() {
     let python = top().join("target/airflow/bin/python");
     let mut command = Command::new(python);
     command.env("AIRFLOW_HOME", place.path()).env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
-    command.arg(top().join("e2e/checks/airflow.py")).arg(file);
+    command.arg(top().join("e2e/checks/dag.py")).arg(file);
     let outcome = succeed(&mut command);
     assert!(outcome.stdout.contains("the same pod"), "{outcome:?}");
 }

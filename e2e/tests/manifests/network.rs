@@ -13,7 +13,7 @@ fn expected(pod: &str) -> &'static [&'static str] {
         "data-owner-resolver" => &["TCP/389", "TCP/53", "TCP/636", "UDP/53"],
         "keycloak" => &["TCP/53", "TCP/5432", "UDP/53"],
         "keycloak-reloader" | "nightly-restart" => &["TCP/443", "TCP/6443"],
-        "data-provisioner" | "nginx" | "opa" => &[],
+        "data-provisioner" | "nginx" | "opa" | "provisioner-shell" | "results-reader" => &[],
         other => panic!("a new pod: {other}"),
     }
 }
@@ -91,7 +91,7 @@ fn nobody_talks_to_what_serves_nothing() {
 
 #[test]
 fn the_directory_server_may_be_reached_and_is_asked_in_secret() {
-    for set in sets().iter().filter(|set| set.is_ownership()) {
+    for set in sets().iter().filter(|set| set.is_ownership) {
         let config = &set.get("ConfigMap", "data-owner-resolver-config").expect("it")["data"];
         let urls = text(config, "/LDAP_URL");
         for url in urls.split_whitespace() {

@@ -55,10 +55,11 @@ pub fn job(object: &Value) -> Option<&Value> {
     }
 }
 
-/// The pod template of an object that makes pods.
+/// The pod template of an object that makes pods, or is one.
 pub fn template(object: &Value) -> Option<&Value> {
     match kind(object) {
         "Deployment" => object.pointer("/spec/template"),
+        "Pod" => Some(object),
         _ => job(object)?.pointer("/template"),
     }
 }

@@ -9,8 +9,12 @@ use crate::rendered::{Set, sets};
 
 /// The only pods that ask the API with a token that Kubernetes mounts.
 const WITH_TOKEN: [&str; 1] = ["nightly-restart"];
-/// The only one that runs as root, to see below directories of mode 0700.
+/// The only one with a capability, to see below directories of mode 0700.
 const SCANNER: &str = "data-owner-resolver";
+/// Those that run as root: the scan, and who reads the file that it has written for root alone.
+const ROOT: [&str; 2] = [SCANNER, "results-reader"];
+/// Those that write to the provisioned volume.
+const WRITERS: [&str; 2] = ["data-provisioner", "provisioner-shell"];
 /// Sources of volumes that the level `restricted` allows.
 const RESTRICTED_VOLUMES: [&str; 9] = [
     "configMap",
@@ -65,10 +69,11 @@ fn pods_have_no_more_rights_than_they_need() {
     each(|_, object, template, of| {
         let pod = &template["spec"];
         let is_scanner = name(object) == SCANNER;
+        let is_root = ROOT.contains(&name(object));
         let context = &pod["securityContext"];
         assert_eq!(context["seccompProfile"], json!({"type": "RuntimeDefault"}), "{of}");
-        assert_eq!(context["runAsNonRoot"], !is_scanner, "{of}");
-        assert_eq!(context["runAsUser"] == 0, is_scanner, "{of}: {context}");
+        assert_eq!(context["runAsNonRoot"], !is_root, "{of}");
+        assert_eq!(context["runAsUser"] == 0, is_root, "{of}: {context}");
         assert!(context["runAsUser"].is_number(), "{of}: {context}");
         let token = WITH_TOKEN.contains(&name(object));
         assert_eq!(pod["automountServiceAccountToken"], token, "{of}");
@@ -102,6 +107,7 @@ fn a_namespace_allows_what_its_pods_need_and_no_more() {
             sources.filter(|source| !RESTRICTED_VOLUMES.contains(&source.as_str())).collect();
         match level.as_str() {
             Some("restricted") => assert!(beyond.is_empty(), "{of}: {beyond:?}"),
+            Some("privileged") if name(object) != SCANNER => assert!(beyond.is_empty(), "{of}"),
             Some("privileged") => assert_eq!(beyond, ["hostPath"], "{of}"),
             _ => panic!("{of}: {level}"),
         }
@@ -192,7 +198,7 @@ fn only_the_provisioner_writes_and_hosts_are_only_read() {
                 }
                 let claim = &volume["persistentVolumeClaim"];
                 if claim["claimName"] == "provisioning-data-pvc" {
-                    let reads = name(object) != "data-provisioner";
+                    let reads = !WRITERS.contains(&name(object));
                     assert_eq!(mount["readOnly"] == true, reads, "{of}");
                     assert_eq!(claim["readOnly"] == true, reads, "{of}");
                     // Links of what is published lead nowhere in a mount of a part of it.

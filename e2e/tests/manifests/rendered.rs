@@ -13,6 +13,8 @@ use crate::tools::{files, read, succeed, tool};
 pub struct Set {
     /// Its directory or file, from the top of the workspace.
     pub from: String,
+    /// Whether it is of the pipeline for ownership.
+    pub is_ownership: bool,
     /// As it would be sent.
     pub yaml: String,
     /// All objects in it.
@@ -20,11 +22,6 @@ pub struct Set {
 }
 
 impl Set {
-    /// Whether it is of the pipeline for ownership.
-    pub fn is_ownership(&self) -> bool {
-        self.from.contains("/ownership")
-    }
-
     /// The objects of a kind.
     pub fn of_kind<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = &'a Value> {
         self.objects.iter().filter(move |object| kind(object) == wanted)
@@ -36,21 +33,31 @@ impl Set {
     }
 }
 
-/// The Job that stands alone, and its base.
+/// The Job that stands alone.
 pub const JOB: &str = "k8s/ownership/job.yaml";
-const JOB_BASE: &str = "k8s/ownership/base";
+
+/// What stands alone, and what must be there for it.
+const ALONE: [(&str, &str); 3] = [
+    (JOB, "k8s/ownership/base"),
+    ("examples/provisioner-shell.yaml", "k8s/provisioning/base"),
+    ("examples/results-reader.yaml", "k8s/ownership/overlays/results-volume"),
+];
 
 static SETS: LazyLock<Vec<Set>> = LazyLock::new(|| {
     let mut sets: Vec<Set> = kustomizations("Kustomization")
         .into_iter()
         .map(|from| {
             let yaml = succeed(tool("kubectl").args(["kustomize", &from])).stdout;
-            Set { objects: parse(&yaml), yaml, from }
+            let is_ownership = from.contains("/ownership");
+            Set { objects: parse(&yaml), yaml, is_ownership, from }
         })
         .collect();
-    let base = sets.iter().find(|set| set.from == JOB_BASE).expect("the Job's base");
-    let yaml = format!("{}---\n{}", base.yaml, read(JOB));
-    sets.push(Set { objects: parse(&yaml), yaml, from: JOB.to_owned() });
+    for (file, base) in ALONE {
+        let base = sets.iter().find(|set| set.from == base).expect("the base of what stands alone");
+        let yaml = format!("{}---\n{}", base.yaml, read(file));
+        let from = file.to_owned();
+        sets.push(Set { objects: parse(&yaml), yaml, is_ownership: base.is_ownership, from });
+    }
     sets
 });
 

@@ -103,7 +103,7 @@ fn the_nightly_restart_asks_for_what_it_may_and_no_more() {
 /// What it asks for is in `sidecars`; here, that it is what it may, in each overlay.
 #[test]
 fn the_reloader_may_restart_what_it_is_told_to() {
-    for set in sets().iter().filter(|set| !set.is_ownership()) {
+    for set in sets().iter().filter(|set| !set.is_ownership) {
         let reloader = set.get("Deployment", "keycloak-reloader").and_then(template).expect("it");
         let container = containers(reloader).next().unwrap();
         let target =

@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, PersistentVolumeClaim, Secret, Service, ServiceAccount,
+    ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -30,6 +30,7 @@ fn by_kind(object: &Value) -> Option<Result<Vec<String>, String>> {
         "Namespace" => leftovers::<Namespace>(object),
         "NetworkPolicy" => leftovers::<NetworkPolicy>(object),
         "PersistentVolumeClaim" => leftovers::<PersistentVolumeClaim>(object),
+        "Pod" => leftovers::<Pod>(object),
         "Role" => leftovers::<Role>(object),
         "RoleBinding" => leftovers::<RoleBinding>(object),
         "Secret" => leftovers::<Secret>(object),
