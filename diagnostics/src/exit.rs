@@ -6,9 +6,13 @@
 use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{ArgMatches, Command, Parser};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
 
 use crate::stderr::tell;
 use crate::wording::one_line;
@@ -53,6 +57,24 @@ pub fn conclude(program: &str, outcome: Result<u8>) -> ExitCode {
             ExitCode::from(code_of(&error))
         }
     }
+}
+
+/// Lets SIGTERM and SIGINT end the program, with 128 + signal, where it is the first process of a
+/// container: to that one the kernel delivers only what it has asked for (pid_namespaces(7)).
+/// Anywhere else they do so by themselves, and whoever waits for the program sees the signal.
+///
+/// # Errors
+/// The signals cannot be taken.
+pub fn end_on_signals_as_first_process() -> Result<()> {
+    if std::process::id() != 1 {
+        return Ok(());
+    }
+    let always = Arc::new(AtomicBool::new(true));
+    for signal in [SIGTERM, SIGINT] {
+        register_conditional_shutdown(signal, 128 + signal, always.clone())
+            .context("failed to take signals")?;
+    }
+    Ok(())
 }
 
 /// Parses the command line; `None` when help or the version was asked for, and printed. An

@@ -4,6 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 /// Where a program of this workspace was built. Test programs lie in `deps` beside it.
 ///
 /// # Panics
@@ -32,6 +35,11 @@ pub fn copy_program(name: &str, dir: &Path) -> PathBuf {
 /// A program of this workspace, with none of its settings taken from the environment.
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(program(name));
+    forget_settings(&mut command);
+    command
+}
+
+fn forget_settings(command: &mut Command) {
     for (variable, _) in std::env::vars_os() {
         let prefix = variable.to_string_lossy();
         let ours = ["LDAP_", "PROVISIONER_", "RELOADER_", "RESOLVE", "SCAN_UIDS_"];
@@ -39,7 +47,6 @@ pub fn command(name: &str) -> Command {
             command.env_remove(variable);
         }
     }
-    command
 }
 
 /// What came of a program, as text.
@@ -96,6 +103,30 @@ pub fn child_of(parent: u32, name: &str) -> Option<u32> {
         let is_child = rest.split(' ').nth(1)? == parent.to_string();
         (is_child && start.ends_with(&format!("({name}"))).then_some(id)
     })
+}
+
+/// Runs a program as the first process of a container would be, with a stdin that stays open, tells
+/// it by SIGTERM to end, and returns its exit code.
+///
+/// # Panics
+/// When it has not ended after 30 seconds.
+pub fn ended_as_first_process(name: &str, args: &[&str]) -> Option<i32> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--kill-child"]);
+    unshare.args(if crate::is_root() { &[][..] } else { &["--map-root-user"] });
+    unshare.arg(program(name)).args(args).stdin(Stdio::piped()).stdout(Stdio::null());
+    forget_settings(&mut unshare);
+    let mut unshare = unshare.spawn().expect("unshare is installed");
+    let mut status = None;
+    crate::wait_for(&format!("{name} to end"), || {
+        // A signal that comes before the program asks for it is lost.
+        if let Some(id) = child_of(unshare.id(), name) {
+            let _ = kill(Pid::from_raw(id.cast_signed()), Signal::SIGTERM);
+        }
+        status = unshare.try_wait().expect("its state");
+        status.is_some()
+    });
+    status.and_then(|status| status.code())
 }
 
 /// Reads JSON as Python does and gives each key's own bytes and value: `os.fsencode` of a key

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use e2e::USERS_LDIF;
-use e2e::programs::{command, program, run};
+use e2e::programs::{command, ended_as_first_process, program, run};
 
 #[test]
 fn bad_input_is_told_with_its_byte_and_leaves_the_result_open() {
@@ -122,4 +122,10 @@ fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(stderr, "resolver: failed to write the output: no space left on device\n");
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_ends_when_told_to() {
+    let code = ended_as_first_process("resolver", &["--ldif", e2e::USERS_LDIF]);
+    assert_eq!(code, Some(128 + 15));
 }

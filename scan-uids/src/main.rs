@@ -2,10 +2,15 @@
 
 use std::process::ExitCode;
 
-use diagnostics::exit::{DONE, conclude, parse};
+use anyhow::Result;
+use diagnostics::exit::{DONE, conclude, end_on_signals_as_first_process, parse};
 use scan_uids::cli::Cli;
 
 fn main() -> ExitCode {
-    let outcome = parse::<Cli>().and_then(|cli| cli.map_or(Ok(DONE), |cli| scan_uids::run(&cli)));
-    conclude("scan-uids", outcome)
+    conclude("scan-uids", run())
+}
+
+fn run() -> Result<u8> {
+    end_on_signals_as_first_process()?;
+    parse::<Cli>()?.map_or(Ok(DONE), |cli| scan_uids::run(&cli))
 }

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use e2e::is_root;
-use e2e::programs::{Outcome, command, copy_program, program, python_pairs, run};
+use e2e::programs::{
+    Outcome, command, copy_program, ended_as_first_process, program, python_pairs, run,
+};
 use tempfile::TempDir;
 
 /// A user without rights.
@@ -358,4 +360,9 @@ fn a_path_longer_than_one_system_call_takes_is_looked_up_in_parts() {
     assert!(outcome.stderr.ends_with("x/missing is not a directory, skipping\n"));
     // Deeper than what a recursive removal by path can reach.
     assert!(Command::new("rm").arg("-rf").arg(dir.path()).status().unwrap().success());
+}
+
+#[test]
+fn as_the_first_process_of_a_container_it_ends_when_told_to() {
+    assert_eq!(ended_as_first_process("scan-uids", &["--files0-from", "-"]), Some(128 + 15));
 }
