@@ -5,6 +5,11 @@ CARGO ?= cargo
 BINARIES := provisioner reloader resolve-in-pod resolver scan-uids
 # The links keep manifests written for the original shell scripts working.
 LINKS := scan-uids.sh:scan-uids resolve-in-pod.sh:resolve-in-pod
+# What `make image` builds with, and more of its options (IMAGE_OPTIONS=--platform=linux/arm64).
+PODMAN ?= podman
+IMAGE ?= data-owner-resolver
+IMAGE_OPTIONS ?=
+CARGO_AUDITABLE_VERSION := 0.7.7
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 PDU_VERSION := 0.24.0
@@ -18,7 +23,7 @@ FUZZ_SECONDS ?= 60
 
 .PHONY: help build demo test lint unit checks test-manifests test-airflow lock-checks fuzz \
   test-storage test-volumes test-directories bench-scan bench-resolver bench-provisioner \
-  bench-reloader install deny clean
+  bench-reloader install image e2e deny clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,18 +34,23 @@ build: ## Build the release binaries into target/release
 demo: build ## Print who owns the directories of a small tree, without any server
 	@examples/demo.sh target/release
 
-test: ## Set up what the tests need, then run all of them
+test: ## Set up what the tests need, then run all of them; those in pods where containers can run
 	e2e/setup.sh
 	e2e/setup.sh manifests
 	$(MAKE) lint
 	$(MAKE) unit
+	@if [ "$$CI" = true ] || unshare --mount --net --pid --fork true 2>/dev/null; then \
+	  $(MAKE) e2e; \
+	else \
+	  echo "left out, since containers cannot run here: make e2e"; \
+	fi
 
 lint: $(CHECKS)/ready ## Formatting, compiler and script warnings
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
-	shellcheck .ci/run e2e/setup.sh examples/*.sh
+	shellcheck .ci/run e2e/setup.sh e2e/pods/contained e2e/pods/debian examples/*.sh
 	$(CHECKS)/bin/yamllint --strict --config-file $(LISTS)/yamllint.yaml k8s examples
 
 unit: $(CHECKS)/ready ## Unit, binary and server tests (needs what `make test` sets up)
@@ -100,6 +110,15 @@ test-directories: ## Test resolver with slapd, 389 Directory Server and Samba AD
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked -p resolver --test directories -- --ignored --show-output
 
+e2e: ## Build the image and test it and all programs in pods, as root (minutes)
+	e2e/setup.sh pods
+	e2e/pods/debian target/pods/debian.tar
+	command -v cargo-auditable >/dev/null || test -x $(TOOLS)/bin/cargo-auditable || \
+	  $(CARGO) install cargo-auditable --version $(CARGO_AUDITABLE_VERSION) --locked --root $(TOOLS)
+	$(CARGO) fetch --locked
+	$(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/pods/contained"' \
+	  test --locked -p e2e --test pods -- --ignored --test-threads=2 --show-output
+
 bench-scan: ## Compare scan-uids with other walkers (settings: scan-uids/benches/scan/main.rs)
 	@e2e/setup.sh bench-scan >&2
 	@test -x $(TOOLS)/bin/pdu || \
@@ -125,6 +144,13 @@ install: ## Install what `make build` built, with the old scripts' names as link
 	for link in $(LINKS); do \
 	  ln -sf "$${link#*:}" "$(DESTDIR)$(PREFIX)/bin/$${link%:*}" || exit 1; \
 	done
+
+image: ## Build the container image with podman; the same commit gives the same image
+	$(PODMAN) build --timestamp "$$(git log -1 --format=%ct)" \
+	  --build-arg CARGO_AUDITABLE_VERSION=$(CARGO_AUDITABLE_VERSION) \
+	  --build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)" \
+	  --build-arg REVISION="$$(git describe --always --dirty --abbrev=40)" \
+	  --tag $(IMAGE) $(IMAGE_OPTIONS) .
 
 deny: ## Check licences and sources of all dependencies
 	command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || \

@@ -18,6 +18,12 @@ manifests)
     # Where Python is Debian's own, it leaves out what makes virtual environments.
     python3 -c 'import ensurepip' 2>/dev/null || needed="$needed ensurepip:python3-venv"
     ;;
+pods)
+    needed='podman:podman runc:runc catatonit:catatonit /usr/lib/podman/netavark:netavark
+iptables:iptables ip:iproute2 unshare:util-linux mount:mount mmdebstrap:mmdebstrap
+slapd:slapd slapadd:slapd dnsmasq:dnsmasq-base curl:curl objcopy:binutils tar:tar
+/usr/bin/python3:python3 /usr/lib/python3/dist-packages/yaml:python3-yaml'
+    ;;
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
 bench-resolver) needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils jq:jq' ;;
 bench-provisioner) needed='cp:coreutils sync:coreutils rsync:rsync' ;;
@@ -82,5 +88,9 @@ if command -v systemctl >/dev/null; then
     esac
     case " $missing" in
     *" prometheus "*) systemctl --root=/ --quiet disable prometheus.service ;;
+    *" podman "*)
+        systemctl --root=/ --quiet disable podman.socket podman.service podman-restart.service \
+            podman-auto-update.service podman-auto-update.timer
+        ;;
     esac
 fi

@@ -35,12 +35,21 @@ pub struct Setup {
     pub access: Option<String>,
     /// Leave TLS out.
     pub without_tls: bool,
+    /// The name that the certificate is for, and the address, if not `localhost`.
+    pub host: Option<(&'static str, Ipv4Addr)>,
+}
+
+impl Setup {
+    fn host(&self) -> (&'static str, Ipv4Addr) {
+        self.host.unwrap_or(("localhost", Ipv4Addr::LOCALHOST))
+    }
 }
 
 /// A running server, ended when dropped.
 pub struct Slapd {
     child: Child,
     dir: TempDir,
+    host: (&'static str, Ipv4Addr),
     port: u16,
     tls_port: u16,
 }
@@ -56,22 +65,23 @@ impl Slapd {
         for _ in 0..5 {
             // Another process may take a port between the choice and slapd's own listen.
             let [port, tls_port] = free_ports();
-            if let Some(child) = launch(dir.path(), port, tls_port) {
-                return Self { child, dir, port, tls_port };
+            let host = setup.host();
+            if let Some(child) = launch(dir.path(), host.1, port, tls_port) {
+                return Self { child, dir, host, port, tls_port };
             }
         }
         let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
         panic!("slapd does not start:\n{log}");
     }
 
-    /// `ldap://` on loopback.
+    /// `ldap://` by its address.
     pub fn url(&self) -> String {
-        format!("ldap://127.0.0.1:{}", self.port)
+        format!("ldap://{}:{}", self.host.1, self.port)
     }
 
     /// `ldaps://` by the host name that the certificate is for.
     pub fn tls_url(&self) -> String {
-        format!("ldaps://localhost:{}", self.tls_port)
+        format!("ldaps://{}:{}", self.host.0, self.tls_port)
     }
 
     /// `ldapi://` of its socket.
@@ -130,7 +140,8 @@ impl Slapd {
     /// # Panics
     /// When it does not come up.
     pub fn restart(&mut self) {
-        self.child = launch(self.dir.path(), self.port, self.tls_port).expect("slapd starts again");
+        let launched = launch(self.dir.path(), self.host.1, self.port, self.tls_port);
+        self.child = launched.expect("slapd starts again");
     }
 }
 
@@ -167,7 +178,7 @@ fn socket_url(dir: &Path) -> String {
 fn configure(dir: &Path, setup: &Setup) {
     fs::create_dir(dir.join("db")).expect("a database directory");
     let authority = Authority::new(dir, "ca");
-    let (certificate, key) = authority.issue("server", &["localhost"]);
+    let (certificate, key) = authority.issue("server", &[setup.host().0]);
     let data = format!("{ROOT_LDIF}{}", users_and(&setup.entries));
     fs::write(dir.join("data.ldif"), data).expect("written");
     let tls = format!(
@@ -198,8 +209,8 @@ fn configure(dir: &Path, setup: &Setup) {
     assert!(added.status.success(), "slapadd: {}", String::from_utf8_lossy(&added.stderr));
 }
 
-fn launch(dir: &Path, port: u16, tls_port: u16) -> Option<Child> {
-    let urls = format!("ldap://127.0.0.1:{port} ldaps://127.0.0.1:{tls_port} {}", socket_url(dir));
+fn launch(dir: &Path, address: Ipv4Addr, port: u16, tls_port: u16) -> Option<Child> {
+    let urls = format!("ldap://{address}:{port} ldaps://{address}:{tls_port} {}", socket_url(dir));
     let mut child = Command::new("slapd")
         .env("PATH", server_path())
         .args(["-d", "stats", "-h", &urls, "-f"])
@@ -212,7 +223,7 @@ fn launch(dir: &Path, port: u16, tls_port: u16) -> Option<Child> {
     let mut exited = false;
     wait_for("slapd to listen", || {
         exited = child.try_wait().expect("slapd's state").is_some();
-        let address = (Ipv4Addr::LOCALHOST, port).into();
+        let address = (address, port).into();
         let listens = TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok();
         exited || listens && UnixStream::connect(dir.join("socket")).is_ok()
     });

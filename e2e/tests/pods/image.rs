@@ -1,0 +1,239 @@
+//! Building the image by the very Containerfile, offline, and what is in it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::programs::run;
+use serde_json::Value;
+
+use crate::podman::{DEBIAN, Podman, podman, workspace};
+
+/// The image of the programs.
+pub const IMAGE: &str = "localhost/data-owner-resolver";
+/// The image of the programs and the example's data.
+pub const DATA_IMAGE: &str = "localhost/zeta-guard-provisioning";
+
+const PROGRAMS: [&str; 5] = ["provisioner", "reloader", "resolve-in-pod", "resolver", "scan-uids"];
+/// Debian's compiler, and this machine's Rust in the places that builds see it.
+const RUST_IMAGE: &str = "localhost/rust";
+/// All programs together, packed or not, in bytes.
+const MAX_SIZE: u64 = 25_000_000;
+
+/// Builds what the tests run.
+pub fn build_all(podman: &Podman) {
+    let text = format!(
+        "FROM {DEBIAN}\nENV CARGO_HOME=/opt/cargo CARGO_NET_OFFLINE=true \
+         PATH=/opt/cargo/bin:/opt/rust/bin:/usr/bin\nRUN mkdir -p /opt/cargo/bin /opt/rust\n"
+    );
+    let built =
+        run(&mut podman.command(&["build", "--quiet", "--tag", RUST_IMAGE, "-"]), text.as_bytes());
+    assert_eq!(built.code, Some(0), "{}", built.stderr);
+    let context = copy_of_sources("first");
+    let time = build(podman, &context, &["--tag", IMAGE], "image.log");
+    println!("image: built from nothing in {} s", time.as_secs());
+}
+
+/// Builds a data image of the files in a directory, or of the example.
+pub fn data_image(name: &str, data: Option<&Path>) {
+    let context = data.map(|data| format!("--build-context=data={}", data.display()));
+    let mut args = vec!["--tag", name, "--target=provisioning-data"];
+    args.extend(context.as_deref());
+    build(
+        podman(),
+        &podman().dir().join("first"),
+        &args,
+        &format!("{}.log", name.replace('/', "-")),
+    );
+}
+
+/// Builds as `make image` does, with the machine's own toolchain and downloads: how long it took.
+fn build(podman: &Podman, context: &Path, args: &[&str], log: &str) -> Duration {
+    let volumes = [
+        (command_output("rustc", &["--print", "sysroot"]), "/opt/rust"),
+        (format!("{}/registry", cargo_home().display()), "/opt/cargo/registry"),
+        (as_str(&auditable()).to_owned(), "/opt/cargo/bin/cargo-auditable"),
+    ];
+    let mut command = podman.command(&["build", "--pull=never", "--timestamp=0"]);
+    command.arg(format!("--build-arg=RUST_IMAGE={RUST_IMAGE}"));
+    for (from, to) in volumes {
+        command.arg(format!("--volume={from}:{to}:ro"));
+    }
+    let path = podman.dir().join(log);
+    let output = File::create(&path).expect("a log");
+    command.args(args).arg(context).stdin(Stdio::null());
+    command.stderr(output.try_clone().expect("its descriptor")).stdout(output);
+    let start = Instant::now();
+    let status = command.status().expect("podman");
+    let said = fs::read_to_string(&path).expect("the log");
+    let lines: Vec<_> = said.lines().collect();
+    let end = lines[lines.len().saturating_sub(40)..].join("\n");
+    assert!(status.success(), "podman build {args:?}:\n{end}");
+    start.elapsed()
+}
+
+/// The sources as they are, without what was built of them.
+fn copy_of_sources(name: &str) -> PathBuf {
+    let copy = podman_dir().join(name);
+    fs::create_dir(&copy).expect("made");
+    let script = "tar -C \"$1\" --exclude=./.git --exclude=target -c . | tar -C \"$2\" -x";
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", script, "sh"]).arg(workspace()).arg(&copy);
+    assert!(shell.status().expect("sh").success());
+    copy
+}
+
+fn podman_dir() -> PathBuf {
+    std::env::var_os("PODS_DIR").expect("run these tests by `make e2e`").into()
+}
+
+fn cargo_home() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").expect("HOME")).join(".cargo");
+    std::env::var_os("CARGO_HOME").map_or_else(home, PathBuf::from)
+}
+
+fn auditable() -> PathBuf {
+    let own = workspace().join("target/tools/bin/cargo-auditable");
+    if own.is_file() { own } else { command_output("which", &["cargo-auditable"]).into() }
+}
+
+fn command_output(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).current_dir(workspace()).output();
+    let output = output.expect("started");
+    assert!(output.status.success(), "{program} {args:?} failed");
+    String::from_utf8(output.stdout).expect("UTF-8").trim_end().to_owned()
+}
+
+fn as_str(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+fn id_of(image: &str) -> String {
+    podman().get(&["image", "inspect", "--format={{.Id}}", image])
+}
+
+#[test]
+#[ignore = "builds the image: make e2e"]
+fn the_image_holds_the_programs_and_nothing_else() {
+    let podman = podman();
+    let container = podman.get(&["create", IMAGE]);
+    let archive = podman.dir().join("image.tar");
+    podman.get(&["export", "--output", as_str(&archive), &container]);
+    podman.get(&["rm", &container]);
+    let listed = command_output("tar", &["-tvf", as_str(&archive)]);
+    // Mode, owner, size, date, time, name; what podman makes itself for each container is left out.
+    let made = [
+        "dev/",
+        "etc/hosts",
+        "etc/hostname",
+        "etc/resolv.conf",
+        "etc/mtab",
+        "proc/",
+        "run/",
+        "sys/",
+    ];
+    let mut files: Vec<_> = listed
+        .lines()
+        .filter_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let name = fields[5..].join(" ");
+            let is_made = name.ends_with('/') || made.iter().any(|made| name.starts_with(made));
+            (!is_made).then(|| format!("{} {name}", fields[0]))
+        })
+        .collect();
+    files.sort();
+    let mut expected: Vec<_> =
+        PROGRAMS.iter().map(|name| format!("-rwxr-xr-x usr/local/bin/{name}")).collect();
+    expected.push("-rw-r--r-- etc/nsswitch.conf".into());
+    expected.push("-rw-r--r-- etc/ssl/certs/ca-certificates.crt".into());
+    expected.push("lrwxrwxrwx usr/local/bin/resolve-in-pod.sh -> resolve-in-pod".into());
+    expected.push("lrwxrwxrwx usr/local/bin/scan-uids.sh -> scan-uids".into());
+    expected.sort();
+    assert_eq!(files, expected);
+
+    let size = podman.get(&["image", "inspect", "--format={{.Size}}", IMAGE]);
+    println!("image: {size} bytes");
+    println!("{}", podman.get(&["history", "--format={{.Size}}\t{{.CreatedBy}}", IMAGE]));
+    assert!(size.parse::<u64>().expect("a number") <= MAX_SIZE);
+}
+
+#[test]
+#[ignore = "builds the image: make e2e"]
+fn the_image_says_what_it_is_and_runs_as_nobody_in_particular() {
+    let podman = podman();
+    let config = podman.get(&["image", "inspect", "--format={{json .Config}}", IMAGE]);
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    assert_eq!(config["User"], "65532:65532");
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/usr/local/bin/resolve-in-pod"]));
+    for label in ["title", "description", "licenses", "version", "revision"] {
+        let label = &config["Labels"][format!("org.opencontainers.image.{label}")];
+        assert!(label.as_str().is_some_and(|value| !value.is_empty()), "{config}");
+    }
+    let version = command_output("sed", &["-n", "s/^version = //p", "Cargo.toml"]).replace('"', "");
+    assert_eq!(config["Labels"]["org.opencontainers.image.version"], version);
+    // By name as well as by path.
+    let outcome = podman.run(&["run", "--rm", "--entrypoint=scan-uids", IMAGE, "--version"]);
+    assert_eq!((outcome.code, outcome.stdout), (Some(0), format!("scan-uids {version}\n")));
+}
+
+#[test]
+#[ignore = "builds the image: make e2e"]
+fn each_program_names_its_dependencies_for_scanners() {
+    let podman = podman();
+    let container = podman.get(&["create", IMAGE]);
+    let script = "import json, sys, zlib
+packages = json.loads(zlib.decompress(open(sys.argv[1], 'rb').read()))['packages']
+print(*(package['name'] for package in packages))";
+    for (name, dependency) in PROGRAMS.into_iter().zip(["sha2", "clap", "nix", "ldap3", "rustix"]) {
+        let file = podman.dir().join(name);
+        podman.get(&["cp", &format!("{container}:/usr/local/bin/{name}"), as_str(&file)]);
+        let section = podman.dir().join(format!("{name}.dependencies"));
+        let (file, section) = (as_str(&file), as_str(&section));
+        command_output(
+            "objcopy",
+            &[
+                "-O",
+                "binary",
+                "--only-section=.dep-v0",
+                "--set-section-flags=.dep-v0=alloc",
+                file,
+                section,
+            ],
+        );
+        let packages = command_output("/usr/bin/python3", &["-c", script, section]);
+        assert!(packages.split(' ').any(|package| package == dependency), "{name}: {packages}");
+        assert!(packages.split(' ').any(|package| package == name), "{name}: {packages}");
+    }
+    podman.get(&["rm", &container]);
+}
+
+#[test]
+#[ignore = "builds the image: make e2e"]
+fn a_changed_line_costs_no_dependency_and_the_same_sources_give_the_same_image() {
+    let podman = podman();
+    // Elsewhere, at another time, and a line longer, which is no difference to the programs; but all
+    // of them are built again.
+    let context = copy_of_sources("second");
+    let file = context.join("diagnostics/src/lib.rs");
+    let text = fs::read_to_string(&file).expect("read");
+    fs::write(&file, text + "// One more line.\n").expect("written");
+    let time = build(podman, &context, &["--tag", "localhost/again"], "again.log");
+    println!("image: built again after a change of one line in {} s", time.as_secs());
+    let log = fs::read_to_string(podman.dir().join("again.log")).expect("the log");
+    let compiled: Vec<_> =
+        log.lines().filter(|line| line.trim_start().starts_with("Compiling ")).collect();
+    assert!(compiled.iter().any(|line| line.contains("diagnostics")), "{log}");
+    assert!(compiled.iter().all(|line| line.contains("(/build/")), "{compiled:?}");
+    assert_eq!(id_of(IMAGE), id_of("localhost/again"));
+}
+
+#[test]
+fn the_builder_of_the_image_has_the_rust_of_the_workspace() {
+    let containerfile = fs::read_to_string(workspace().join("Containerfile")).expect("read");
+    let toolchain = fs::read_to_string(workspace().join("rust-toolchain.toml")).expect("read");
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = "));
+    let channel = channel.expect("a channel").trim_matches('"');
+    let builder = format!("ARG RUST_IMAGE=docker.io/library/rust:{channel}-");
+    assert!(containerfile.contains(&builder), "{builder}");
+}

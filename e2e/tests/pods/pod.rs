@@ -1,0 +1,268 @@
+//! Pods from the templates in manifests. Podman plays them; what the kubelet would do before (it
+//! puts volumes in place and takes the termination message) is done here, and what this podman does
+//! not know is said in terms that it does: native sidecars are containers, probes are left out.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use e2e::programs::{Outcome, run};
+use serde_json::{Map, Value, json};
+
+use crate::image::{DATA_IMAGE, IMAGE};
+use crate::podman::{DEBIAN, podman, workspace};
+
+/// Where the manifests are.
+const MANIFESTS: &str = "e2e/testdata/pods";
+
+/// Where the manifests are, in full.
+pub fn manifests() -> PathBuf {
+    workspace().join(MANIFESTS)
+}
+
+/// The images of the manifests, and what stands for them here.
+const IMAGES: [(&str, &str); 3] = [
+    ("data-owner-resolver", IMAGE),
+    ("zeta-guard-provisioning", DATA_IMAGE),
+    ("nginx-unprivileged", DEBIAN),
+];
+
+/// A pod that is about to be played.
+pub struct Pod {
+    name: String,
+    labels: Value,
+    spec: Value,
+    config: Vec<Value>,
+    logs: Vec<(String, PathBuf)>,
+}
+
+impl Pod {
+    /// From the template of the object of this kind in a manifest.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn from_manifest(file: &str, kind: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let path = manifests().join(file);
+        let documents = read(&path);
+        let object = documents.iter().find(|object| object["kind"] == kind);
+        let object = object.unwrap_or_else(|| panic!("{file} has no {kind}"));
+        let job = if kind == "CronJob" { &object["spec"]["jobTemplate"] } else { object };
+        let template = &job["spec"]["template"];
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut pod = Self {
+            name: format!("pod-{number}"),
+            labels: template["metadata"]["labels"].clone(),
+            spec: template["spec"].clone(),
+            config: Vec::new(),
+            logs: Vec::new(),
+        };
+        pod.say_it_for_podman();
+        pod
+    }
+
+    fn say_it_for_podman(&mut self) {
+        let sidecars = self.spec["initContainers"].take();
+        let containers = self.spec["containers"].as_array_mut().expect("containers");
+        for sidecar in sidecars.as_array().into_iter().flatten().rev() {
+            assert_eq!(sidecar["restartPolicy"], "Always", "only native sidecars are known here");
+            containers.insert(0, sidecar.clone());
+        }
+        for container in containers {
+            let image = container["image"].as_str().expect("an image");
+            let name = image.rsplit('/').next().unwrap_or(image).split(':').next();
+            let here = IMAGES.iter().find(|(there, _)| Some(*there) == name);
+            let here = here.unwrap_or_else(|| panic!("no image stands for {image}"));
+            let fields = container.as_object_mut().expect("an object");
+            fields.insert("image".into(), here.1.into());
+            fields.insert("imagePullPolicy".into(), "Never".into());
+            for field in ["livenessProbe", "readinessProbe", "startupProbe", "restartPolicy"] {
+                fields.remove(field);
+            }
+        }
+        let spec = self.spec.as_object_mut().expect("a pod's specification");
+        spec.remove("initContainers");
+        // What ends is to be seen as it has ended.
+        spec.insert("restartPolicy".into(), "Never".into());
+    }
+
+    /// One of its containers.
+    ///
+    /// # Panics
+    /// When it has none of this name.
+    pub fn container(&mut self, name: &str) -> &mut Value {
+        let containers = self.spec["containers"].as_array_mut().expect("containers");
+        let found = containers.iter_mut().find(|container| container["name"] == name);
+        found.unwrap_or_else(|| panic!("no container {name}"))
+    }
+
+    /// The whole of it, for what the other methods do not change.
+    pub fn spec(&mut self) -> &mut Value {
+        &mut self.spec
+    }
+
+    /// Gives a volume its place on this machine, as the kubelet does with any kind.
+    ///
+    /// # Panics
+    /// When the pod has no such volume.
+    pub fn place(&mut self, volume: &str, path: &Path) {
+        let volumes = self.spec["volumes"].as_array_mut().expect("volumes");
+        let found = volumes.iter_mut().find(|other| other["name"] == volume);
+        let found = found.unwrap_or_else(|| panic!("no volume {volume}"));
+        *found = json!({"name": volume, "hostPath": {"path": path}});
+        let mut files = Vec::new();
+        for container in self.spec["containers"].as_array_mut().expect("containers") {
+            for mount in container["volumeMounts"].as_array_mut().into_iter().flatten() {
+                let sub_path = mount.get("subPath").and_then(Value::as_str).map(str::to_owned);
+                if mount["name"] == volume
+                    && let Some(sub_path) = sub_path
+                {
+                    let name = format!("{volume}-{}", files.len());
+                    files.push(json!({"name": name, "hostPath": {"path": path.join(sub_path)}}));
+                    let fields = mount.as_object_mut().expect("an object");
+                    fields.insert("name".into(), name.into());
+                    fields.remove("subPath");
+                }
+            }
+        }
+        self.spec["volumes"].as_array_mut().expect("volumes").append(&mut files);
+    }
+
+    /// A ConfigMap that it asks for.
+    pub fn config_map(&mut self, name: &str, values: &[(&str, &str)]) {
+        let data: Map<_, _> =
+            values.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+        let metadata = json!({"name": name});
+        self.config.push(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data
+        }));
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When podman does not.
+    pub fn play(mut self) -> Running {
+        self.make_empty_directories();
+        self.take_termination_messages();
+        let containers = self.spec["containers"].as_array().expect("containers");
+        let name = |container: &Value| container["name"].as_str().expect("a name").to_owned();
+        let containers = containers.iter().map(name).collect();
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": self.name, "labels": self.labels},
+            "spec": self.spec,
+        });
+        let documents: Vec<_> =
+            self.config.iter().chain([&pod]).map(|document| format!("{document:#}\n")).collect();
+        let file = podman().dir().join(format!("{}.yaml", self.name));
+        fs::write(&file, documents.join("---\n")).expect("written");
+        let running = Running { name: self.name, containers, logs: self.logs };
+        podman().get(&["kube", "play", "--quiet", file.to_str().expect("UTF-8")]);
+        running
+    }
+
+    /// Podman's own would be shared by all pods that have one of this name.
+    fn make_empty_directories(&mut self) {
+        for volume in self.spec["volumes"].as_array_mut().into_iter().flatten() {
+            let name = volume["name"].as_str().expect("a name").to_owned();
+            if volume.get("emptyDir").is_some() {
+                let path = podman().dir().join(format!("{}-{name}.empty", self.name));
+                fs::create_dir(&path).expect("made");
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("set");
+                *volume = json!({"name": name, "hostPath": {"path": path}});
+            }
+            assert!(volume.get("hostPath").is_some(), "the test gives {name} no place");
+        }
+    }
+
+    fn take_termination_messages(&mut self) {
+        let mut volumes = Vec::new();
+        for container in self.spec["containers"].as_array_mut().expect("containers") {
+            let name = container["name"].as_str().expect("a name").to_owned();
+            let file = podman().dir().join(format!("{}-{name}.termination", self.name));
+            fs::write(&file, "").expect("written");
+            // Whoever runs in the container may write there.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("set");
+            let volume = format!("termination-{name}");
+            volumes.push(json!({"name": volume, "hostPath": {"path": file, "type": "File"}}));
+            let mount = json!({"name": volume, "mountPath": "/dev/termination-log"});
+            match container["volumeMounts"].as_array_mut() {
+                Some(mounts) => mounts.push(mount),
+                None => container["volumeMounts"] = json!([mount]),
+            }
+            self.logs.push((name, file));
+        }
+        match self.spec["volumes"].as_array_mut() {
+            Some(all) => all.append(&mut volumes),
+            None => self.spec["volumes"] = volumes.into(),
+        }
+    }
+}
+
+/// A manifest's documents.
+fn read(path: &Path) -> Vec<Value> {
+    let script = "import json, sys, yaml
+json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
+    let text = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let outcome = run(Command::new("/usr/bin/python3").args(["-c", script]), &text);
+    assert_eq!(outcome.code, Some(0), "{}: {}", path.display(), outcome.stderr);
+    serde_json::from_str(&outcome.stdout).expect("JSON")
+}
+
+/// A pod that was started, removed when dropped.
+pub struct Running {
+    name: String,
+    containers: Vec<String>,
+    logs: Vec<(String, PathBuf)>,
+}
+
+impl Running {
+    /// Podman's name of one of its containers.
+    pub fn container(&self, name: &str) -> String {
+        format!("{}-{name}", self.name)
+    }
+
+    /// Waits until a container has ended: its exit code, and what it said.
+    pub fn outcome(&self, name: &str) -> Outcome {
+        let code = podman().get(&["wait", &self.container(name)]);
+        Outcome { code: code.parse().ok(), ..self.said(name) }
+    }
+
+    /// What a container has said so far.
+    pub fn said(&self, name: &str) -> Outcome {
+        podman().run(&["logs", &self.container(name)])
+    }
+
+    /// The termination message of a container.
+    ///
+    /// # Panics
+    /// When there is no such container.
+    pub fn termination_message(&self, name: &str) -> String {
+        let (_, file) = self.logs.iter().find(|(other, _)| other == name).expect("a container");
+        fs::read_to_string(file).expect("read")
+    }
+
+    /// Its address.
+    pub fn address(&self) -> String {
+        let infra = podman().get(&["pod", "inspect", "--format={{.InfraContainerID}}", &self.name]);
+        let format = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        podman().get(&["inspect", format, &infra])
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in &self.containers {
+                let Outcome { stdout, stderr, .. } = self.said(name);
+                println!("{} {name} said:\n{stdout}{stderr}", self.name);
+            }
+        }
+        let removed = podman().run(&["pod", "rm", "--force", "--time=0", &self.name]);
+        assert!(removed.code == Some(0) || std::thread::panicking(), "{}", removed.stderr);
+    }
+}

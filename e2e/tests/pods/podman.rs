@@ -1,0 +1,118 @@
+//! Podman with everything of its own: configuration, storage, networks. `e2e/pods/contained` gives
+//! it the places, and ends whatever it has started.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use e2e::programs::{Outcome, run};
+
+use crate::image;
+
+/// A Debian with nginx, from `e2e/pods/debian`.
+pub const DEBIAN: &str = "localhost/debian";
+
+/// How long one call may take, in seconds: as long as a build does on a busy machine.
+const LIMIT: &str = "1500";
+
+/// A podman that no other knows of.
+pub struct Podman {
+    dir: PathBuf,
+    driver: &'static str,
+}
+
+/// The one of this test run, with the images built.
+///
+/// # Panics
+/// When the tests do not run inside of `e2e/pods/contained`, or an image cannot be built.
+pub fn podman() -> &'static Podman {
+    static PODMAN: OnceLock<Podman> = OnceLock::new();
+    PODMAN.get_or_init(|| {
+        let podman = Podman::new();
+        podman.import_debian();
+        image::build_all(&podman);
+        podman
+    })
+}
+
+impl Podman {
+    fn new() -> Self {
+        let dir = std::env::var_os("PODS_DIR").expect("run these tests by `make e2e`");
+        let dir = PathBuf::from(dir);
+        fs::create_dir(dir.join("etc")).expect("made");
+        let runtime = workspace().join("e2e/pods/runtime");
+        // Locks in memory and a database in the usual place would be shared with other podmans.
+        let config = format!(
+            "[engine]\nlock_type = \"file\"\nevents_logger = \"none\"\ncgroup_manager = \"cgroupfs\"\n\
+             tmp_dir = \"/run/pods/tmp\"\nruntime = \"contained\"\n\
+             [engine.runtimes]\ncontained = [\"{}\"]\n\
+             [network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = \"/run/pods/networks\"\n",
+            runtime.display()
+        );
+        fs::write(dir.join("etc/containers.conf"), config).expect("written");
+        fs::write(dir.join("etc/registries.conf"), "unqualified-search-registries = []\n")
+            .expect("written");
+        let driver = if overlays(&dir) { "overlay" } else { "vfs" };
+        Self { dir, driver }
+    }
+
+    /// A call of podman, which is ended when it takes too long.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=10", LIMIT, "podman", "--storage-driver", self.driver]);
+        command.arg("--root").arg(self.dir.join("storage"));
+        command.args(["--runroot", "/run/pods/run"]).args(args);
+        command.env("CONTAINERS_CONF", self.dir.join("etc/containers.conf"));
+        command.env("CONTAINERS_REGISTRIES_CONF", self.dir.join("etc/registries.conf"));
+        // Layers are packed here; /tmp may be small.
+        command.env("TMPDIR", &self.dir);
+        command
+    }
+
+    /// What comes of a call.
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        run(&mut self.command(args), b"")
+    }
+
+    /// What a call prints that must succeed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn get(&self, args: &[&str]) -> String {
+        let outcome = self.run(args);
+        assert_eq!(outcome.code, Some(0), "podman {args:?}: {}", outcome.stderr);
+        outcome.stdout.trim_end().to_owned()
+    }
+
+    /// A directory on disk for files of the tests.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn import_debian(&self) {
+        let archive = workspace().join("target/pods/debian.tar");
+        let path = "ENV PATH=/usr/local/bin:/usr/bin:/usr/sbin";
+        self.get(&[
+            "import",
+            "--quiet",
+            "--change",
+            path,
+            archive.to_str().expect("UTF-8"),
+            DEBIAN,
+        ]);
+    }
+}
+
+/// The top of the source tree.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// Whether overlay file systems work in a directory; on another overlay, say, they do not.
+fn overlays(dir: &Path) -> bool {
+    let script = "mkdir -p probe/lower probe/upper probe/work probe/all && cd probe && \
+        mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay all && umount all";
+    let tried = Command::new("sh").args(["-c", script]).current_dir(dir).output().expect("sh");
+    tried.status.success()
+}
