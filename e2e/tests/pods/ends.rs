@@ -31,19 +31,23 @@ fn stopped(program: &str, options: &[&str], args: &[&str]) -> String {
         let caught = u64::from_str_radix(caught.expect("its signals"), 16).expect("a mask");
         caught >> (15 - 1) & 1 == 1
     });
-    let start = Instant::now();
-    podman.get(&["stop", "--time", PATIENCE, &container]);
-    println!("podman stop: {program} ends in {} ms", start.elapsed().as_millis());
-    let code = podman.get(&["wait", &container]);
+    let code = stop(&container, program);
     podman.get(&["rm", &container]);
     code
+}
+
+/// Stops a container: its exit code, which is 137 if podman had to kill it.
+pub fn stop(container: &str, program: &str) -> String {
+    let start = Instant::now();
+    podman().get(&["stop", "--time", PATIENCE, container]);
+    println!("podman stop: {program} ends in {} ms", start.elapsed().as_millis());
+    podman().get(&["wait", container])
 }
 
 #[test]
 #[ignore = "runs containers: make e2e"]
 fn each_program_ends_when_its_container_is_stopped() {
     let users = format!("--volume={USERS_LDIF}:/users.ldif:ro");
-    // By a signal, and not by podman's patience, which would be 137.
     assert_eq!(stopped("scan-uids", &[], &["--files0-from=-"]), "143");
     assert_eq!(stopped("resolver", &[&users], &["--ldif=/users.ldif"]), "143");
 }
@@ -84,12 +88,13 @@ fn provisioner_ends_while_it_waits_for_readers() {
 #[test]
 #[ignore = "runs containers: make e2e"]
 fn exit_codes_reach_podman() {
+    let users = format!("--volume={USERS_LDIF}:/users.ldif:ro");
     let code = |args: &[&str]| {
-        let mut all = vec!["run", "--rm", "--network=none", IMAGE];
+        let mut all = vec!["run", "--rm", "--network=none", &users, IMAGE];
         all.extend(args);
         podman().run(&all).code
     };
     assert_eq!(code(&["--version"]), Some(0));
-    assert_eq!(code(&["--ldif=/dev/null", "/no/such"]), Some(1));
+    assert_eq!(code(&["--ldif=/users.ldif", "/no/such"]), Some(1));
     assert_eq!(code(&["--no-such-option"]), Some(2));
 }

@@ -58,7 +58,7 @@ impl Drop for Dns {
 
 /// A Job that asks the directory server at `url`, by TLS.
 fn job(url: &str, slapd: &Slapd, data: &std::path::Path) -> Pod {
-    let mut pod = Pod::from_manifest("ownership/base/cronjob.yaml", "CronJob");
+    let mut pod = Pod::from_manifest("k8s/ownership/base/cronjob.yaml", "CronJob");
     fs::write(data.join("password"), READER.1).expect("written");
     fs::copy(slapd.ca_file(), data.join("ca.pem")).expect("copied");
     pod.place("data", data);

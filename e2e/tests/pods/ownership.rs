@@ -32,11 +32,15 @@ fn data(name: &str) -> PathBuf {
     data
 }
 
-/// The CronJob's pod for this data and server.
-fn job(data: &Path, slapd: &Slapd, password: &str, args: &[&str]) -> Pod {
-    let mut pod = Pod::from_manifest("ownership/base/cronjob.yaml", "CronJob");
+/// The manifests, and the kinds of what they hold.
+const CRON_JOB: (&str, &str) = ("k8s/ownership/base/cronjob.yaml", "CronJob");
+const JOB: (&str, &str) = ("k8s/ownership/job.yaml", "Job");
+
+/// A manifest's pod for this data and server.
+fn job(manifest: (&str, &str), data: &Path, slapd: &Slapd, password: &str, args: &[&str]) -> Pod {
+    let mut pod = Pod::from_manifest(manifest.0, manifest.1);
     let secret = data.with_extension("secret");
-    fs::create_dir(&secret).expect("made");
+    fs::create_dir_all(&secret).expect("made");
     fs::write(secret.join("LDAP_BIND_PASS"), password).expect("written");
     fs::set_permissions(secret.join("LDAP_BIND_PASS"), fs::Permissions::from_mode(0o400))
         .expect("set");
@@ -57,34 +61,38 @@ fn job(data: &Path, slapd: &Slapd, password: &str, args: &[&str]) -> Pod {
 #[ignore = "runs pods: make e2e"]
 fn the_job_sees_below_shut_directories_and_says_nothing_but_json() {
     let (slapd, data) = (slapd(), data("seen"));
-    let pod = job(&data, &slapd, READER.1, &["--recursive", "/mnt/data"]).play();
-    let outcome = pod.outcome(SCAN);
-    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{outcome:?}");
-    let result: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
-    let expected = json!({
-        "/mnt/data": {"0": ""},
-        "/mnt/data/a": {"30001": "alice.johnson@example.com"},
-        "/mnt/data/b": {"30002": "bob.smith@example.com"},
-        "/mnt/data/shut": {"30003": "charlie.brown@example.com"},
-        "/mnt/data/shut/inside": {"30004": "diana.prince@example.com"},
-    });
-    assert_eq!(result, expected);
-    let message: Value = serde_json::from_str(&pod.termination_message(SCAN)).expect("JSON");
-    assert_eq!((&message["exit_code"], &message["counts"]["directories"]), (&json!(0), &json!(5)));
+    for manifest in [CRON_JOB, JOB] {
+        let args = ["--recursive", "/mnt/data"];
+        let pod = job(manifest, &data, &slapd, READER.1, &args).play();
+        let outcome = pod.outcome(SCAN);
+        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{outcome:?}");
+        let result: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+        let expected = json!({
+            "/mnt/data": {"0": ""},
+            "/mnt/data/a": {"30001": "alice.johnson@example.com"},
+            "/mnt/data/b": {"30002": "bob.smith@example.com"},
+            "/mnt/data/shut": {"30003": "charlie.brown@example.com"},
+            "/mnt/data/shut/inside": {"30004": "diana.prince@example.com"},
+        });
+        assert_eq!(result, expected);
+        let message: Value = serde_json::from_str(&pod.termination_message(SCAN)).expect("JSON");
+        assert_eq!(message["exit_code"], 0);
+        assert_eq!(message["counts"]["directories"], 5);
+    }
 }
 
 #[test]
 #[ignore = "runs pods: make e2e"]
 fn without_the_capability_it_says_what_it_may_not_read() {
     let (slapd, data) = (slapd(), data("unseen"));
-    let mut pod = job(&data, &slapd, READER.1, &["--recursive", "/mnt/data"]);
+    let mut pod = job(CRON_JOB, &data, &slapd, READER.1, &["--recursive", "/mnt/data"]);
     let context = &mut pod.container(SCAN)["securityContext"];
     assert_eq!(context["capabilities"], json!({"drop": ["ALL"], "add": ["DAC_READ_SEARCH"]}));
     context["capabilities"] = json!({"drop": ["ALL"]});
     let pod = pod.play();
     let outcome = pod.outcome(SCAN);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
-    let expected = "failed to open `/mnt/data/shut`: permission denied";
+    let expected = "failed to read `/mnt/data/shut`: permission denied";
     assert!(outcome.stderr.contains(expected), "{outcome:?}");
     // The rest is there all the same.
     let result: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
@@ -104,7 +112,7 @@ fn it_can_write_nowhere() {
         let copy = data.with_extension(number.to_string());
         std::os::unix::fs::symlink(&data, &copy).expect("linked");
         let args = ["--output", output, "/mnt/data/a"];
-        let outcome = job(&copy, &slapd, READER.1, &args).play().outcome(SCAN);
+        let outcome = job(CRON_JOB, &copy, &slapd, READER.1, &args).play().outcome(SCAN);
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
         assert!(outcome.stderr.contains("read-only file system"), "{outcome:?}");
     }
@@ -115,9 +123,9 @@ fn it_can_write_nowhere() {
 #[ignore = "runs pods: make e2e"]
 fn a_wrong_password_is_the_code_that_no_retry_mends() {
     let (slapd, data) = (slapd(), data("refused"));
-    let pod = job(&data, &slapd, "wr0ng", &["/mnt/data/a"]).play();
+    let pod = job(CRON_JOB, &data, &slapd, "wr0ng", &["/mnt/data/a"]).play();
     let outcome = pod.outcome(SCAN);
-    assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), "{"), "{outcome:?}");
+    assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""), "{outcome:?}");
     assert!(!outcome.stderr.contains("wr0ng") && !pod.termination_message(SCAN).contains("wr0ng"));
 }
 
@@ -125,7 +133,7 @@ fn a_wrong_password_is_the_code_that_no_retry_mends() {
 #[ignore = "runs pods: make e2e"]
 fn a_job_that_was_written_for_the_scripts_still_works() {
     let (slapd, data) = (slapd(), data("old"));
-    let mut pod = Pod::from_manifest("scripts/job.yaml", "Job");
+    let mut pod = Pod::from_manifest("e2e/testdata/script-job.yaml", "Job");
     pod.place("data", &data);
     // The environment is all it has.
     pod.container("resolver")["env"] = json!([

@@ -14,14 +14,6 @@ use serde_json::{Map, Value, json};
 use crate::image::{DATA_IMAGE, IMAGE};
 use crate::podman::{DEBIAN, podman, workspace};
 
-/// Where the manifests are.
-const MANIFESTS: &str = "e2e/testdata/pods";
-
-/// Where the manifests are, in full.
-pub fn manifests() -> PathBuf {
-    workspace().join(MANIFESTS)
-}
-
 /// The images of the manifests, and what stands for them here.
 const IMAGES: [(&str, &str); 3] = [
     ("data-owner-resolver", IMAGE),
@@ -39,13 +31,13 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// From the template of the object of this kind in a manifest.
+    /// From the template of the object of this kind in a manifest of the source tree.
     ///
     /// # Panics
     /// When there is none.
     pub fn from_manifest(file: &str, kind: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let path = manifests().join(file);
+        let path = workspace().join(file);
         let documents = read(&path);
         let object = documents.iter().find(|object| object["kind"] == kind);
         let object = object.unwrap_or_else(|| panic!("{file} has no {kind}"));

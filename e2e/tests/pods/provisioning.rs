@@ -8,9 +8,10 @@ use std::process::Command;
 use e2e::programs::run;
 use e2e::wait_for;
 
+use crate::ends::stop;
 use crate::image::{DATA_IMAGE, data_image};
-use crate::pod::{Pod, Running, manifests};
-use crate::podman::podman;
+use crate::pod::{Pod, Running};
+use crate::podman::{podman, workspace};
 
 /// The group of the provisioner, which the kubelet gives the volume to (`fsGroup`).
 const GROUP: u32 = 65532;
@@ -37,7 +38,7 @@ fn answering(text: &str) -> String {
 
 /// Publishes what a data image holds, by the CronJob's pod.
 fn publish(image: &str, volume: &Path) {
-    let mut pod = Pod::from_manifest("provisioning/base/provisioner.yaml", "CronJob");
+    let mut pod = Pod::from_manifest("k8s/provisioning/base/provisioner.yaml", "CronJob");
     pod.container("provisioner")["image"] = image.into();
     pod.place("provisioned-data", volume);
     let outcome = pod.play().outcome("provisioner");
@@ -46,9 +47,9 @@ fn publish(image: &str, volume: &Path) {
 
 /// nginx and the reloader, as the Deployment has them.
 fn nginx(volume: &Path) -> Pod {
-    let mut pod = Pod::from_manifest("provisioning/base/nginx.yaml", "Deployment");
+    let mut pod = Pod::from_manifest("k8s/provisioning/base/nginx.yaml", "Deployment");
     pod.place("provisioned-data", volume);
-    pod.place("nginx-config", &manifests().join("provisioning/base"));
+    pod.place("nginx-config", &workspace().join("k8s/provisioning/base"));
     pod
 }
 
@@ -86,14 +87,13 @@ fn what_a_new_data_image_holds_reaches_nginx_and_nothing_else_is_signalled() {
     publish(&answering("second"), &volume);
     wait_for("nginx to use what is new", || answer(&address) == "second\n");
     assert_eq!(first_process(&pod), before);
-    podman().get(&["stop", "--time=60", &reloader]);
-    assert_eq!(podman().get(&["wait", &reloader]), "0", "{:?}", pod.said("reloader"));
+    assert_eq!(stop(&reloader, "reloader"), "0", "{:?}", pod.said("reloader"));
 }
 
 #[test]
 #[ignore = "runs pods: make e2e"]
 fn a_reloader_of_another_user_says_what_to_change() {
-    let volume = volume("refused");
+    let volume = volume("other-user");
     publish(&answering("other"), &volume);
     let mut pod = nginx(&volume);
     pod.container("reloader")["securityContext"]["runAsUser"] = 102.into();
@@ -109,7 +109,7 @@ fn the_example_of_a_data_image_publishes_what_it_holds() {
     let volume = volume("example");
     data_image(DATA_IMAGE, None);
     publish(DATA_IMAGE, &volume);
-    let example = crate::podman::workspace().join("examples/zeta-guard-provisioning");
+    let example = workspace().join("examples/zeta-guard-provisioning");
     for name in ["endpoints.json", "SHA256SUMS"] {
         let published = fs::read(volume.join(name)).expect("published");
         assert_eq!(published, fs::read(example.join(name)).expect("read"));
