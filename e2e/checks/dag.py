@@ -4,8 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from airflow.models.dagbag import DagBag
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager  # noqa: F401
+from airflow.dag_processing.dagbag import DagBag
 from kubernetes.client import ApiClient
 
 EXAMPLES = Path(__file__).parents[2] / "examples/airflow"
@@ -28,6 +27,8 @@ def main() -> None:
     dag = bag.dags["data_ownership_scan"]
     scan = dag.get_task("scan_owners")
     assert scan.upstream_task_ids == {"read_pod"}, scan.upstream_task_ids
+    assert "pod_template_dict" in scan.template_fields, scan.template_fields
+    assert dag.render_template_as_native_obj
 
     sys.path.insert(0, str(EXAMPLES))
     from data_ownership_scan import pod_of

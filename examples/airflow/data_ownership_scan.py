@@ -64,6 +64,8 @@ with DAG(
         base_container_name=CONTAINER,
         # The result goes to the task's log, unless the CronJob writes it to a volume.
         get_logs=True,
+        # As in the CronJob: of this field the operator does not take the pod's own value.
+        termination_message_policy="FallbackToLogsOnError",
         startup_timeout_seconds=600,
         execution_timeout=timedelta(hours=4),
         on_finish_action="delete_pod",

@@ -43,7 +43,7 @@ fn manifests_and_examples_are_free_of_it() {
 #[test]
 fn every_file_is_part_of_something_that_renders() {
     let all = files("k8s", &["kustomization.yaml"]);
-    let named: String = all.iter().map(|file| read(file)).collect();
+    let named: String = all.iter().map(read).collect();
     for file in files("k8s", &[""]) {
         let (_, last) = file.rsplit_once('/').expect("a path");
         let stands_alone = ["kustomization.yaml", "job.yaml", "README.md"].contains(&last);

@@ -55,7 +55,8 @@ impl Cluster {
     fn with(fate: Fate) -> Self {
         let world = Arc::new(Mutex::new(World::default()));
         let seen = world.clone();
-        let api = Api::serve(move |request| answer(request, fate, &mut seen.lock().unwrap()));
+        let api =
+            Api::serve(move |request| answer(request, fate, &mut seen.lock().expect("no panic")));
         Self { api, world }
     }
 
@@ -72,7 +73,7 @@ impl Cluster {
     }
 
     fn is_deleted(&self) -> bool {
-        self.world.lock().unwrap().is_deleted
+        self.world.lock().expect("no panic").is_deleted
     }
 }
 
@@ -147,7 +148,8 @@ fn look(fate: Fate, world: &mut World) -> Option<Answer> {
 
 /// Two pods: the first was tried in vain, as it is after a node went away.
 fn pods(fate: Fate) -> Vec<Value> {
-    let spec = &overlay().get("CronJob", "data-owner-resolver").and_then(template).unwrap()["spec"];
+    let spec =
+        &overlay().get("CronJob", "data-owner-resolver").and_then(template).expect("a pod")["spec"];
     let pod = |name: &str, phase: &str, code: i32| {
         let message = format!("{{\"exit_code\":{code},\n\"error\":\"wrong password\"}}");
         json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name, "namespace": "data-owner-resolver"},
