@@ -30,7 +30,7 @@ pub fn build_all(podman: &Podman) {
     let built =
         run(&mut podman.command(&["build", "--quiet", "--tag", RUST_IMAGE, "-"]), text.as_bytes());
     assert_eq!(built.code, Some(0), "{}", built.stderr);
-    let context = copy_of_sources("first");
+    let context = copy_of_sources(podman);
     let time = build(podman, &context, &["--tag", IMAGE], "image.log");
     println!("image: built from nothing in {} s", time.as_secs());
 }
@@ -74,18 +74,14 @@ fn build(podman: &Podman, context: &Path, args: &[&str], log: &str) -> Duration 
 }
 
 /// The sources as they are, without what was built of them.
-fn copy_of_sources(name: &str) -> PathBuf {
-    let copy = podman_dir().join(name);
+fn copy_of_sources(podman: &Podman) -> PathBuf {
+    let copy = podman.dir().join("first");
     fs::create_dir(&copy).expect("made");
     let script = "tar -C \"$1\" --exclude=./.git --exclude=target -c . | tar -C \"$2\" -x";
     let mut shell = Command::new("sh");
     shell.args(["-ec", script, "sh"]).arg(workspace()).arg(&copy);
     assert!(shell.status().expect("sh").success());
     copy
-}
-
-fn podman_dir() -> PathBuf {
-    std::env::var_os("PODS_DIR").expect("run these tests by `make e2e`").into()
 }
 
 fn cargo_home() -> PathBuf {
@@ -214,7 +210,8 @@ fn a_changed_line_costs_no_dependency_and_the_same_sources_give_the_same_image()
     let podman = podman();
     // Elsewhere, at another time, and a line longer, which is no difference to the programs; but all
     // of them are built again.
-    let context = copy_of_sources("second");
+    let context = podman.dir().join("second");
+    command_output("cp", &["-r", as_str(&podman.dir().join("first")), as_str(&context)]);
     let file = context.join("diagnostics/src/lib.rs");
     let text = fs::read_to_string(&file).expect("read");
     fs::write(&file, text + "// One more line.\n").expect("written");
