@@ -19,7 +19,7 @@ use crate::rollback::{Held, RolledBack, hold, rollback};
 use crate::status::{self, Status};
 use crate::stop::Stop;
 use crate::superseded::{self, Terms, is_grace_over, warn_of};
-use crate::then::{Counts, Listeners, Live, News};
+use crate::then::{Counts, Listeners, Live, Mark, News};
 use crate::tree::Hash;
 use crate::tree::manifest::hex;
 use crate::volume::Volume;
@@ -60,10 +60,10 @@ pub fn let_go(
     mut terms: Terms,
 ) -> Result<Rest> {
     let mut old = superseded::versions(&volume, before, &held)?;
-    let name = volume.live_name()?;
+    let mark = Mark::of(&volume)?;
     drop(held);
     if let Some(live) = &mut live {
-        live.name = name;
+        live.mark = Some(mark);
     }
     if !live.as_ref().is_some_and(|live| live.is_new) {
         if !is_grace_over(&volume, terms.grace) {
@@ -90,21 +90,21 @@ pub fn roll_back(
     let held = lock(volume.place(), terms.lock_timeout)?;
     superseded::clean(&volume, &held, report)?;
     files::refuse(&volume)?;
-    let before = volume.live_name()?;
+    let before = Mark::of(&volume)?;
     let mut news = News::find(listeners, target, &volume, report);
     let mut announce = |digest: &Hash, totals| news.note(&volume, digest, &counts_of(totals));
     let wanted = options.digest.as_deref();
     let shown = Shown::on(report.progress());
     let done = rollback(&volume, wanted, terms, options.change.owner, report, &mut announce);
     drop(shown);
-    let RolledBack { digest, totals } = or_withdraw(done, &news, &volume, before.as_deref())?;
+    let RolledBack { digest, totals } = or_withdraw(done, &news, &volume, &before)?;
     if let Some(totals) = totals {
         note(&volume, Action::RolledBack, &digest, totals, report);
     }
     stop.defer();
     let counts = totals.map(counts_of).unwrap_or_default();
-    let live = Live { name: None, digest, is_new: totals.is_some(), counts };
-    let rest = let_go(volume, held, before, (Some(live), news), terms)?;
+    let live = Live { mark: None, digest, is_new: totals.is_some(), counts };
+    let rest = let_go(volume, held, before.name, (Some(live), news), terms)?;
     let spelt = hex(&digest);
     if let Some((files, bytes)) = totals {
         report.count("files", files);
@@ -143,15 +143,15 @@ pub fn stay(
     news: &mut News,
     report: &mut Report,
 ) -> Result<Option<Live>> {
-    let (digest, before) = (hex(&pin.digest), volume.live_name()?);
+    let (digest, before) = (hex(&pin.digest), Mark::of(volume)?);
     let mut announce = |digest: &Hash, totals| news.note(volume, digest, &counts_of(totals));
     let shown = Shown::on(report.progress());
     let held = hold(volume, pin, terms, owner, report, &mut announce);
     drop(shown);
-    let held = or_withdraw(held, news, volume, before.as_deref())?;
+    let held = or_withdraw(held, news, volume, &before)?;
     let live = |totals: Option<(u64, u64)>| {
         let counts = totals.map(counts_of).unwrap_or_default();
-        Some(Live { name: None, digest: pin.digest, is_new: totals.is_some(), counts })
+        Some(Live { mark: None, digest: pin.digest, is_new: totals.is_some(), counts })
     };
     let (live, more) = match held {
         Held::Sound => (live(None), ""),
@@ -178,9 +178,9 @@ pub fn or_withdraw<T>(
     outcome: Result<T>,
     news: &News,
     volume: &Volume,
-    before: Option<&str>,
+    before: &Mark,
 ) -> Result<T> {
-    if outcome.is_err() && volume.live_name().is_ok_and(|live| live.as_deref() == before) {
+    if outcome.is_err() && Mark::of(volume).is_ok_and(|live| live == *before) {
         news.withdraw(volume);
     }
     outcome

@@ -63,7 +63,7 @@ use progress::Shown;
 use publish::{Allow, Outcome, publish};
 use stop::Stop;
 use superseded::{give_up, retire};
-use then::{Counts, Listeners, Live, News};
+use then::{Counts, Listeners, Live, Mark, News};
 use tree::Hash;
 use tree::manifest::hex;
 use volume::Volume;
@@ -137,12 +137,12 @@ fn provision(
     let (volume, terms) = (Volume::open(&cli.at.target)?, terms(&cli.change));
     let held = lock(volume.place(), terms.lock_timeout)?;
     superseded::clean(&volume, &held, report)?;
-    let before = volume.live_name()?;
+    let before = Mark::of(&volume)?;
     let mut news = News::find(listeners, &cli.at.target, &volume, report);
     if let Some(pin) = pin_of(cli.unpin, &volume, report) {
         let live = stay(&volume, &pin, terms, cli.change.owner, &mut news, report)?;
         stop.defer();
-        return let_go(volume, held, before, (live, news), terms);
+        return let_go(volume, held, before.name, (live, news), terms);
     }
     let source = Place::open(&cli.source)?;
     let mut announce = |digest: &Hash, found: &Comparison, bytes| {
@@ -153,7 +153,7 @@ fn provision(
         Layout::Atomic => {
             let mut make_room = || give_up(&volume, terms.grace, None, report);
             publish(&source, &volume, allow(cli), &mut make_room, &mut announce)
-                .and_then(|outcome| files::leave(&volume, report).map(|()| outcome))
+                .and_then(|outcome| left_files(outcome, &volume, report))
         }
         Layout::Files => {
             let writer = (&held, terms.grace);
@@ -161,11 +161,11 @@ fn provision(
         }
     };
     drop(shown);
-    let mut outcome = or_withdraw(outcome, &news, &volume, before.as_deref())?;
+    let mut outcome = or_withdraw(outcome, &news, &volume, &before)?;
     note(&volume, Action::Published, &outcome.digest, outcome.totals, report);
     stop.defer();
     let live = Live {
-        name: None,
+        mark: None,
         digest: outcome.digest,
         is_new: outcome.is_published,
         counts: counts(&outcome.comparison, outcome.bytes),
@@ -173,6 +173,13 @@ fn provision(
     let rest = let_go(volume, held, outcome.before.take(), (Some(live), news), terms)?;
     tell(&outcome, start.elapsed(), report, metrics);
     Ok(rest)
+}
+
+/// What a publication behind links has come to, when what was plain files before is gone.
+fn left_files(mut outcome: Outcome, volume: &Volume, report: &mut Report) -> Result<Outcome> {
+    // A run that was killed may have published the tree already, and have left them.
+    outcome.is_published |= files::leave(volume, report)?;
+    Ok(outcome)
 }
 
 /// What the command line allows.

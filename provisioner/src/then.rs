@@ -17,6 +17,7 @@ use diagnostics::report::Report;
 use serde::{Deserialize, Serialize};
 
 use crate::cli;
+use crate::files;
 use crate::lock::{Lock, lock};
 use crate::state::State;
 use crate::stop::Stop;
@@ -134,7 +135,7 @@ impl News {
         let noted = self.not_noted.take().map_or(Ok(()), Err);
         warn_of(noted, "it would not be told again if that failed", report);
         let _alone = alone(volume, timeout, stop).context(AGAIN)?;
-        if volume.live_name()? != live.name {
+        if Some(Mark::of(volume)?) != live.mark {
             // Whoever made another version live meanwhile has taken the notes over.
             return Ok(());
         }
@@ -183,10 +184,31 @@ impl News {
     }
 }
 
+/// Tells what is live on a volume from what was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The directory of the version.
+    pub name: Option<String>,
+    /// That of plain files.
+    plain: Option<Vec<u8>>,
+}
+
+impl Mark {
+    /// That of what is live now.
+    ///
+    /// # Errors
+    /// The volume cannot be read.
+    pub fn of(volume: &Volume) -> Result<Self> {
+        // What cannot be read of plain files must not keep a tree from going live.
+        let plain = files::claims::mark(volume).unwrap_or_default();
+        Ok(Self { name: volume.live_name()?, plain })
+    }
+}
+
 /// What is live after a run.
 pub struct Live {
-    /// The directory of its version.
-    pub name: Option<String>,
+    /// Its mark, as soon as it is known.
+    pub mark: Option<Mark>,
     /// Its digest.
     pub digest: Hash,
     /// Whether this run has made it so.

@@ -110,6 +110,11 @@ impl Claims {
         self.published.is_some() || !self.pending.is_empty()
     }
 
+    /// The modes of the volume, if it knew no others when it was published to.
+    pub fn fixed_modes(&self) -> Option<FixedModes> {
+        self.published.as_ref().and_then(|record| record.fixed_modes)
+    }
+
     /// Whether something at this path was ours, or was to be.
     pub fn have(&self, path: &[u8]) -> bool {
         self.trees().any(|tree| tree.find(path).is_some())
@@ -151,7 +156,32 @@ impl Claims {
 /// # Errors
 /// They cannot be looked for.
 pub fn are_any(volume: &Volume) -> Result<bool> {
-    Ok(find(volume)?.map(|place| records(&place)).transpose()?.is_some_and(|all| !all.is_empty()))
+    Ok(!all(volume)?.is_empty())
+}
+
+/// The names of all records on a volume.
+///
+/// # Errors
+/// They cannot be looked for.
+pub fn all(volume: &Volume) -> Result<Vec<String>> {
+    Ok(find(volume)?.map(|place| records(&place)).transpose()?.unwrap_or_default())
+}
+
+/// What tells plain files that were published from those before: how their record begins. `None` if
+/// there are none.
+///
+/// # Errors
+/// It cannot be read.
+pub fn mark(volume: &Volume) -> Result<Option<Vec<u8>>> {
+    let Some(place) = find(volume)? else { return Ok(None) };
+    let Some(file) = state::open(&place, PUBLISHED)? else { return Ok(None) };
+    let mut line = Vec::new();
+    let read = BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut line);
+    read.map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        place.failure("read", PUBLISHED.as_bytes(), errno)
+    })?;
+    Ok(Some(line))
 }
 
 /// The directory of all this, if it is there.
@@ -265,7 +295,11 @@ fn is(directory: &OwnedFd, name: &[u8], node: Node<'_>, is_certain: bool) -> Res
     }
 }
 
-fn content(directory: impl AsFd, name: &[u8]) -> Result<Hash, Errno> {
+/// What a file in an open directory holds.
+///
+/// # Errors
+/// Those of the system.
+pub fn content(directory: impl AsFd, name: &[u8]) -> Result<Hash, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = open_unseen(directory, OsStr::from_bytes(name), flags)?;
     let (mut digest, mut piece) = (Sha256::new(), vec![0; PIECE]);

@@ -58,7 +58,7 @@ impl Plan {
     /// Looks at all directories and links of the tree, and at what is not the same.
     ///
     /// # Errors
-    /// Something that is not ours is in the way; or the volume cannot be read.
+    /// The volume cannot be read.
     pub fn of(meeting: &Meeting<'_>) -> Result<Self> {
         let mut plan = Self { is_wanted: vec![false; meeting.tree.len()], ..Self::default() };
         for directory in meeting.tree.directories() {
@@ -68,11 +68,19 @@ impl Plan {
                 plan.add(directory, meeting)?;
             }
         }
-        if !plan.obstacles.is_empty() {
-            let (shown, obstacles) = (meeting.volume.place().shown(b""), plan.obstacles.join(", "));
+        Ok(plan)
+    }
+
+    /// Makes sure that nothing is in the way that is not ours.
+    ///
+    /// # Errors
+    /// All that is.
+    pub fn check(&self, volume: &Volume) -> Result<()> {
+        if !self.obstacles.is_empty() {
+            let (shown, obstacles) = (volume.place().shown(b""), self.obstacles.join(", "));
             bail!("`{}` cannot be published to: {obstacles}", shown.display());
         }
-        Ok(plan)
+        Ok(())
     }
 
     /// Whether there is nothing to do for the tree.

@@ -122,12 +122,22 @@ impl Staging {
 /// It cannot be looked for, or removed.
 pub fn clean(volume: &Volume, lock: &Lock) -> Result<()> {
     let Some(claims) = claims::find(volume)? else { return Ok(()) };
-    for name in entries(&claims)?.iter().filter_map(|name| name.to_str().ok()) {
-        if name.starts_with(NEXT) && is_left(&claims, name, lock) {
+    for name in all(&claims)? {
+        if is_left(&claims, &name, lock) {
             remove(&claims, name.as_bytes())?;
         }
     }
     Ok(())
+}
+
+/// The names of all places for new files.
+///
+/// # Errors
+/// They cannot be looked for.
+pub fn all(claims: &Place) -> Result<Vec<String>> {
+    let listed = entries(claims)?;
+    let names = listed.iter().filter_map(|name| name.to_str().ok());
+    Ok(names.filter(|name| name.starts_with(NEXT)).map(str::to_owned).collect())
 }
 
 /// Gives up what remembers a volume of plain files.

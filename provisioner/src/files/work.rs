@@ -12,12 +12,13 @@ use rustix::io::Errno;
 use super::claims::Claims;
 use super::plan::Plan;
 use super::staging::Staging;
+use super::stale::{self, Stale};
 use crate::durable::Durability;
 use crate::owner;
 use crate::place::Place;
 use crate::tree::scan::mode_of;
 use crate::tree::{DirectoryRef, Node, Tree, join};
-use crate::volume::{Link, Volume};
+use crate::volume::Volume;
 
 /// Permission bits of who may change what is in a directory.
 const WRITABLE: u16 = 0o300;
@@ -28,12 +29,14 @@ pub struct Work<'w> {
     disk: &'w Durability,
     /// Directories whose modes may not be what they should.
     touched: BTreeSet<Vec<u8>>,
+    /// Whether anything was removed.
+    pub has_removed: bool,
 }
 
 impl<'w> Work<'w> {
     /// Begins it.
     pub fn on(volume: &'w Volume, disk: &'w Durability) -> Self {
-        Self { volume, disk, touched: BTreeSet::new() }
+        Self { volume, disk, touched: BTreeSet::new(), has_removed: false }
     }
 
     /// Puts all of a part of the tree in its place.
@@ -88,12 +91,7 @@ impl<'w> Work<'w> {
         claims: &Claims,
         is_kept: impl Fn(&[u8]) -> bool,
     ) -> Result<()> {
-        let mut is_stale = directory
-            .entries()
-            .map(|(name, node)| (name, node, join(directory.path(), name)))
-            .filter(|(.., path)| !is_kept(path))
-            .peekable();
-        if is_stale.peek().is_none() {
+        if directory.entries().all(|(name, _)| is_kept(&join(directory.path(), name))) {
             return Ok(());
         }
         // Something else is there, or nothing.
@@ -103,27 +101,18 @@ impl<'w> Work<'w> {
         }
         let place = self.open(directory.path())?;
         let fd = place.directory(b"").map_err(|errno| place.failure("open", b"", errno))?;
-        for (name, node, path) in is_stale {
-            let failure = |operation, errno| self.volume.place().failure(operation, &path, errno);
-            let is_layout = || {
-                directory.path().is_empty() && self.volume.link(name).is_ok_and(|l| l == Link::Ours)
-            };
-            let is_ours =
-                claims.own(&fd, name, &path).map_err(|errno| failure("look at", errno))?;
-            if !is_ours || is_layout() {
-                continue;
-            }
-            let flags = match node {
-                Node::Directory { .. } => AtFlags::REMOVEDIR,
-                Node::File { .. } | Node::Link { .. } => AtFlags::empty(),
-            };
+        for Stale { name, path, is_directory } in
+            stale::within(&fd, directory, self.volume, claims, is_kept)?
+        {
+            let flags = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
             match unlinkat(&fd, OsStr::from_bytes(name), flags) {
-                Ok(()) | Err(Errno::NOENT) => {}
+                Ok(()) => self.has_removed = true,
+                Err(Errno::NOENT) => {}
                 // It is not ours alone, or not what another claim says.
                 Err(
                     Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR | Errno::ISDIR,
                 ) => {}
-                Err(errno) => return Err(failure("remove", errno)),
+                Err(errno) => return Err(self.volume.place().failure("remove", &path, errno)),
             }
         }
         self.written(&place)

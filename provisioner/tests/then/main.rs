@@ -2,6 +2,7 @@
 
 mod command;
 mod killed;
+mod plain;
 mod post;
 mod server;
 
