@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{AtFlags, Gid, StatxFlags, Uid, chownat, fchown, readlinkat, statx};
 use rustix::io::Errno;
+use rustix::process::{getegid, geteuid, getgroups};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::compare::Comparison;
 use crate::place::Place;
@@ -69,6 +71,20 @@ impl Owner {
         self.check(directory, name.as_bytes())
     }
 
+    /// Whether whoever runs this may give files of its own to it, as far as the system says so.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub fn may_be_given(self) -> Result<bool, Errno> {
+        // chown(2): to a group that one is in the right is not needed.
+        let is_own = |gid: Gid| Ok(gid == getegid() || getgroups()?.contains(&gid));
+        let (uid, gid) = self.ids();
+        if uid == Some(geteuid()) && gid.map_or(Ok(true), is_own)? {
+            return Ok(true);
+        }
+        Ok(capabilities(None)?.effective.contains(CapabilitySet::CHOWN))
+    }
+
     /// Some file systems know one owner alone, and say nothing.
     fn check(self, directory: impl AsFd, name: &[u8]) -> Result<(), Errno> {
         if self.has(directory, name)? { Ok(()) } else { Err(Errno::NOTSUP) }
@@ -79,18 +95,31 @@ impl Owner {
     /// # Errors
     /// Those of the system.
     pub fn has(self, directory: impl AsFd, name: &[u8]) -> Result<bool, Errno> {
+        Ok(self.other(directory, name)?.is_none())
+    }
+
+    /// Whom an entry belongs to instead of it, as [`has`](Self::has) sees it; its group only if that
+    /// matters.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn other(self, directory: impl AsFd, name: &[u8]) -> Result<Option<Self>, Errno> {
         let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let wanted = StatxFlags::UID | StatxFlags::GID;
         let stat = statx(directory, OsStr::from_bytes(name), flags, wanted)?;
-        Ok(stat.stx_uid == self.uid && self.gid.is_none_or(|gid| gid == stat.stx_gid))
+        let found = Self { uid: stat.stx_uid, gid: self.gid.map(|_| stat.stx_gid) };
+        Ok((found != self).then_some(found))
     }
 }
+
+/// What it takes to give something to an owner.
+pub const RIGHT: &str = "--owner takes the right to give files away (CAP_CHOWN)";
 
 /// The error if something cannot be given to its owner.
 pub fn failure(place: &Place, path: &[u8], errno: Errno) -> anyhow::Error {
     let failure = place.failure("change the owner of", path, errno);
     match errno {
-        Errno::PERM => failure.context("--owner takes the right to give files away (CAP_CHOWN)"),
+        Errno::PERM => failure.context(RIGHT),
         _ => failure,
     }
 }

@@ -3,37 +3,38 @@
 //! It takes no lock, so that it is in nobody's way: if another version goes live meanwhile, it
 //! begins again. The volume may be mounted read-only.
 
+mod access;
 mod before;
 mod lines;
+mod links;
+mod plain;
 mod room;
 
-use std::io::{self, BufWriter, ErrorKind, Write, stdout};
+use std::io::{BufWriter, ErrorKind, Write, stdout};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use diagnostics::report::Report;
 use diagnostics::wording::{io_error, one_line};
-use rustix::fs::{Access, AtFlags, accessat};
-use rustix::io::Errno;
 
 use crate::archive::Archives;
-use crate::cli::{Cli, Rollback};
+use crate::cli::{Cli, Layout, Rollback};
 use crate::commands::{pin_of, terms};
-use crate::compare::{Comparison, compare};
-use crate::durable::is_local;
+use crate::compare::Comparison;
+use crate::files;
 use crate::kept::{Kept, choose, kept};
-use crate::owner::strangers;
+use crate::owner::{Owner, has_all};
 use crate::pin::Pin;
 use crate::place::Place;
 use crate::progress::Shown;
-use crate::publish::{Allow, Names, stale_links, take_up};
+use crate::publish::{Allow, Names, stale_links};
 use crate::sound;
-use crate::superseded::Terms;
-use crate::tree::manifest::{self, hex};
-use crate::tree::{Hash, Node, Tree};
+use crate::then::Mark;
+use crate::tree::manifest::hex;
+use crate::tree::{Hash, Tree};
 use crate::unpack;
-use crate::volume::{Published, Volume};
-use before::{Before, read_contents};
+use crate::volume::Volume;
+use before::Before;
 use lines::Line;
 
 /// How often it begins again because another version has gone live.
@@ -66,11 +67,14 @@ pub fn show_publication(
     if !cli.unpin
         && let Some(pin) = pin_of(false, &volume, report)
     {
-        return show_pinned(&volume, &pin, report);
+        return show_pinned(&volume, &pin, cli.change.owner, report);
     }
     let source = Place::open(&cli.source)?;
     let shown = Shown::on(report.progress());
-    let plan = settled(&volume, || plan(&source, &volume, allow, terms, report));
+    let plan = settled(&volume, || match cli.layout {
+        Layout::Atomic => links::plan(&source, &volume, allow, terms, report),
+        Layout::Files => plain::plan(&source, &volume, allow, terms, report),
+    });
     drop(shown);
     let plan = plan?;
     let counts = plan.comparison.counts();
@@ -94,6 +98,7 @@ pub fn show_publication(
 /// As [`show_publication`].
 pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
     let (volume, terms) = (Volume::open(&options.at.target)?, terms(&options.change));
+    files::refuse(&volume)?;
     let shown = Shown::on(report.progress());
     let found = settled(&volume, || {
         let live = volume.live()?.and_then(|live| live.published).map(|live| live.digest);
@@ -101,18 +106,20 @@ pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
         let digest = choose(options.digest.as_deref(), live, &kept)?;
         let spelt = hex(&digest);
         if Some(digest) == live {
-            let obstacle = check_access(&volume).err();
+            let obstacle = access::check(&volume, None).err();
             return Ok((Vec::new(), format!("would pin: sha256:{spelt}, which is live"), obstacle));
         }
-        let tree = kept_tree(&volume, &kept, &digest)?;
+        let mut tree = kept_tree(&volume, &kept, &digest)?;
+        tree.set_owner(options.change.owner);
         let names = Names::of(&volume, &tree)?;
         let before = Before::of(&volume, &names, false, report)?;
-        let lines = lines::all(&tree, &before, &names, &stale_links(&volume, &tree)?, None);
+        let lines =
+            lines::all(&tree, &before, &volume, &names, &stale_links(&volume, &tree)?, None);
         let trees = [&tree].into_iter().chain(before.copied(false));
         let room = room::check(&volume, trees, names.links(), terms, Some(digest));
         let (files, bytes) = tree.totals();
         let line = format!("would roll back: {files} files, {bytes} bytes, sha256:{spelt}, pinned");
-        Ok((lines, line, room.and_then(|()| check_access(&volume)).err()))
+        Ok((lines, line, room.and_then(|()| access::check(&volume, options.change.owner)).err()))
     });
     drop(shown);
     let (lines, line, obstacle) = found?;
@@ -121,86 +128,50 @@ pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
 }
 
 /// Shows that a volume is pinned, and what a run would do for that.
-fn show_pinned(volume: &Volume, pin: &Pin, report: &mut Report) -> Result<()> {
+fn show_pinned(
+    volume: &Volume,
+    pin: &Pin,
+    owner: Option<Owner>,
+    report: &mut Report,
+) -> Result<()> {
     let digest = hex(&pin.digest);
     let live = volume.live()?.and_then(|live| live.published);
     let live = live.filter(|published| published.digest == pin.digest);
-    let more = if live.is_some_and(|published| sound::check(&published).is_ok()) {
-        ""
-    } else {
+    let is_held = live.is_some_and(|published| {
+        sound::check(&published).is_ok() && has_all(&published.tree, &published.place, owner)
+    });
+    let (mut lines, mut more) = (Vec::new(), "");
+    if !is_held {
         match kept(volume).and_then(|kept| kept_tree(volume, &kept, &pin.digest)) {
-            Ok(_) => ", but would restore",
+            Ok(mut tree) => {
+                tree.set_owner(owner);
+                let names = Names::of(volume, &tree)?;
+                let before = Before::of(volume, &names, false, report)?;
+                let stale = stale_links(volume, &tree)?;
+                lines = lines::all(&tree, &before, volume, &names, &stale, None);
+                more = ", but would restore";
+            }
             Err(error) => {
                 let what = "pinned, but not live and sound";
                 report.warn(format!("version {digest} is {what}: {error:#}"));
-                ""
             }
         }
-    };
-    print(&[], &format!("pinned to sha256:{digest}: would not publish{more}"))
+    }
+    print(&lines, &format!("pinned to sha256:{digest}: would not publish{more}"))
 }
 
 /// Finds something out about a volume, while the same version stays live.
 fn settled<T>(volume: &Volume, mut find: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 0..TRIES {
-        let before = volume.live_name()?;
+        let standing = || Ok::<_, anyhow::Error>((Mark::of(volume)?, files::claims::all(volume)?));
+        let before = standing()?;
         let found = find();
-        if volume.live_name()? == before {
+        if standing()? == before {
             return found;
         }
     }
     let shown = volume.place().shown(b"");
     bail!("`{}` is changed by others all the time", one_line(shown.as_os_str().as_encoded_bytes()))
-}
-
-fn plan(
-    source: &Place,
-    volume: &Volume,
-    allow: Allow,
-    terms: Terms,
-    report: &mut Report,
-) -> Result<Plan> {
-    let (mut tree, sums) = take_up(source, allow)?;
-    let (names, stale) = (Names::of(volume, &tree)?, stale_links(volume, &tree)?);
-    let before = Before::of(volume, &names, allow.gap, report)?;
-    let published = before.published();
-    let nothing = Tree::default();
-    let found = match published {
-        Some(Published { tree: live, place, seal, .. }) => {
-            let mut found = compare((&tree, source), (live, place), *seal)?;
-            strangers((&tree, &mut found), place, true);
-            found
-        }
-        None => compare((&tree, source), (&nothing, source), None)?,
-    };
-    let is_same = found.is_same() && published.is_some() && (names.plain.is_empty() || allow.gap);
-    read_contents(&mut tree, source, |index| {
-        match published?.tree.entry(found.copy_of(index)?).1 {
-            Node::File { hash, .. } => Some(*hash),
-            _ => None,
-        }
-    })?;
-    let lines = lines::all(&tree, &before, &names, &stale, published.map(|_| &found));
-    let is_new = !is_same || !lines.is_empty();
-    let mut obstacle = None;
-    if !is_same {
-        sums.check_copied(&tree)?;
-        let trees = [&tree].into_iter().chain(before.copied(allow.gap));
-        obstacle = room::check(volume, trees, names.links(), terms, None).err();
-    }
-    if is_new {
-        obstacle = obstacle.or_else(|| check_access(volume).err());
-    }
-    let is_copied = !names.plain.is_empty() && !allow.gap;
-    if is_copied && !is_local(volume.place()).unwrap_or(false) {
-        report.warn("only a run can find out whether the volume needs --allow-gap".to_owned());
-    }
-    // What a volume held that is taken over is no publication to compare with.
-    let comparison =
-        if is_copied { compare((&tree, source), (&nothing, source), None)? } else { found };
-    let bytes = comparison.new_bytes(&tree);
-    let digest = manifest::write(&tree, io::sink())?;
-    Ok(Plan { lines, is_new, comparison, bytes, digest, obstacle })
 }
 
 /// The tree of a version that is kept, which is what was published.
@@ -219,15 +190,6 @@ fn kept_tree(volume: &Volume, kept: &[Kept], digest: &Hash) -> Result<Tree> {
         Ok(tree)
     });
     checked.with_context(|| format!("the archive of version {spelt} cannot be used"))
-}
-
-/// Makes sure that whoever runs this may write to the volume. That it is mounted read-only here
-/// says nothing of a run.
-fn check_access(volume: &Volume) -> Result<()> {
-    match accessat(volume, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
-        Ok(()) | Err(Errno::ROFS) => Ok(()),
-        Err(errno) => Err(volume.place().failure("write to", b"", errno)),
-    }
 }
 
 /// Writes the plan to stdout.

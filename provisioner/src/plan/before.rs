@@ -74,6 +74,11 @@ impl Before {
         self.live.as_ref().filter(|_| self.is_published)
     }
 
+    /// What is live, whether or not it says what it should be.
+    pub fn live(&self) -> Option<&Published> {
+        self.live.as_ref()
+    }
+
     /// The trees that a run would copy before it replaces names by links, unless it `moves` them.
     pub fn copied(&self, moves: bool) -> impl Iterator<Item = &Tree> {
         let trees = [Some(&self.plain_tree), self.live.as_ref().map(|live| &live.tree)];
@@ -110,7 +115,7 @@ impl Before {
 }
 
 /// The first name of a path.
-fn top(path: &[u8]) -> &[u8] {
+pub fn top(path: &[u8]) -> &[u8] {
     path.split(|&byte| byte == b'/').next().unwrap_or_default()
 }
 

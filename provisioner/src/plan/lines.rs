@@ -3,26 +3,38 @@
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::fmt;
+use std::os::fd::AsFd;
 
+use anyhow::Result;
+use diagnostics::report::Report;
 use diagnostics::wording::one_line;
 
-use super::before::Before;
-use crate::compare::{Comparison, is_as_published};
+use super::before::{Before, top};
+use crate::compare::{Comparison, Reader, is_as_published};
+use crate::files::claims::{self, Claims};
+use crate::files::stale;
+use crate::owner::Owner;
 use crate::publish::Names;
 use crate::tree::{DirectoryRef, Node, Tree, join};
-use crate::volume::Published;
+use crate::volume::{Published, Volume};
 
 /// A path that would change.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
-    path: Vec<u8>,
-    is_directory: bool,
-    change: Change,
+    /// The path; an empty one is that of the root.
+    pub path: Vec<u8>,
+    /// Whether a directory is there, or was.
+    pub is_directory: bool,
+    /// What becomes of it.
+    pub change: Change,
 }
 
+/// What becomes of a path.
 #[derive(Debug, PartialEq, Eq)]
-enum Change {
+pub enum Change {
+    /// There was nothing.
     Added,
+    /// There will be nothing.
     Removed,
     /// In these respects.
     Changed(Vec<String>),
@@ -45,7 +57,7 @@ impl fmt::Display for Line {
 }
 
 /// A file or directory that is live, but not as it went live.
-const DAMAGED: &str = "not what was published";
+pub const DAMAGED: &str = "not what was published";
 
 /// All paths that differ, in the order of their bytes, with those whose link on the volume would be
 /// made or removed. The files of `tree` have their hashes; `found` is how it differs from the
@@ -53,10 +65,12 @@ const DAMAGED: &str = "not what was published";
 pub fn all(
     tree: &Tree,
     before: &Before,
+    volume: &Volume,
     names: &Names,
     stale: &[Box<CStr>],
     found: Option<&Comparison>,
 ) -> Vec<Line> {
+    let mut owners = Owners::of(tree, before, volume);
     let missing: HashSet<&[u8]> = names.missing.iter().map(|name| &name[..]).collect();
     let mut lines = Vec::new();
     let mut add = |path, node: Node<'_>, change| {
@@ -81,6 +95,7 @@ pub fn all(
             if why.is_empty() && matches!(node, Node::File { .. }) && !is_sound() {
                 why.push(DAMAGED.to_owned());
             }
+            why.extend(owners.other(directory.path(), name, &path));
             if !why.is_empty() {
                 add(path, node, Change::Changed(why));
             }
@@ -100,12 +115,69 @@ pub fn all(
     if lines.is_empty() && found.is_some_and(|found| found.differs_otherwise) {
         lines.extend(before.published().into_iter().flat_map(damaged));
     }
-    lines.sort_by(|one, other| one.path.cmp(&other.path));
+    sort(&mut lines);
     lines
 }
 
+/// Puts lines in their order, one for each path.
+pub fn sort(lines: &mut Vec<Line>) {
+    lines.sort_by(|one, other| one.path.cmp(&other.path));
+    lines.dedup_by(|one, other| one.path == other.path);
+}
+
+/// What goes of plain files that were published, where a tree goes live behind links.
+///
+/// # Errors
+/// The volume cannot be read.
+pub fn left_files(tree: &Tree, volume: &Volume, report: &mut Report) -> Result<Vec<Line>> {
+    // Without claims, or with some that cannot be read, nothing is known to be ours.
+    if !matches!(claims::find(volume), Ok(Some(_))) {
+        return Ok(Vec::new());
+    }
+    let claims = Claims::of(volume, report)?;
+    let gone = stale::all(volume, &claims, |path| tree.find(top(path)).is_some())?;
+    Ok(removed(gone).collect())
+}
+
+/// Lines of paths that go, each with whether it is a directory.
+pub fn removed(paths: impl IntoIterator<Item = (Vec<u8>, bool)>) -> impl Iterator<Item = Line> {
+    let line = |(path, is_directory)| Line { path, is_directory, change: Change::Removed };
+    paths.into_iter().map(line)
+}
+
+/// Whom things belong to that readers see, behind links or not.
+struct Owners<'o> {
+    owner: Option<Owner>,
+    before: &'o Before,
+    plain: Reader<'o>,
+    live: Option<Reader<'o>>,
+}
+
+impl<'o> Owners<'o> {
+    fn of(tree: &Tree, before: &'o Before, volume: &'o Volume) -> Self {
+        let live = before.live().map(|live| Reader::new(&live.place, 0));
+        Self { owner: tree.owner(), before, plain: Reader::new(volume.place(), 0), live }
+    }
+
+    /// In words, if an entry belongs to somebody else than it will.
+    fn other(&mut self, directory: &[u8], name: &[u8], path: &[u8]) -> Option<String> {
+        self.owner?;
+        let reader =
+            if self.before.is_plain(top(path)) { &mut self.plain } else { self.live.as_mut()? };
+        stranger(self.owner, reader.directory(directory).ok()?, name)
+    }
+}
+
+/// In words, if an entry of an open directory, or with an empty name the directory itself, belongs
+/// to somebody else than it is to. What is missing belongs to nobody.
+pub fn stranger(owner: Option<Owner>, directory: impl AsFd, name: &[u8]) -> Option<String> {
+    let owner = owner?;
+    let other = owner.other(directory, name).ok()??;
+    Some(format!("owner {other} -> {owner}"))
+}
+
 /// In what respects an entry is another one, in words.
-fn differences(new: Node<'_>, old: Node<'_>) -> Vec<String> {
+pub fn differences(new: Node<'_>, old: Node<'_>) -> Vec<String> {
     let modes = |new: u16, old: u16| (new != old).then(|| format!("mode {old:04o} -> {new:04o}"));
     match (new, old) {
         (
@@ -127,7 +199,8 @@ fn differences(new: Node<'_>, old: Node<'_>) -> Vec<String> {
     }
 }
 
-fn kind(node: Node<'_>) -> &'static str {
+/// What an entry is, in a word.
+pub fn kind(node: Node<'_>) -> &'static str {
     match node {
         Node::Directory { .. } => "directory",
         Node::File { .. } => "file",
@@ -135,13 +208,16 @@ fn kind(node: Node<'_>) -> &'static str {
     }
 }
 
-/// The top of the tree, if its mode changes.
+/// The top of the tree, if its mode changes, or whom it belongs to.
 fn root(tree: &Tree, before: &Before) -> Option<Line> {
     let mode = |tree: &Tree| tree.directories().next().map(DirectoryRef::mode);
-    let (new, old) = (mode(tree)?, mode(&before.published()?.tree)?);
-    let why = differences(Node::Directory { mode: new }, Node::Directory { mode: old });
+    let published = before.published()?;
+    let (new, old) = (mode(tree)?, mode(&published.tree)?);
+    let mut why = differences(Node::Directory { mode: new }, Node::Directory { mode: old });
+    why.extend(stranger(tree.owner(), &published.place, b""));
+    let is_other = !why.is_empty();
     let change = Change::Changed(why);
-    (new != old).then(|| Line { path: Vec::new(), is_directory: true, change })
+    is_other.then(|| Line { path: Vec::new(), is_directory: true, change })
 }
 
 /// The directories that hold something else than they should.

@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use rustix::io::Errno;
 
 use crate::archive::Archives;
+use crate::files::{claims, staging};
 use crate::place::Place;
 use crate::space::check_with;
 use crate::superseded::{Terms, all, is_grace_over};
@@ -33,6 +34,22 @@ pub fn check<'t>(
     let spare = spare(volume, terms, spared)?;
     let trees: Vec<&Tree> = trees.collect();
     check_with(volume.place(), &trees, links, spare)
+}
+
+/// [`check`] for what is to be made of plain files.
+///
+/// # Errors
+/// As there.
+pub fn check_plain(volume: &Volume, part: &Tree, terms: Terms) -> Result<()> {
+    let (mut bytes, mut inodes) = spare(volume, terms, None)?;
+    if let Some(place) = claims::find(volume)? {
+        // It would be removed first.
+        for name in staging::all(&place)? {
+            let more = taken(&place, name.as_bytes()).unwrap_or((0, 0));
+            (bytes, inodes) = (bytes + more.0, inodes + more.1);
+        }
+    }
+    check_with(volume.place(), &[part], 0, (bytes, inodes))
 }
 
 /// What a run may give up, in bytes and inodes: what others have left, versions whose readers had

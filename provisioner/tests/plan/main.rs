@@ -1,5 +1,17 @@
 //! What a run would do, as --dry-run shows it.
 
+mod owner;
+mod plain;
+mod refused;
+#[path = "../volumes/run.rs"]
+#[allow(dead_code, reason = "shared with the tests of publications")]
+mod run;
+mod seen;
+#[path = "../volumes/tree.rs"]
+#[allow(dead_code, reason = "shared with the tests of publications")]
+mod tree;
+mod unwritten;
+
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

@@ -1,0 +1,44 @@
+//! Whether whoever runs this may do what a run would have to do.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+use rustix::fs::{Access, AtFlags, accessat, fstat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use crate::owner::{self, Owner};
+use crate::volume::Volume;
+
+/// Makes sure that whoever runs this may write to the volume, and give to an owner what it writes.
+/// That it is mounted read-only here says nothing of a run.
+///
+/// # Errors
+/// It may not.
+pub fn check(volume: &Volume, owner: Option<Owner>) -> Result<()> {
+    match accessat(volume, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
+        Ok(()) | Err(Errno::ROFS) => {}
+        Err(errno) => return Err(volume.place().failure("write to", b"", errno)),
+    }
+    if owner.is_some_and(|owner| !owner.may_be_given().unwrap_or(true)) {
+        bail!(owner::RIGHT);
+    }
+    Ok(())
+}
+
+/// Makes sure that it may write to those of some directories that are there, or may let itself.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_directories(volume: &Volume, paths: &BTreeSet<&[u8]>) -> Result<()> {
+    let place = volume.place();
+    for path in paths {
+        let Ok(fd) = place.directory(path) else { continue };
+        match accessat(&fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
+            Ok(()) | Err(Errno::ROFS) => {}
+            Err(Errno::ACCESS) if fstat(&fd).is_ok_and(|s| s.st_uid == geteuid().as_raw()) => {}
+            Err(errno) => return Err(place.failure("write to", path, errno)),
+        }
+    }
+    Ok(())
+}
