@@ -27,7 +27,7 @@ slapd:slapd slapadd:slapd dnsmasq:dnsmasq-base curl:curl objcopy:binutils tar:ta
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
 bench-resolver) needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils jq:jq' ;;
 bench-provisioner) needed='cp:coreutils sync:coreutils rsync:rsync' ;;
-bench-reloader) needed='nginx:nginx inotifywait:inotify-tools busybox:busybox' ;;
+bench-reloader) needed='nginx:nginx inotifywait:inotify-tools' ;;
 storage)
     needed='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3
 python3:python3 find:findutils mount:mount'

@@ -18,22 +18,22 @@ pub enum Kind {
     /// Without waiting for more.
     AtOnce,
     /// A loop around `inotifywait`, with the pause of the original document.
-    Inotifywait,
-    /// busybox's `inotifyd`, with the same.
-    Inotifyd,
+    Loop,
+    /// `inotifywait` that goes on, and a signal for each event.
+    Stream,
 }
 
 impl Kind {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 4] = [Self::Reloader, Self::AtOnce, Self::Inotifywait, Self::Inotifyd];
+    pub const ALL: [Self; 4] = [Self::Reloader, Self::AtOnce, Self::Loop, Self::Stream];
 
     /// What the tables call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Reloader => "reloader",
             Self::AtOnce => "reloader --debounce 0 --cooldown 0",
-            Self::Inotifywait => "inotifywait -r, HUP, sleep 5",
-            Self::Inotifyd => "inotifyd, HUP, sleep 5",
+            Self::Loop => "inotifywait -r, HUP, sleep 5",
+            Self::Stream => "inotifywait -m -r, HUP for each event",
         }
     }
 }
@@ -54,18 +54,14 @@ impl Watcher {
                 }
                 command
             }
-            Kind::Inotifywait => shell(&format!(
+            Kind::Loop => shell(&format!(
                 "while inotifywait -qq -r -e modify,create,delete,move {data}; do \
                  kill -HUP {master}; sleep 5; done"
             )),
-            Kind::Inotifyd => {
-                let script = nginx.dir().join("hup");
-                fs::write(&script, format!("#!/bin/sh\nkill -HUP {master}; sleep 5\n"))?;
-                shell(&format!(
-                    "chmod +x {0}; exec busybox inotifyd {0} {data}:cwymnd",
-                    script.display()
-                ))
-            }
+            Kind::Stream => shell(&format!(
+                "inotifywait -q -m -r --format . -e modify,create,delete,move {data} | \
+                 while read -r _; do kill -HUP {master}; done"
+            )),
         };
         let command = command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
         Ok(Self(command.process_group(0).spawn()?))
