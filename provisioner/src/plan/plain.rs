@@ -188,10 +188,12 @@ impl<'v> View<'v> {
 
     /// The directories on the volume that something is put into or removed from.
     fn written<'l>(&self, lines: &'l [Line]) -> BTreeSet<&'l [u8]> {
-        let paths = lines.iter().map(|line| &line.path[..]).filter(|path| !self.is_linked(path));
-        paths
-            .filter_map(|path| path.iter().rposition(|&byte| byte == b'/').map(|at| &path[..at]))
-            .collect()
+        // What only gets another mode or owner stays where it is.
+        let is_moved =
+            |path: &&[u8]| !self.is_linked(path) && !self.publication.plan.unlike.contains(*path);
+        let parent =
+            |path: &'l [u8]| path.iter().rposition(|&byte| byte == b'/').map(|at| &path[..at]);
+        lines.iter().map(|line| &line.path[..]).filter(is_moved).filter_map(parent).collect()
     }
 }
 

@@ -168,6 +168,30 @@ fn what_a_killed_run_has_left_is_told() {
 }
 
 #[test]
+fn files_that_a_killed_run_has_left_beside_links_are_told() {
+    let mut left = 0;
+    for number in 1.. {
+        let places = old();
+        sh(&places.path("source"), "mkdir -p old/deep; echo 1 > old/deep/one; echo 2 > old/two");
+        assert_eq!(places.run(&FILES).code, Some(0));
+        exchange(&places);
+        let (source, volume) = (places.path("source"), places.path("volume"));
+        let traced = crate::run::provisioner(&source, &volume, &["--grace", "0"]);
+        let kill = format!("inject=unlinkat:signal=KILL:when={number}");
+        if strace(&["-e", &kill], &places.path("log"), &traced).code.is_some() {
+            break;
+        }
+        // All of the new tree is there, and something of the old one.
+        if volume.join("fresh").exists() && volume.join("old").exists() {
+            left += 1;
+            let lines = assert_foretold(&places, &[], &format!("unlinkat {number}"));
+            assert!(lines.contains("- old/"), "{lines}");
+        }
+    }
+    assert!(left > 1, "{left}");
+}
+
+#[test]
 fn modes_of_the_volume_are_known_from_the_run_before() {
     if !e2e::is_root() {
         return;

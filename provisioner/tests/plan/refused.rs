@@ -143,6 +143,18 @@ fn who_must_not_write_or_give_away_is_told_so() {
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let message = "provisioner: failed to write to `volume/d`: permission denied\n";
     assert_eq!(outcome.stderr, message);
+    // Who changes only the mode of a directory need not write to the one above.
+    chown(places.path("volume/d"), Some(4321), None).expect("given");
+    places.write("source/d/b", "two");
+    sh(&places.path(""), "mkdir source/d/x volume/d/x; chmod 755 volume/d/x; chmod 700 source/d/x");
+    sh(
+        &places.path(""),
+        "chown 4321 source/d/x volume/d/x; chown 0 volume/d; chown 4321 source/d/b",
+    );
+    let outcome = as_user(&["--layout", "files", "--dry-run"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stdout.contains("~ d/x/ (mode 0755 -> 0700)\n"), "{outcome:?}");
+    places.write("source/d/b", "new");
     // It may let itself write to what is its own.
     chown(places.path("volume/d"), Some(4321), None).expect("given");
     fs::set_permissions(places.path("volume/d"), Permissions::from_mode(0o555)).expect("a mode");
