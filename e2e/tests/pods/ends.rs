@@ -95,6 +95,6 @@ fn exit_codes_reach_podman() {
         podman().run(&all).code
     };
     assert_eq!(code(&["--version"]), Some(0));
-    assert_eq!(code(&["--ldif=/users.ldif", "/no/such"]), Some(1));
+    assert_eq!(code(&["--ldif=/users.ldif", "--output=/owners.json", "/usr"]), Some(1));
     assert_eq!(code(&["--no-such-option"]), Some(2));
 }
