@@ -128,6 +128,7 @@ fn containers_are_bounded_and_say_why_they_ended() {
             let image = text(container, "/image");
             let (_, tag) =
                 image.rsplit_once('/').and_then(|(_, last)| last.split_once(':')).expect(image);
+            assert_ne!(tag, "latest", "{of}: {image}");
             let moves = tag == "stable";
             let policy = if moves { "Always" } else { "IfNotPresent" };
             assert_eq!(container["imagePullPolicy"], policy, "{of}: {image}");

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use e2e::programs::{Outcome, run};
 use e2e::wait_for;
@@ -178,10 +177,8 @@ fn a_scan_gives_its_result_and_leaves_nothing() {
 fn a_failed_job_is_told_at_once_and_kept() {
     for (exit_code, expected) in [(1, 1), (2, 2), (137, 1)] {
         let cluster = Cluster::with(Fate::Failed { exit_code });
-        let begun = Instant::now();
-        let outcome = cluster.run(&["-t", "600"]);
+        let outcome = cluster.run(&["-t", "120"]);
         assert_eq!(outcome.code, Some(expected), "{outcome:?}");
-        assert!(begun.elapsed() < Duration::from_secs(300), "it has waited for a success");
         assert_eq!(outcome.stdout, "");
         assert!(outcome.stderr.contains("PodFailurePolicy: exit code"), "{outcome:?}");
         assert!(outcome.stderr.contains("wrong password"), "{outcome:?}");
@@ -253,7 +250,7 @@ fn the_account_may_do_what_the_script_does_and_no_more() {
     let mut asked: Vec<Asked> = Vec::new();
     for fate in [Fate::Complete(RESULT), Fate::Failed { exit_code: 2 }] {
         let cluster = Cluster::with(fate);
-        cluster.run(&[]);
+        cluster.run(&["-t", "120"]);
         asked.extend(cluster.api.asked());
     }
     assert_exact(overlay().get("Role", "scan-trigger").unwrap(), &asked);
