@@ -5,14 +5,18 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread::yield_now;
 
 use anyhow::Result;
 use diagnostics::wording::io_failure;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
 use crate::space;
+
+/// How often a path is followed while others rename.
+const TRIES: usize = 10_000;
 
 /// A directory, and what messages call it.
 pub struct Place {
@@ -102,8 +106,59 @@ pub fn open_unseen(fd: impl AsFd, path: impl Arg + Copy, flags: OFlags) -> Resul
     }
 }
 
+/// Opens what a path leads to that does not leave the directory, whatever links it goes through.
+///
+/// # Errors
+/// Those of the system; it leaves the directory (`EXDEV`).
+pub fn open_beneath(fd: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..TRIES {
+        let path = OsStr::from_bytes(path);
+        match openat2(&fd, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // openat2(2): a rename or mount anywhere came between, so that nobody knows where a
+            // `..` has led.
+            Err(Errno::AGAIN) => yield_now(),
+            opened => return opened,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
 impl AsFd for Place {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread::scope;
+
+    use super::*;
+
+    #[test]
+    fn others_that_rename_do_not_keep_a_path_from_being_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("tree/a")).unwrap();
+        fs::create_dir(dir.path().join("one")).unwrap();
+        let place = Place::open(&dir.path().join("tree")).unwrap();
+        let is_over = AtomicBool::new(false);
+        scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::rename(dir.path().join("one"), dir.path().join("two")).unwrap();
+                    fs::rename(dir.path().join("two"), dir.path().join("one")).unwrap();
+                }
+            });
+            let opened: Vec<_> = (0..20_000)
+                .map(|_| open_beneath(&place, b"a/../a/../a", OFlags::PATH).map(drop))
+                .collect();
+            is_over.store(true, Ordering::Relaxed);
+            assert!(opened.iter().all(Result::is_ok));
+        });
+        let outside = open_beneath(&place, b"../one", OFlags::PATH);
+        assert_eq!(outside.err(), Some(Errno::XDEV));
     }
 }

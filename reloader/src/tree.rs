@@ -1,7 +1,7 @@
 //! Reads what is in a directory, whoever put it there: names, types, where links lead, and what
 //! is in the files. That, and not what a file system says of times and sizes, is the content.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,11 +9,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
 use diagnostics::wording::one_line;
-use provisioner::place::{Place, open_unseen};
+use provisioner::place::{Place, open_beneath, open_unseen};
 use provisioner::tree::{Hash, join, scan};
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat, statat,
-};
+use rustix::fs::{AtFlags, FileType, OFlags, fstat, readlinkat, statat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -108,7 +106,7 @@ impl Reading<'_> {
     fn directory(&mut self, path: &[u8], depth: usize) -> Result<()> {
         let opened = match path {
             // The one link that is followed: what is behind it is what is live.
-            b"..data" => self.beneath(path, OFlags::DIRECTORY),
+            b"..data" => open_beneath(self.place, path, OFlags::RDONLY | OFlags::DIRECTORY),
             _ => self.place.directory(path),
         };
         let fd = match opened {
@@ -173,7 +171,7 @@ impl Reading<'_> {
         let target = readlinkat(&fd, name, Vec::new());
         let target = target.map_err(|errno| self.place.failure("read the link", path, errno))?;
         let mut digest = Sha256::new_with_prefix(target.to_bytes());
-        if let Err(Errno::XDEV) = self.beneath(path, OFlags::PATH) {
+        if let Err(Errno::XDEV) = open_beneath(self.place, path, OFlags::PATH) {
             match statat(&fd, name, AtFlags::empty()) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                     let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
@@ -250,12 +248,6 @@ impl Reading<'_> {
             self.tree.notes.push(format!("`{}` {what}", one_line(shown.as_os_str().as_bytes())));
         }
         Ok(())
-    }
-
-    fn beneath(&self, path: &[u8], flags: OFlags) -> Result<std::os::fd::OwnedFd, Errno> {
-        let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        openat2(self.place, OsStr::from_bytes(path), flags, Mode::empty(), resolve)
     }
 }
 

@@ -1,20 +1,18 @@
 //! Reads a tree from a file system, and refuses what must not be published.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, anyhow};
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat2, readlinkat, statx,
-};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, StatxFlags, readlinkat, statx};
 use rustix::io::Errno;
 
 use super::links::leads_out;
 use super::{Node, Tree, join};
-use crate::place::Place;
+use crate::place::{Place, open_beneath};
 
 /// Longest path below the root, in bytes, with room for what the volume puts before it.
 const MAX_PATH: usize = 3500;
@@ -194,13 +192,7 @@ fn check_links(place: &Place, tree: &Tree, refusals: &mut Refusals) -> Result<()
                 continue;
             }
             let path = join(directory.path(), name);
-            let opened = openat2(
-                place,
-                OsStr::from_bytes(&path),
-                OFlags::PATH | OFlags::CLOEXEC,
-                Mode::empty(),
-                ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
-            );
+            let opened = open_beneath(place, &path, OFlags::PATH);
             match opened {
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {}
                 Err(Errno::XDEV) => refusals.add(&path, LEADS_OUT),
