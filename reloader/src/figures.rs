@@ -141,3 +141,37 @@ impl Numbers {
         metrics.text().to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_work_has_stopped_after_three_intervals_without_a_look() {
+        let figures = Figures::default();
+        let looked = figures.now().looked;
+        for (poll, patience) in [(1, 15), (5, 15), (60, 180)] {
+            figures.now().poll = Duration::from_secs(poll);
+            let stalled = |seconds| figures.now().stalled(looked + Duration::from_secs(seconds));
+            assert_eq!(stalled(patience), None);
+            assert_eq!(stalled(patience + 1), Some(Duration::from_secs(patience + 1)));
+        }
+    }
+
+    #[test]
+    fn figures_are_what_a_scrape_understands() {
+        let figures = Figures::default();
+        let mut numbers = figures.now();
+        (numbers.reloads, numbers.is_successful) = ([3, 1], Some(false));
+        let text = numbers.metrics();
+        for line in [
+            "# TYPE reloader_reloads_total counter",
+            "reloader_reloads_total{result=\"failure\"} 1",
+            "reloader_last_reload_successful 0",
+            "reloader_content_info{desired=\"\",applied=\"\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+        assert!(!text.contains("success_timestamp"), "there was none yet");
+    }
+}
