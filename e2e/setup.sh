@@ -26,7 +26,9 @@ slapd:slapd slapadd:slapd dnsmasq:dnsmasq-base curl:curl objcopy:binutils tar:ta
     ;;
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
 bench-resolver) needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils jq:jq' ;;
-bench-provisioner) needed='cp:coreutils sync:coreutils rsync:rsync' ;;
+bench-provisioner)
+    needed='cp:coreutils sync:coreutils rsync:rsync mkfs.ext4:e2fsprogs mount:mount losetup:mount'
+    ;;
 bench-reloader) needed='nginx:nginx inotifywait:inotify-tools' ;;
 storage)
     needed='mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs fusermount3:fuse3

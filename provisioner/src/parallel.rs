@@ -1,6 +1,7 @@
 //! Many small jobs on a few threads.
 
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -15,7 +16,8 @@ const CHUNKS: usize = 8;
 const MAX_THREADS: usize = 8;
 
 /// Does `work` for all of `0..count`, in pieces, and returns what came of each piece, in any
-/// order. Each thread has a `state` of its own. After an error nothing new is begun.
+/// order. Each thread has a `state` of its own, and begins in a part of its own: two that make
+/// files in one directory wait for each other. After an error nothing new is begun.
 ///
 /// # Errors
 /// The first of them.
@@ -27,28 +29,43 @@ pub fn in_parallel<S, T: Send>(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let threads = cores.clamp(2, MAX_THREADS).min(count);
     let chunk = (count / (threads.max(1) * CHUNKS)).clamp(1, MAX_CHUNK);
-    let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let run = || -> Result<Vec<T>> {
+    let parts: Vec<_> = (0..threads)
+        .map(|part| (AtomicUsize::new(part * count / threads), (part + 1) * count / threads))
+        .collect();
+    let has_failed = AtomicBool::new(false);
+    let run = |first: usize| -> Result<Vec<T>> {
         let (mut state, mut done) = (state(), Vec::new());
-        while !has_failed.load(Ordering::Relaxed) {
-            let start = next.fetch_add(chunk, Ordering::Relaxed);
-            if start >= count {
-                break;
+        for (next, end) in parts[first..].iter().chain(&parts[..first]) {
+            while !has_failed.load(Ordering::Relaxed) {
+                let start = next.fetch_add(chunk, Ordering::Relaxed);
+                if start >= *end {
+                    break;
+                }
+                let outcome = work(&mut state, start..(start + chunk).min(*end));
+                has_failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
+                done.push(outcome?);
             }
-            let outcome = work(&mut state, start..count.min(start + chunk));
-            has_failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
-            done.push(outcome?);
         }
         Ok(done)
     };
     let outcomes: Vec<Result<Vec<T>>> = thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        let run = &run;
+        let handles: Vec<_> = (0..threads).map(|first| scope.spawn(move || run(first))).collect();
         let join = |handle: thread::ScopedJoinHandle<'_, _>| {
             handle.join().unwrap_or_else(|_| Err(anyhow!("a thread has failed: a defect")))
         };
         handles.into_iter().map(join).collect()
     });
     Ok(outcomes.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Does two things at once.
+pub fn both<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let handle = scope.spawn(one);
+        let other = other();
+        (handle.join().unwrap_or_else(|panic| resume_unwind(panic)), other)
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::durable::Durability;
 use crate::migrate;
 use crate::modes::Modes;
 use crate::owner::{Owner, strangers};
+use crate::parallel::both;
 use crate::place::Place;
 use crate::progress;
 use crate::space;
@@ -107,9 +108,9 @@ pub fn publish(
     make_room: MakeRoom<'_>,
     announce: Announce<'_>,
 ) -> Result<Outcome> {
-    let (mut tree, sums) = take_up(source, allow)?;
+    let (taken, live) = both(|| take_up(source, allow), || volume.live());
+    let ((mut tree, sums), mut live) = (taken?, live?);
     let mut names = Names::of(volume, &tree)?;
-    let mut live = volume.live()?;
     let mut comparison = compare_with(&tree, source, live.as_ref())?;
     let published = live.as_ref().and_then(|live| live.published.as_ref());
     if comparison.is_same()

@@ -64,7 +64,7 @@ fn stage_files(
     disk: &Durability,
 ) -> Result<u64> {
     let readers = || {
-        let live = origin.live.map(|(place, ..)| Reader::new(place, 0));
+        let live = origin.live.map(|(place, ..)| Live::new(place));
         (Reader::new(origin.source, PIECE), live, Reader::new(to, 0))
     };
     let written = in_parallel(batch.len(), readers, |(source, live, to), range| {
@@ -203,19 +203,17 @@ impl At<'_> {
     /// change, by which web servers tell clients that it is the same.
     fn copy_again(
         &self,
-        live: &mut Reader<'_>,
+        live: &mut Live<'_>,
         to: &mut Reader<'_>,
         disk: &Durability,
     ) -> Result<()> {
         let failure = |place: &Place, errno| place.failure("read", &self.path(), errno);
-        let original = live.open(self.directory, self.name);
-        let original = original.map_err(|errno| failure(live.place(), errno))?.0;
+        let original = live.files.open(self.directory, self.name);
+        let original = original.map_err(|errno| failure(live.files.place(), errno))?.0;
         let mut copy = self.create(to)?;
-        if self.size > 0 && ioctl_ficlone(&copy, &original).is_err() {
-            copy_range(&original, &mut copy, self.size, disk)
-                .map_err(|error| self.write_error(to, &error))?;
-        }
-        let stat = fstat(&original).map_err(|errno| failure(live.place(), errno))?;
+        live.copy(&original, &mut copy, self.size, disk)
+            .map_err(|error| self.write_error(to, &error))?;
+        let stat = fstat(&original).map_err(|errno| failure(live.files.place(), errno))?;
         let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
         let times = Timestamps { last_access: time, last_modification: time };
         futimens(&copy, &times).map_err(|errno| self.failure(to, "set the time of", errno))?;
@@ -259,6 +257,39 @@ impl At<'_> {
     /// The error for a write that failed.
     pub fn write_error(&self, to: &Reader<'_>, error: &io::Error) -> anyhow::Error {
         self.failure(to, "write", Errno::from_io_error(error).unwrap_or(Errno::IO))
+    }
+}
+
+/// The files that are live, to be copied from.
+struct Live<'p> {
+    files: Reader<'p>,
+    /// Whether the file system may let copies share blocks.
+    can_clone: bool,
+}
+
+impl<'p> Live<'p> {
+    fn new(place: &'p Place) -> Self {
+        Self { files: Reader::new(place, PIECE), can_clone: true }
+    }
+
+    /// Copies `size` bytes, and as few as the file system can.
+    fn copy(&mut self, from: &File, to: &mut File, size: u64, disk: &Durability) -> io::Result<()> {
+        if size == 0 {
+            return Ok(());
+        }
+        if self.can_clone {
+            match ioctl_ficlone(&*to, from) {
+                Ok(()) => return Ok(()),
+                // ioctl_ficlone(2): it can not, not only not here.
+                Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV) => self.can_clone = false,
+                Err(_) => {}
+            }
+        }
+        match usize::try_from(size).ok().and_then(|size| self.files.piece.get_mut(..size)) {
+            // It would take a pipe to move a few pages within the kernel.
+            Some(piece) => (&mut &*from).read_exact(piece).and_then(|()| to.write_all(piece)),
+            None => copy_range(from, to, size, disk),
+        }
     }
 }
 

@@ -98,7 +98,8 @@ fn spell(bytes: &[u8]) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
 
 /// A digest as people write it.
 pub fn hex(hash: &Hash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// Reads a manifest, and its digest.
@@ -219,11 +220,11 @@ fn unspell(text: Option<&str>, base64: Option<&str>) -> Option<Vec<u8>> {
 /// A digest out of its 64 hexadecimal digits.
 pub fn unhex(text: &str) -> Option<Hash> {
     let mut hash = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    if text.len() != 2 * hash.len() {
         return None;
     }
-    for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
-        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    for (digit, index) in text.chars().zip(0..) {
+        hash[index / 2] = hash[index / 2] << 4 | digit.to_digit(16)? as u8;
     }
     Some(hash)
 }
