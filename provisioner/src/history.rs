@@ -5,11 +5,11 @@ use std::time::SystemTime;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::publish::since;
 use crate::state::State;
 use crate::time::rfc3339;
 use crate::tree::Hash;
 use crate::tree::manifest::hex;
+use crate::version::since;
 use crate::volume::Volume;
 
 const HISTORY: &str = "history";

@@ -2,9 +2,9 @@
 //!
 //! [`mod@publish`] is the course of a run, [`plan`] what it would be; [`tree`] is what is published,
 //! [`compare`] tells what is different, [`stage`] copies, [`durable`] brings it to the disk,
-//! [`volume`] is the layout that makes it live, [`files`] one without links, [`mod@withdraw`] takes
-//! back what fails, [`then`] tells others. [`superseded`] is what becomes of versions before, which
-//! [`archive`] packs and [`mod@rollback`] makes live again.
+//! [`volume`], with [`version`] and [`names`], is the layout that makes it live, [`files`] one
+//! without links, [`mod@withdraw`] takes back what fails, [`then`] tells others. [`superseded`] is
+//! what becomes of versions before, which [`archive`] packs and [`mod@rollback`] makes live again.
 
 pub mod archive;
 pub mod cli;
@@ -17,6 +17,7 @@ pub mod kept;
 pub mod lock;
 pub mod migrate;
 pub mod modes;
+pub mod names;
 pub mod owner;
 pub mod parallel;
 pub mod pin;
@@ -38,6 +39,7 @@ pub mod then;
 pub mod time;
 pub mod tree;
 pub mod unpack;
+pub mod version;
 pub mod volume;
 pub mod withdraw;
 

@@ -23,11 +23,12 @@ use crate::commands::{pin_of, terms};
 use crate::compare::Comparison;
 use crate::files;
 use crate::kept::{Kept, choose, kept};
+use crate::names::{self, Names};
 use crate::owner::{Owner, has_all};
 use crate::pin::Pin;
 use crate::place::Place;
 use crate::progress::Shown;
-use crate::publish::{Allow, Names, stale_links};
+use crate::publish::Allow;
 use crate::sound;
 use crate::then::Mark;
 use crate::tree::manifest::hex;
@@ -114,7 +115,7 @@ pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
         let names = Names::of(&volume, &tree)?;
         let before = Before::of(&volume, &names, false, report)?;
         let lines =
-            lines::all(&tree, &before, &volume, &names, &stale_links(&volume, &tree)?, None);
+            lines::all(&tree, &before, &volume, &names, &names::stale(&volume, &tree)?, None);
         let trees = [&tree].into_iter().chain(before.copied(false));
         let room = room::check(&volume, trees, names.links(), terms, Some(digest));
         let (files, bytes) = tree.totals();
@@ -147,7 +148,7 @@ fn show_pinned(
                 tree.set_owner(owner);
                 let names = Names::of(volume, &tree)?;
                 let before = Before::of(volume, &names, false, report)?;
-                let stale = stale_links(volume, &tree)?;
+                let stale = names::stale(volume, &tree)?;
                 lines = lines::all(&tree, &before, volume, &names, &stale, None);
                 more = ", but would restore";
             }

@@ -1,34 +1,25 @@
 //! A publication, from the source to the volume.
 
-use std::collections::HashSet;
-use std::ffi::CStr;
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufWriter, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use diagnostics::exit::misconfigured;
-use rustix::fs::{Mode, OFlags, fchmod, openat};
-use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
 use crate::compare::{Comparison, compare};
 use crate::durable::Durability;
 use crate::migrate;
 use crate::modes::Modes;
+use crate::names::{self, Names};
 use crate::owner::{Owner, strangers};
 use crate::parallel::both;
 use crate::place::Place;
-use crate::progress;
 use crate::space;
 use crate::stage::{Origin, stage};
-use crate::state;
 use crate::sums::Sums;
-use crate::tree::manifest::{self, hex};
-use crate::tree::scan::{check_copy, scan};
+use crate::tree::scan::scan;
 use crate::tree::{Hash, Node, Tree};
-use crate::volume::{ABOUT, Link, Live, MANIFEST, TREE, Volume};
+use crate::version::{self, Fill};
+use crate::volume::{Live, Volume};
 use crate::withdraw::{Attempt, withdraw};
 
 /// What a person allows, and what not.
@@ -63,15 +54,6 @@ pub struct Outcome {
     pub before: Option<String>,
 }
 
-/// Says of a version since when it is live.
-#[derive(Serialize, Deserialize)]
-struct Version {
-    digest: String,
-    /// In seconds since 1970.
-    published: u64,
-    files: u64,
-}
-
 /// What a tree meets on a volume.
 pub struct Ground {
     names: Names,
@@ -85,9 +67,6 @@ pub struct Steps<'s> {
     /// Comes before the new version goes live, when all of it is on the disk; knows its digest.
     pub ready: &'s mut dyn FnMut(&Hash) -> Result<()>,
 }
-
-/// Fills the empty directory of a version, and returns how many bytes of it are new.
-pub type Fill<'f> = &'f mut dyn FnMut(&mut Tree, &Place, &Durability) -> Result<u64>;
 
 /// Gives something up to make room on a volume; whether there was anything.
 pub type MakeRoom<'r> = &'r mut dyn FnMut() -> Result<bool>;
@@ -119,13 +98,13 @@ pub fn publish(
     {
         if !(names.missing.is_empty()
             && names.plain.is_empty()
-            && stale_links(volume, &tree)?.is_empty())
+            && names::stale(volume, &tree)?.is_empty())
         {
             announce(&published.digest, &comparison, 0);
         }
         migrate::with_gap(volume, &names.plain, &tag())?;
-        let is_published = repair_links(volume, &tree, &names.missing)? || !names.plain.is_empty();
-        settle_links(volume, live.as_ref().map_or("", |live| &live.name))?;
+        let is_published = names::repair(volume, &tree, &names.missing)? || !names.plain.is_empty();
+        names::settle(volume, live.as_ref().map_or("", |live| &live.name))?;
         // The run that made it live may have died before it was on the disk.
         volume.sync()?;
         let (digest, totals) = (published.digest, tree.totals());
@@ -209,22 +188,6 @@ impl Ground {
     }
 }
 
-/// Makes the links of a tree that is live; whether there was anything to do. `ready` comes right
-/// before that.
-///
-/// # Errors
-/// One cannot be made or removed, or something else is in its place.
-pub fn relink(volume: &Volume, tree: &Tree, ready: impl FnOnce()) -> Result<bool> {
-    let names = Names::of(volume, tree)?;
-    if let Some(name) = names.plain.first() {
-        bail!("`{}` is not a link to what is live", volume.place().shown(name).display());
-    }
-    if !names.missing.is_empty() || !stale_links(volume, tree)?.is_empty() {
-        ready();
-    }
-    repair_links(volume, tree, &names.missing)
-}
-
 /// Makes sure that there is room for trees, and links to them, as far as something can be given up
 /// for them.
 ///
@@ -257,13 +220,13 @@ pub fn go_live(
 ) -> Result<(u64, Hash)> {
     let tag = tag();
     let name = Volume::version_name(&tag);
-    let done = stage_version(tree, steps.fill, volume, &name).and_then(|done| {
+    let done = version::make(tree, steps.fill, volume, &name).and_then(|done| {
         (steps.ready)(&done.1)?;
         ground.names.missing.iter().try_for_each(|name| volume.add_link(name))?;
         volume.switch(&name, &tag)?;
         migrate::with_gap(volume, &ground.names.plain, &tag)?;
-        let has_repaired = repair_links(volume, tree, &Names::of(volume, tree)?.missing)?;
-        if settle_links(volume, &name)? || has_repaired {
+        let has_repaired = names::repair(volume, tree, &Names::of(volume, tree)?.missing)?;
+        if names::settle(volume, &name)? || has_repaired {
             volume.sync()?;
         }
         Ok(done)
@@ -281,38 +244,6 @@ pub fn go_live(
     })
 }
 
-/// The names at the top of the tree that have no link on the volume yet.
-#[derive(Default)]
-pub struct Names {
-    /// Those of nothing.
-    pub missing: Vec<Vec<u8>>,
-    /// Those of something else.
-    pub plain: Vec<Vec<u8>>,
-}
-
-impl Names {
-    /// How many links are to be made.
-    pub fn links(&self) -> usize {
-        self.missing.len() + self.plain.len()
-    }
-
-    /// Looks at the volume for those of a tree.
-    ///
-    /// # Errors
-    /// One cannot be looked at.
-    pub fn of(volume: &Volume, tree: &Tree) -> Result<Self> {
-        let mut names = Self::default();
-        for (name, _) in tree.directories().take(1).flat_map(|root| root.entries()) {
-            match volume.link(name)? {
-                Link::Ours => {}
-                Link::Missing => names.missing.push(name.to_vec()),
-                Link::Foreign => names.plain.push(name.to_vec()),
-            }
-        }
-        Ok(names)
-    }
-}
-
 fn compare_with(tree: &Tree, source: &Place, live: Option<&Live>) -> Result<Comparison> {
     if let Some(published) = live.and_then(|live| live.published.as_ref()) {
         let live = (&published.tree, &published.place);
@@ -322,99 +253,6 @@ fn compare_with(tree: &Tree, source: &Place, live: Option<&Live>) -> Result<Comp
     }
     let nothing = Tree::default();
     compare((tree, source), (&nothing, source), None)
-}
-
-/// Makes the links at the top what they should be; whether there was anything to do.
-fn repair_links(volume: &Volume, tree: &Tree, missing: &[Vec<u8>]) -> Result<bool> {
-    missing.iter().try_for_each(|name| volume.add_link(name))?;
-    let names = top_names(tree);
-    let has_removed = volume.remove_stale_links(|name| names.contains(name))?;
-    Ok(has_removed || !missing.is_empty())
-}
-
-/// Our links on a volume that the tree has no name for.
-///
-/// # Errors
-/// The volume cannot be read.
-pub fn stale_links(volume: &Volume, tree: &Tree) -> Result<Vec<Box<CStr>>> {
-    let names = top_names(tree);
-    volume.stale_links(|name| names.contains(name))
-}
-
-fn top_names(tree: &Tree) -> HashSet<&[u8]> {
-    let top = tree.directories().take(1).flat_map(|root| root.entries());
-    top.map(|(name, _)| name).collect()
-}
-
-/// Without a lock, another writer may have made its own tree live since that of `settled` was: what
-/// was removed here may be missing there, and is put back. Whether that was so.
-///
-/// # Errors
-/// That cannot be done.
-pub fn settle_links(volume: &Volume, settled: &str) -> Result<bool> {
-    let mut live = settled.to_owned();
-    while volume.live_name()?.is_some_and(|now| now != live) {
-        let Some(Live { name, published: Some(published) }) = volume.live()? else { break };
-        repair_links(volume, &published.tree, &Names::of(volume, &published.tree)?.missing)?;
-        live = name;
-    }
-    Ok(live != settled)
-}
-
-/// Makes a version that nobody looks at yet, and brings it to the disk.
-fn stage_version(
-    tree: &mut Tree,
-    fill: Fill<'_>,
-    volume: &Volume,
-    name: &str,
-) -> Result<(u64, Hash)> {
-    let disk = Durability::watch(volume.place())?;
-    let version = volume.create(name)?;
-    let place = version.below(TREE.as_bytes())?;
-    let bytes = fill(tree, &place, &disk)?;
-    check_copy(&place, tree)?;
-    let digest = write_file(&version, MANIFEST, &disk, |out| manifest::write(tree, out))?;
-    let published = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let about = Version { digest: hex(&digest), published, files: tree.totals().0 };
-    write_file(&version, ABOUT, &disk, |out| writeln!(out, "{}", serde_json::json!(about)))?;
-    let failure = |errno| version.failure("sync", b"", errno);
-    progress::begin("syncing", 0);
-    disk.written(&version).map_err(failure)?;
-    disk.sync().map_err(failure)?;
-    volume.uncover(name)?;
-    Ok((bytes, digest))
-}
-
-/// When a version was published.
-///
-/// # Errors
-/// It does not say so.
-pub fn since(volume: &Volume, name: &str) -> Result<SystemTime> {
-    let place = volume.place().below(name.as_bytes())?;
-    let file = state::open(&place, ABOUT)?.context("it is not there")?;
-    let about: Version = serde_json::from_reader(file)?;
-    let since = UNIX_EPOCH.checked_add(Duration::from_secs(about.published));
-    since.context("it is too late")
-}
-
-fn write_file<T>(
-    version: &Place,
-    name: &str,
-    disk: &Durability,
-    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>,
-) -> Result<T> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o644);
-    let failure = |operation: &str, errno| version.failure(operation, name.as_bytes(), errno);
-    let fd = openat(version, name, flags, mode).map_err(|errno| failure("create", errno))?;
-    let mut out = BufWriter::new(File::from(fd));
-    let write_error =
-        |error: &io::Error| failure("write", Errno::from_io_error(error).unwrap_or(Errno::IO));
-    let done = write(&mut out).map_err(|error| write_error(&error))?;
-    let file = out.into_inner().map_err(|error| write_error(error.error()))?;
-    fchmod(&file, mode).map_err(|errno| failure("set the mode of", errno))?;
-    disk.written(&file).map_err(|errno| failure("sync", errno))?;
-    Ok(done)
 }
 
 /// A part of names that nobody else has.

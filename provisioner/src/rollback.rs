@@ -5,15 +5,17 @@ use diagnostics::report::Report;
 
 use crate::archive::Archives;
 use crate::kept::{Kept, choose, kept};
+use crate::names::relink;
 use crate::owner::{Owner, has_all};
 use crate::pin::{self, Pin};
-use crate::publish::{Fill, Ground, Steps, go_live, relink};
+use crate::publish::{Ground, Steps, go_live};
 use crate::sound;
 use crate::stage::{Origin, stage};
 use crate::superseded::{Terms, give_up};
 use crate::tree::manifest::hex;
 use crate::tree::{Hash, Tree};
 use crate::unpack::unpack;
+use crate::version::Fill;
 use crate::volume::{Published, Volume};
 
 /// Is told of a version right before it goes live: its digest, and its files and bytes.

@@ -11,9 +11,9 @@ use crate::files::claims::{Claims, FILES};
 use crate::history::{self, Action};
 use crate::kept::{Kept, kept};
 use crate::pin::Pin;
-use crate::publish::since;
 use crate::time::rfc3339;
 use crate::tree::manifest::hex;
+use crate::version::since;
 use crate::volume::{Live, Volume};
 
 /// The state of a volume.

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use anyhow::{Error, Result, bail};
 
 use crate::migrate::put_back;
-use crate::publish::settle_links;
+use crate::names;
 use crate::space::Lack;
 use crate::tree::Tree;
 use crate::tree::scan::names;
@@ -80,7 +80,7 @@ fn remove_links(volume: &Volume, attempt: &Attempt<'_>) -> Result<()> {
     let names: HashSet<&[u8]> = names.iter().map(|name| name.to_bytes()).collect();
     let is_added = |name: &[u8]| attempt.added.iter().any(|added| added == name);
     volume.remove_stale_links(|name| !is_added(name) || names.contains(name))?;
-    settle_links(volume, live.as_deref().unwrap_or_default())?;
+    names::settle(volume, live.as_deref().unwrap_or_default())?;
     Ok(())
 }
 

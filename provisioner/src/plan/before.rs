@@ -7,10 +7,10 @@ use diagnostics::report::Report;
 use diagnostics::wording::one_line;
 
 use crate::compare::Reader;
+use crate::names::Names;
 use crate::parallel::in_parallel;
 use crate::place::Place;
 use crate::progress;
-use crate::publish::Names;
 use crate::sums;
 use crate::superseded::warn_of;
 use crate::tree::scan::scan_names;

@@ -13,8 +13,8 @@ use super::before::{Before, top};
 use crate::compare::{Comparison, Reader, is_as_published};
 use crate::files::claims::{self, Claims};
 use crate::files::stale;
+use crate::names::Names;
 use crate::owner::Owner;
-use crate::publish::Names;
 use crate::tree::{DirectoryRef, Node, Tree, join};
 use crate::volume::{Published, Volume};
 

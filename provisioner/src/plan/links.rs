@@ -9,9 +9,10 @@ use super::before::{Before, read_contents};
 use super::{Plan, access, lines, room};
 use crate::compare::compare;
 use crate::durable::is_local;
+use crate::names::{self, Names};
 use crate::owner::strangers;
 use crate::place::Place;
-use crate::publish::{Allow, Names, stale_links, take_up};
+use crate::publish::{Allow, take_up};
 use crate::superseded::Terms;
 use crate::tree::{Node, Tree, manifest};
 use crate::volume::{Published, Volume};
@@ -28,7 +29,7 @@ pub fn plan(
     report: &mut Report,
 ) -> Result<Plan> {
     let (mut tree, sums) = take_up(source, allow)?;
-    let (names, stale) = (Names::of(volume, &tree)?, stale_links(volume, &tree)?);
+    let (names, stale) = (Names::of(volume, &tree)?, names::stale(volume, &tree)?);
     let before = Before::of(volume, &names, allow.gap, report)?;
     let published = before.published();
     let nothing = Tree::default();
