@@ -104,7 +104,7 @@ pub fn roll_back(
     stop.defer();
     let counts = totals.map(counts_of).unwrap_or_default();
     let live = Live { mark: None, digest, is_new: totals.is_some(), counts };
-    let rest = let_go(volume, held, before.name, (Some(live), news), terms)?;
+    let rest = let_go(volume, held, before.name, (Some(live), news), terms);
     let spelt = hex(&digest);
     if let Some((files, bytes)) = totals {
         report.count("files", files);
@@ -116,7 +116,7 @@ pub fn roll_back(
     } else {
         say(&format!("pinned: sha256:{spelt}, which was live already\n"));
     }
-    Ok(rest)
+    rest
 }
 
 /// The pin that a publication has to heed. One that cannot be read does not hold.

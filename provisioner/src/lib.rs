@@ -172,9 +172,10 @@ fn provision(
         is_new: outcome.is_published,
         counts: counts(&outcome.comparison, outcome.bytes),
     };
-    let rest = let_go(volume, held, outcome.before.take(), (Some(live), news), terms)?;
+    let rest = let_go(volume, held, outcome.before.take(), (Some(live), news), terms);
+    // It is live, whatever became of the version before.
     tell(&outcome, start.elapsed(), report, metrics);
-    Ok(rest)
+    rest
 }
 
 /// What a publication behind links has come to, when what was plain files before is gone.

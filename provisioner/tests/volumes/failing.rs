@@ -36,7 +36,7 @@ fn assert_says_so(over: Over, call: &str, what: &str, (outcome, is_new): (Outcom
     assert!(stderr.contains(error_of(call).1), "{at}: {stderr}");
     // What fails while old versions are looked for and removed is said too.
     let is_over = outcome.stdout.starts_with("published: ");
-    assert!(is_new == is_over || is_new && call == "openat", "{at}: {stderr}");
+    assert_eq!(is_new, is_over, "{at}: {stderr}");
     true
 }
 
