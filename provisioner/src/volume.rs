@@ -11,6 +11,8 @@
 //! One rename of `..data` makes another version live. Whatever else is on the volume is left
 //! alone.
 
+mod links;
+
 use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::BufReader;
@@ -29,6 +31,8 @@ use crate::place::{Place, open_unseen};
 use crate::seal::Seal;
 use crate::tree::scan::{mode_of, names};
 use crate::tree::{Hash, Tree, manifest};
+
+pub use links::Link;
 
 /// The link to what is live.
 pub const DATA: &str = "..data";
@@ -239,67 +243,6 @@ impl Volume {
         unlink(&self.place.below(name.as_bytes())?, MANIFEST.as_bytes(), AtFlags::empty())
     }
 
-    /// What stands at `name` on the volume.
-    ///
-    /// # Errors
-    /// It cannot be looked at.
-    pub fn link(&self, name: &[u8]) -> Result<Link> {
-        let failure = |errno| self.place.failure("read the link", name, errno);
-        match readlinkat(&self.place, OsStr::from_bytes(name), Vec::new()) {
-            Ok(target) if target.to_bytes() == link_target(name) => Ok(Link::Ours),
-            Ok(_) | Err(Errno::INVAL) => Ok(Link::Foreign),
-            Err(Errno::NOENT) => Ok(Link::Missing),
-            Err(errno) => Err(failure(errno)),
-        }
-    }
-
-    /// Makes the link of a name at the top of the tree.
-    ///
-    /// # Errors
-    /// It cannot be made.
-    pub fn add_link(&self, name: &[u8]) -> Result<()> {
-        self.add_link_as(name, OsStr::from_bytes(name))
-    }
-
-    /// Makes the link of a name under another name.
-    ///
-    /// # Errors
-    /// It cannot be made.
-    pub fn add_link_as(&self, name: &[u8], at: impl AsRef<OsStr>) -> Result<()> {
-        let target = link_target(name);
-        match symlinkat(OsStr::from_bytes(&target), &self.place, at.as_ref()) {
-            // Another writer was faster, where there is no lock. If it has just removed it instead,
-            // it will see who is live now.
-            Err(Errno::EXIST) if self.link(name)? != Link::Foreign => Ok(()),
-            made => made.map_err(|errno| self.place.link_failure(name, errno)),
-        }
-    }
-
-    /// Removes the links of names that the tree does not have any more; whether there were any.
-    ///
-    /// # Errors
-    /// One cannot be removed.
-    pub fn remove_stale_links(&self, is_current: impl Fn(&[u8]) -> bool) -> Result<bool> {
-        let stale = self.stale_links(is_current)?;
-        stale.iter().try_for_each(|name| unlink(&self.place, name.to_bytes(), AtFlags::empty()))?;
-        Ok(!stale.is_empty())
-    }
-
-    /// The links of names that the tree does not have any more.
-    ///
-    /// # Errors
-    /// The volume cannot be read.
-    pub fn stale_links(&self, is_current: impl Fn(&[u8]) -> bool) -> Result<Vec<Box<CStr>>> {
-        let mut stale = Vec::new();
-        for name in self.names()? {
-            let bytes = name.to_bytes();
-            if !bytes.starts_with(b"..") && !is_current(bytes) && self.link(bytes)? == Link::Ours {
-                stale.push(name);
-            }
-        }
-        Ok(stale)
-    }
-
     /// Versions that are not live, and whether each was complete; and what was replaced by links.
     ///
     /// # Errors
@@ -318,19 +261,6 @@ impl Volume {
         Ok(others)
     }
 
-    /// Removes links that were made to become [`DATA`] and did not, of those that are left over.
-    ///
-    /// # Errors
-    /// One cannot be removed.
-    pub fn remove_unused_links(&self, is_left: impl Fn(&str) -> bool) -> Result<()> {
-        for name in self.names()? {
-            if name.to_str().is_ok_and(|name| name.starts_with(NEXT) && is_left(name)) {
-                unlink(&self.place, name.to_bytes(), AtFlags::empty())?;
-            }
-        }
-        Ok(())
-    }
-
     fn names(&self) -> Result<Vec<Box<CStr>>> {
         let fd = self.place.directory(b"").and_then(|fd| names(fd.as_fd()));
         fd.map_err(|errno| self.place.failure("read", b"", errno))
@@ -343,21 +273,6 @@ impl Volume {
     pub fn remove(&self, name: &str) -> Result<()> {
         remove(&self.place, name.as_bytes())
     }
-}
-
-/// What stands at a name on the volume.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// A link through [`DATA`] to the same name.
-    Ours,
-    /// Anything else.
-    Foreign,
-    /// Nothing.
-    Missing,
-}
-
-fn link_target(name: &[u8]) -> Vec<u8> {
-    [DATA.as_bytes(), b"/", name].concat()
 }
 
 /// Removes a file, or a directory with all that is in it, which no link can lead out of.

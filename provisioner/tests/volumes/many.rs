@@ -10,6 +10,8 @@ use crate::tree::{directory, file};
 
 const PUBLICATIONS: usize = 10_000;
 const FILES: usize = 1_000_000;
+/// In bytes: some hundred lines.
+const MAX_HISTORY: u64 = 64 * 1024;
 /// In KiB.
 const MAX_PEAK: u64 = 200 * 1024;
 
@@ -32,9 +34,12 @@ fn ten_thousand_publications_take_no_more_room_than_one() {
             .stdout(std::process::Stdio::null())
             .status();
         assert!(status.unwrap().success());
-        assert_eq!(names(&volume).len(), 3);
+        // Its link, what it leads to, what is remembered, and the file.
+        assert_eq!(names(&volume).len(), 4);
     }
     assert_settled(&trees[1], &volume);
+    let history = fs::metadata(volume.join("..provisioner/history")).expect("the history").len();
+    assert!(history < MAX_HISTORY, "{history} bytes");
 }
 
 #[test]
