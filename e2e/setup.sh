@@ -10,6 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin
 needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
 unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck strace:strace
 mkfs.ext4:e2fsprogs mount:mount diff:diffutils setpriv:util-linux bindfs:bindfs
+mkfs.exfat:exfatprogs mount.exfat-fuse:exfat-fuse
 nginx:nginx kubectl:kubernetes-client'
 
 case ${1-} in

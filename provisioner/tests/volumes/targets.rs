@@ -4,9 +4,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use e2e::place::{in_private_mounts, sh};
+use e2e::programs::run;
 
 use crate::run::{Place, assert_publishes, names, provisioner, publish, strace};
-use crate::tree::{make_new, make_old, seen, seen_by_name, without_root};
+use crate::tree::{directory, file, make_new, make_old, seen, seen_by_name, without_root};
 
 /// Asserts that the tree is refused, in one line that says why.
 fn assert_refused(source: &Path, volume: &Path, reason: &str) {
@@ -46,6 +47,36 @@ fn a_file_system_without_links_is_refused_and_stays_empty() {
     assert_eq!((outcome.code, stderr.lines().count()), (Some(1), 1), "{stderr}");
     assert!(stderr.contains("takes no symbolic links"), "{stderr}");
     assert_eq!(names(&place.volume()).len(), 0);
+}
+
+#[test]
+fn a_file_system_without_links_or_modes_takes_plain_files() {
+    if !e2e::is_root() {
+        return;
+    }
+    in_private_mounts(|place| {
+        // exFAT knows neither symbolic links nor permission bits.
+        let mount = "truncate -s 64m card; mkfs.exfat card >log; mkdir volume; \
+            disk=$(losetup -f --show card); mount.exfat-fuse \"$disk\" volume >log; losetup -d \"$disk\"";
+        sh(place, mount);
+        let (tree, volume) = (place.join("tree"), place.join("volume"));
+        make_plain(&tree);
+        assert_refused(&tree, &volume, "takes no symbolic links");
+        assert_eq!(names(&volume).len(), 0);
+
+        let published = run(&mut provisioner(&tree, &volume, &["--layout", "files"]), b"");
+        assert_eq!(published.code, Some(0), "{}", published.stderr);
+        assert!(published.stderr.contains("keeps no permission bits"), "{}", published.stderr);
+        sh(place, "diff -r --exclude=..provisioner tree volume; umount volume");
+    });
+}
+
+/// Makes files and directories, and no links.
+fn make_plain(tree: &Path) {
+    directory(tree, 0o755);
+    directory(tree.join("certs"), 0o755);
+    file(tree.join("certs/ca.pem"), b"a certificate\n", 0o644);
+    file(tree.join("policy.rego"), b"package policy\n", 0o644);
 }
 
 #[test]
