@@ -17,7 +17,7 @@ fn injected(places: &Places, args: &[&str], call: &str, what: &str) -> bool {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
     strace.args(["-e", &format!("inject={call}:{what}")]);
-    strace.arg(provisioner.get_program()).args(args).current_dir(places.0.path());
+    strace.arg(provisioner.get_program()).args(args).current_dir(places.path(""));
     let set = provisioner.get_envs().filter_map(|(name, value)| Some((name, value?)));
     strace.envs(set).stdout(Stdio::null()).stderr(Stdio::null());
     strace.status().expect("strace").success()
@@ -229,7 +229,7 @@ fn on_a_small_volume(size: &str, script: &str) -> String {
     let script = format!("mount -t tmpfs -o size={size} tmpfs volume\n{script}");
     let mut shell = Command::new("unshare");
     shell.args(["--mount", "bash", "-euo", "pipefail", "-c", &script]);
-    shell.current_dir(places.0.path()).env("PROVISIONER", program("provisioner"));
+    shell.current_dir(places.path("")).env("PROVISIONER", program("provisioner"));
     shell.env("PROVISIONER_SOURCE", "source").env("PROVISIONER_TARGET", "volume");
     output(shell.env("PROVISIONER_GRACE", "0"))
 }

@@ -40,7 +40,7 @@ fn a_rollback_gives_back_every_byte_without_the_source() {
     let first = places.publish("one");
     let before = listing(&places.path("volume/..data/"));
     for args in [&["-R", "u+w", "source"][..], &["755", "source/none"]] {
-        output(std::process::Command::new("chmod").args(args).current_dir(places.0.path()));
+        output(std::process::Command::new("chmod").args(args).current_dir(places.path("")));
     }
     fs::remove_dir_all(places.path("source")).expect("removed");
     fs::create_dir(places.path("source")).expect("made");
@@ -149,7 +149,7 @@ provisioner history --json | python3 -c '
 import json, sys
 for entry in json.load(sys.stdin): print(entry["action"], entry["digest"], entry["bytes"])'"#;
     let mut shell = std::process::Command::new("bash");
-    shell.args(["-euo", "pipefail", "-c", script]).current_dir(places.0.path());
+    shell.args(["-euo", "pipefail", "-c", script]).current_dir(places.path(""));
     shell.env("PROGRAM", e2e::programs::program("provisioner"));
     shell.env("PROVISIONER_TARGET", "volume");
     let status = format!(

@@ -2,58 +2,21 @@
 
 mod faults;
 mod kept;
+mod places;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use e2e::programs::{Outcome, command, run};
+use e2e::programs::run;
 
-/// A source and a volume.
-struct Places(tempfile::TempDir);
+use places::{Places, digest_in};
 
 impl Places {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        for name in ["source", "volume"] {
-            fs::create_dir(dir.path().join(name)).expect("made");
-        }
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// The program, for this volume, that does not wait for readers.
-    fn provisioner(&self, args: &[&str]) -> Command {
-        let mut provisioner = command("provisioner");
-        provisioner.args(args).current_dir(self.0.path());
-        provisioner.env("PROVISIONER_SOURCE", "source").env("PROVISIONER_TARGET", "volume");
-        provisioner.env("PROVISIONER_GRACE", "0");
-        provisioner
-    }
-
-    /// Runs it to its end.
-    fn run(&self, args: &[&str]) -> Outcome {
-        run(&mut self.provisioner(args), b"")
-    }
-
-    /// Runs it without any complaint; its stdout.
-    fn done(&self, args: &[&str]) -> String {
-        let outcome = self.run(args);
-        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{args:?}");
-        outcome.stdout
-    }
-
     /// Publishes a tree with this in its file `a`; the digest.
     fn publish(&self, content: &str) -> String {
         self.write(content);
         digest_in(&self.done(&[])).expect("a digest")
-    }
-
-    fn write(&self, content: &str) {
-        fs::write(self.path("source/a"), content).expect("written");
     }
 
     fn live(&self) -> String {
@@ -82,10 +45,6 @@ fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
     names.sort();
     names
-}
-
-fn digest_in(line: &str) -> Option<String> {
-    Some(line.split("sha256:").nth(1)?.get(..64)?.to_owned())
 }
 
 /// Everything below a directory as find and sha256sum see it: names, types, modes, links, content.

@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 
 use crate::server::{Answer, Server};
-use crate::{Places, digest_in, traces};
+use crate::{Places, digest_of, traces};
 
 /// Writes down what it is told.
 const WRITES: &str = r#"sh -c 'echo "$PROVISIONER_DIGEST $PROVISIONER_TARGET" >> told'"#;
@@ -24,7 +24,7 @@ fn output(child: Child) -> Outcome {
 
 #[test]
 fn a_command_is_told_of_what_has_changed_alone() {
-    let places = Places::new();
+    let places = Places::filled();
     let target = fs::canonicalize(places.path("volume")).expect("a path");
     let mut expected = String::new();
     let mut told = |digest: &str| {
@@ -32,32 +32,32 @@ fn a_command_is_told_of_what_has_changed_alone() {
         assert_eq!(places.read("told"), expected);
         assert_eq!(places.notes(), 0);
     };
-    let first = places.done(&["--then", WRITES]);
+    let first = places.publishes(&["--then", WRITES]);
     told(&first);
     let before = traces(&places.path("volume"));
-    assert_eq!(places.done(&["--then", WRITES]), first);
+    assert_eq!(places.publishes(&["--then", WRITES]), first);
     assert_eq!(traces(&places.path("volume")), before);
     places.write("two");
-    let second = places.done(&["--then", WRITES]);
+    let second = places.publishes(&["--then", WRITES]);
     told(&second);
-    assert_eq!(places.done(&["rollback", "--then", WRITES]), first);
+    assert_eq!(places.publishes(&["rollback", "--then", WRITES]), first);
     told(&first);
     // Pinned: nothing is published, and nothing told.
-    places.done(&["--then", WRITES]);
-    assert_eq!(places.done(&["--unpin", "--then", WRITES]), second);
+    places.publishes(&["--then", WRITES]);
+    assert_eq!(places.publishes(&["--unpin", "--then", WRITES]), second);
     told(&second);
     // A link that somebody has removed, and a live file that somebody has written to.
     fs::remove_file(places.path("volume/a")).expect("removed");
-    places.done(&["--then", WRITES]);
+    places.publishes(&["--then", WRITES]);
     told(&second);
     fs::write(places.path("volume/a"), "too").expect("written");
-    assert_eq!(places.done(&["--then", WRITES]), second);
+    assert_eq!(places.publishes(&["--then", WRITES]), second);
     told(&second);
 }
 
 #[test]
 fn who_could_not_be_told_is_told_by_the_next_run() {
-    let places = Places::new();
+    let places = Places::filled();
     let command = format!("{} && test ! -e broken'", WRITES.trim_end_matches('\''));
     fs::write(places.path("broken"), "").expect("written");
     for round in 1..3 {
@@ -72,21 +72,21 @@ fn who_could_not_be_told_is_told_by_the_next_run() {
         assert_eq!(places.read("told").lines().count(), round);
     }
     // Runs that tell nobody leave it to those who do.
-    places.done(&[]);
+    places.publishes(&[]);
     fs::remove_file(places.path("broken")).expect("removed");
-    let digest = places.done(&["--then", &command]);
+    let digest = places.publishes(&["--then", &command]);
     assert_eq!(places.notes(), 0);
     assert!(places.read("told").lines().all(|line| line.starts_with(&digest)));
     assert_eq!(places.read("told").lines().count(), 3);
     let before = traces(&places.path("volume"));
-    places.done(&["--then", &command]);
+    places.publishes(&["--then", &command]);
     assert_eq!(traces(&places.path("volume")), before);
     assert_eq!(places.read("told").lines().count(), 3);
 }
 
 #[test]
 fn a_volume_may_have_any_name() {
-    let places = Places::new();
+    let places = Places::filled();
     let name = OsStr::from_bytes(b"v\xff\n\"");
     fs::rename(places.path("volume"), places.path("").join(name)).expect("renamed");
     let server = Server::start(vec![Answer::Text("HTTP/1.1 200 OK\r\n\r\n")], None);
@@ -102,7 +102,7 @@ fn a_volume_may_have_any_name() {
 
 #[test]
 fn what_a_command_says_goes_to_stderr() {
-    let places = Places::new();
+    let places = Places::filled();
     let outcome = places.run(&["--then", "sh -c 'echo out; echo err >&2; cat'"]);
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), "out\nerr\n"));
     assert_eq!(outcome.stdout.lines().count(), 1, "{}", outcome.stdout);
@@ -114,7 +114,7 @@ fn how_a_command_failed_is_told() {
         ("/nowhere/x secret", "failed to run `/nowhere/x`: no such file or directory"),
         ("sh -c 'kill -9 $$'", "`sh` ended by signal 9"),
     ] {
-        let places = Places::new();
+        let places = Places::filled();
         let log = places.path("log");
         fs::write(&log, "").expect("written");
         let args = ["--then", command, "--termination-log", "log", "--metrics-file", "x.prom"];
@@ -130,7 +130,7 @@ fn how_a_command_failed_is_told() {
 
 #[test]
 fn a_command_line_that_is_none_is_refused_before_anything_is_published() {
-    let places = Places::new();
+    let places = Places::filled();
     for (command, why) in [("sh -c 'x", "ends within quotes"), (" ", "is empty")] {
         let outcome = places.run(&["--then", command]);
         assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""));
@@ -141,7 +141,7 @@ fn a_command_line_that_is_none_is_refused_before_anything_is_published() {
 
 #[test]
 fn who_is_told_to_end_tells_the_command_and_what_it_has_started() {
-    let places = Places::new();
+    let places = Places::filled();
     // The shell's child too: it would go on for ever.
     let command = r#"sh -c 'trap "echo ended > ended; exit 7" TERM
         sh -c "trap : TERM; echo started > started; while sleep 0.1; do :; done; echo child > child" &
@@ -155,13 +155,13 @@ fn who_is_told_to_end_tells_the_command_and_what_it_has_started() {
     assert!(outcome.stderr.contains("`sh` ended with code 7"), "{}", outcome.stderr);
     wait_for("the command's child", || places.path("child").exists());
     assert_eq!(places.notes(), 1);
-    places.done(&["--then", "true"]);
+    places.publishes(&["--then", "true"]);
     assert_eq!(places.notes(), 0);
 }
 
 #[test]
 fn a_command_that_does_not_end_when_it_is_told_is_killed() {
-    let places = Places::new();
+    let places = Places::filled();
     let command = r#"sh -c 'trap "" TERM; echo > started; while :; do sleep 1; done'"#;
     let mut child = places.provisioner(&["--then", command]);
     let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
@@ -176,7 +176,7 @@ fn a_command_that_does_not_end_when_it_is_told_is_killed() {
 
 #[test]
 fn the_newest_version_is_told_last_and_one_that_is_gone_by_then_is_not() {
-    let places = Places::new();
+    let places = Places::filled();
     mkfifo(&places.path("gate"), Mode::S_IRWXU).expect("made");
     let waits = format!("sh -c 'echo > started; cat gate; {}", &WRITES["sh -c '".len()..]);
     let start = |command: &str| {
@@ -196,7 +196,7 @@ fn the_newest_version_is_told_last_and_one_that_is_gone_by_then_is_not() {
     let digests = runs.into_iter().map(|child| {
         let outcome = output(child);
         assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
-        digest_in(&outcome.stdout)
+        digest_of(&outcome.stdout)
     });
     let digests: Vec<_> = digests.collect();
     let told = places.read("told");
@@ -207,7 +207,7 @@ fn the_newest_version_is_told_last_and_one_that_is_gone_by_then_is_not() {
 
 #[test]
 fn who_waits_for_another_to_tell_gives_up_in_time() {
-    let places = Places::new();
+    let places = Places::filled();
     mkfifo(&places.path("gate"), Mode::S_IRWXU).expect("made");
     let mut first = places.provisioner(&["--then", "sh -c 'echo > started; cat gate'"]);
     let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");

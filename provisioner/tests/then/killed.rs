@@ -5,7 +5,7 @@ use std::process::Command;
 
 use e2e::programs::{program, run};
 
-use crate::{Places, digest_in};
+use crate::{Places, digest_of};
 
 const WRITES: &str = "sh -c 'echo $PROVISIONER_DIGEST >> told'";
 
@@ -28,8 +28,8 @@ fn cut_off(calls: &[&str], fault: &str, before: &str, layout: &str) -> u32 {
         let (mut number, mut passed) = (0, 0);
         while passed < 3 {
             number += 1;
-            let places = Places::new();
-            places.done(&["--keep", "0", "--then", WRITES, "--layout", before]);
+            let places = Places::filled();
+            places.publishes(&["--keep", "0", "--then", WRITES, "--layout", before]);
             places.write("two");
             fs::write(places.path("source/b"), "").expect("written");
             fs::remove_file(places.path("told")).expect("told of the first");
@@ -41,7 +41,7 @@ fn cut_off(calls: &[&str], fault: &str, before: &str, layout: &str) -> u32 {
             let outcome = places.run(&["--keep", "0", "--then", WRITES, "--layout", layout]);
             let what = format!("{before} {layout} {call} {number} {fault}: {outcome:?}");
             assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{what}");
-            let (told, digest) = (places.read("told"), digest_in(&outcome.stdout));
+            let (told, digest) = (places.read("told"), digest_of(&outcome.stdout));
             assert!(told.lines().any(|line| line == digest), "{what}: {told}");
             assert_eq!(places.notes(), 0, "{what}");
         }

@@ -2,58 +2,31 @@
 
 mod command;
 mod killed;
+#[path = "../rollback/places.rs"]
+mod places;
 mod plain;
 mod post;
 mod server;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use e2e::programs::{Outcome, command, run};
+use e2e::programs::run;
 
-/// A source and a volume.
-struct Places(tempfile::TempDir);
+use places::{Places, digest_in};
 
 impl Places {
     /// With a file `a` in the source.
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        for name in ["source", "volume"] {
-            fs::create_dir(dir.path().join(name)).expect("made");
-        }
-        let places = Self(dir);
+    fn filled() -> Self {
+        let places = Self::new();
         places.write("one");
         places
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// The program, for this volume, that does not wait for readers.
-    fn provisioner(&self, args: &[&str]) -> Command {
-        let mut provisioner = command("provisioner");
-        provisioner.args(args).current_dir(self.0.path());
-        provisioner.env("PROVISIONER_SOURCE", "source").env("PROVISIONER_TARGET", "volume");
-        provisioner.env("PROVISIONER_GRACE", "0");
-        provisioner
-    }
-
-    /// Runs it to its end.
-    fn run(&self, args: &[&str]) -> Outcome {
-        run(&mut self.provisioner(args), b"")
-    }
-
     /// Runs it without any complaint; the digest in what it says.
-    fn done(&self, args: &[&str]) -> String {
-        let outcome = self.run(args);
-        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{args:?}");
-        digest_in(&outcome.stdout)
-    }
-
-    fn write(&self, content: &str) {
-        fs::write(self.path("source/a"), content).expect("written");
+    fn publishes(&self, args: &[&str]) -> String {
+        digest_of(&self.done(args))
     }
 
     /// What is in a file that a command may have written.
@@ -74,9 +47,9 @@ impl Places {
     }
 }
 
-fn digest_in(line: &str) -> String {
-    let digest = line.split("sha256:").nth(1).and_then(|rest| rest.get(..64));
-    digest.unwrap_or_else(|| panic!("no digest: {line}")).to_owned()
+/// The digest in what a run says.
+fn digest_of(line: &str) -> String {
+    digest_in(line).unwrap_or_else(|| panic!("no digest: {line}"))
 }
 
 /// Every trace that a write would leave below a directory.

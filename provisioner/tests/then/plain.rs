@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::server::{Answer, Server};
-use crate::{Places, digest_in, traces};
+use crate::{Places, digest_of, traces};
 
 /// Writes down what it is told.
 const WRITES: &str = r#"sh -c 'echo "$PROVISIONER_DIGEST $PROVISIONER_TARGET" >> told'"#;
@@ -20,13 +20,13 @@ fn told(places: &Places) -> Vec<String> {
 
 #[test]
 fn a_command_is_told_once_and_again_after_it_has_failed() {
-    let places = Places::new();
+    let places = Places::filled();
     let command = format!("{} && test ! -e broken'", WRITES.trim_end_matches('\''));
     let args = ["--layout", "files", "--then", &command];
-    let first = places.done(&args);
+    let first = places.publishes(&args);
     assert_eq!((told(&places), places.notes()), (vec![first.clone()], 0));
     let before = traces(&places.path("volume"));
-    assert_eq!(places.done(&args), first);
+    assert_eq!(places.publishes(&args), first);
     assert_eq!(traces(&places.path("volume")), before);
     assert_eq!(told(&places).len(), 1);
 
@@ -41,22 +41,22 @@ fn a_command_is_told_once_and_again_after_it_has_failed() {
         assert_eq!((told(&places).len(), places.notes()), (round, 1));
     }
     fs::remove_file(places.path("broken")).expect("removed");
-    let second = places.done(&args);
+    let second = places.publishes(&args);
     assert_eq!((told(&places).len(), places.notes()), (4, 0));
     assert!(told(&places)[1..].iter().all(|digest| *digest == second));
     let before = traces(&places.path("volume"));
-    assert_eq!(places.done(&args), second);
+    assert_eq!(places.publishes(&args), second);
     assert_eq!(traces(&places.path("volume")), before);
     assert_eq!(told(&places).len(), 4);
     // A repair is another publication, of the same digest.
     fs::write(places.path("volume/a"), "too").expect("written");
-    assert_eq!(places.done(&args), second);
+    assert_eq!(places.publishes(&args), second);
     assert_eq!(told(&places).len(), 5);
 }
 
 #[test]
 fn a_server_is_told_once_and_again_after_it_has_failed() {
-    let places = Places::new();
+    let places = Places::filled();
     let busy = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
     let fine = "HTTP/1.1 204 No Content\r\n\r\n";
     let server =
@@ -65,12 +65,12 @@ fn a_server_is_told_once_and_again_after_it_has_failed() {
     let args = ["--layout", "files", "--then-post", &url];
     let outcome = places.run(&args);
     assert_eq!((outcome.code, places.notes()), (Some(1), 1), "{outcome:?}");
-    let digest = places.done(&args);
-    assert_eq!((&digest, places.notes()), (&digest_in(&outcome.stdout), 0));
+    let digest = places.publishes(&args);
+    assert_eq!((&digest, places.notes()), (&digest_of(&outcome.stdout), 0));
     // Nothing is new: the third answer is for the third version.
-    places.done(&args);
+    places.publishes(&args);
     places.write("two");
-    let second = places.done(&args);
+    let second = places.publishes(&args);
     for (digest, added) in [(&digest, 1), (&digest, 1), (&second, 0)] {
         let body: serde_json::Value = serde_json::from_str(&server.request().body).expect("JSON");
         assert_eq!(
@@ -82,19 +82,19 @@ fn a_server_is_told_once_and_again_after_it_has_failed() {
 
 #[test]
 fn each_way_from_one_layout_to_the_other_is_told() {
-    let places = Places::new();
-    let digest = places.done(&["--then", WRITES]);
+    let places = Places::filled();
+    let digest = places.publishes(&["--then", WRITES]);
     for (number, layout) in ["files", "atomic", "files"].into_iter().enumerate() {
-        assert_eq!(places.done(&["--then", WRITES, "--layout", layout]), digest);
+        assert_eq!(places.publishes(&["--then", WRITES, "--layout", layout]), digest);
         assert_eq!((told(&places), places.notes()), (vec![digest.clone(); number + 2], 0));
-        places.done(&["--then", WRITES, "--layout", layout]);
+        places.publishes(&["--then", WRITES, "--layout", layout]);
         assert_eq!(told(&places).len(), number + 2, "{layout}");
     }
 }
 
 #[test]
 fn the_newest_files_are_told_last_and_those_that_are_gone_by_then_are_not() {
-    let places = Places::new();
+    let places = Places::filled();
     mkfifo(&places.path("gate"), Mode::S_IRWXU).expect("made");
     let waits = format!("sh -c 'echo > started; cat gate; {}", &WRITES["sh -c '".len()..]);
     let start = |command: &str| -> Child {
@@ -116,7 +116,7 @@ fn the_newest_files_are_told_last_and_those_that_are_gone_by_then_are_not() {
     let digests = runs.into_iter().map(|child| {
         let outcome: Outcome = child.wait_with_output().expect("its end").into();
         assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
-        digest_in(&outcome.stdout)
+        digest_of(&outcome.stdout)
     });
     let digests: Vec<_> = digests.collect();
     assert_eq!(told(&places), [digests[0].clone(), digests[2].clone()]);

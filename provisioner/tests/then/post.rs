@@ -32,7 +32,7 @@ fn assert_untold(places: &Places, outcome: &Outcome, why: &str) {
 
 #[test]
 fn a_server_is_told_what_is_live_until_it_takes_it() {
-    let places = Places::new();
+    let places = Places::filled();
     let server = Server::start(vec![BUSY, BUSY, OK, OK], None);
     let url = server.url("http");
     // There is no proxy there.
@@ -46,7 +46,7 @@ fn a_server_is_told_what_is_live_until_it_takes_it() {
         format!("failed to post to `http://127.0.0.1:{}`: it answers with status 503", server.port);
     assert_untold(&places, &outcome, &why);
     let first = server.request();
-    let digest = crate::digest_in(&outcome.stdout);
+    let digest = crate::digest_of(&outcome.stdout);
     assert!(first.head.starts_with("POST /hook?key=in-the-url HTTP/1.1\r\n"), "{}", first.head);
     assert!(first.head.to_ascii_lowercase().contains("\r\ncontent-type: application/json\r\n"));
     assert!(!first.head.to_ascii_lowercase().contains("authorization"), "{}", first.head);
@@ -74,20 +74,20 @@ fn a_server_is_told_what_is_live_until_it_takes_it() {
 
 #[test]
 fn each_is_told_for_itself() {
-    let places = Places::new();
+    let places = Places::filled();
     let server = Server::start(vec![BUSY, OK], None);
     let url = server.url("http");
     let args = ["--then-post", &url, "--then", "sh -c 'echo x >> told'"];
     assert_untold(&places, &places.run(&args), "status 503");
     assert_eq!(places.read("told"), "x\n");
-    places.done(&args);
+    places.publishes(&args);
     assert_eq!(places.read("told"), "x\n", "it was told already");
     assert_eq!(server.request().body, server.request().body);
 }
 
 #[test]
 fn a_token_goes_to_whom_it_is_for_by_tls() {
-    let places = Places::new();
+    let places = Places::filled();
     let authority = Authority::new(&places.path(""), "ca");
     let pair = authority.issue("server", &["127.0.0.1"]);
     let server = Server::start(vec![OK, BUSY], Some(tls(pair)));
@@ -96,7 +96,7 @@ fn a_token_goes_to_whom_it_is_for_by_tls() {
     let url = server.url("https");
     let args = ["--then-post", &url, "--then-ca=ca.pem", "--then-token-file=token"];
     let more = ["--termination-log=log", "--metrics-file=x.prom"];
-    places.done(&[&args[..], &more].concat());
+    places.publishes(&[&args[..], &more].concat());
     let head = server.request().head.to_ascii_lowercase();
     assert!(head.contains("\r\nauthorization: bearer s3cret-t0ken\r\n"), "{head}");
     places.write("two");
@@ -113,7 +113,7 @@ fn whoever_does_not_prove_to_be_the_server_is_told_nothing() {
         ("ca", &["elsewhere.example.com"], "not valid for name"),
     ];
     for (trusted, subjects, why) in cases {
-        let places = Places::new();
+        let places = Places::filled();
         Authority::new(&places.path(""), "other");
         let files = Authority::new(&places.path(""), "ca").issue("server", subjects);
         let server = Server::start(vec![OK], Some(tls(files)));
@@ -133,7 +133,7 @@ fn a_redirect_is_not_followed() {
             "HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n",
         ),
     ] {
-        let places = Places::new();
+        let places = Places::filled();
         let server = Server::start(vec![answer, OK], None);
         let outcome = places.run(&["--then-post", &server.url("http")]);
         assert_untold(&places, &outcome, ", and redirects are not followed");
@@ -162,7 +162,7 @@ fn servers_that_hang_or_lie_are_given_up() {
         (Answer::Text("\x1b[2JSSH-2.0-x\r\n\r\n"), "failed to post to"),
         (Answer::Act(|_| ()), "failed to post to"),
     ] {
-        let places = Places::new();
+        let places = Places::filled();
         let server = Server::start(vec![answer], None);
         let args = ["--then-post", &server.url("http"), "--then-timeout=1"];
         let outcome = places.run(&args);
@@ -170,7 +170,7 @@ fn servers_that_hang_or_lie_are_given_up() {
         assert!(!outcome.stderr.contains('\x1b'), "{outcome:?}");
     }
     // Nobody is there at all, or nobody who knows TLS.
-    let places = Places::new();
+    let places = Places::filled();
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = closed.local_addr().expect("an address").port();
     drop(closed);
@@ -180,7 +180,7 @@ fn servers_that_hang_or_lie_are_given_up() {
 
 #[test]
 fn who_is_told_to_end_does_not_wait_for_an_answer() {
-    let places = Places::new();
+    let places = Places::filled();
     let server =
         Server::start(vec![Answer::Act(|_| thread::sleep(Duration::from_secs(600)))], None);
     let url = server.url("http");
@@ -194,7 +194,7 @@ fn who_is_told_to_end_does_not_wait_for_an_answer() {
 
 #[test]
 fn what_cannot_be_told_safely_is_refused_before_anything_is_published() {
-    let places = Places::new();
+    let places = Places::filled();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     for (name, content) in [("token", "s3cret"), ("two", "s3\ncret"), ("empty", "\n"), ("no", "x")]
@@ -225,7 +225,7 @@ fn what_cannot_be_told_safely_is_refused_before_anything_is_published() {
     // To this host it may go in the clear.
     let server =
         Server::start(vec![Answer::Text("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")], None);
-    places.done(&["--then-post", &server.url("http"), "--then-token-file=token"]);
+    places.publishes(&["--then-post", &server.url("http"), "--then-token-file=token"]);
     assert!(server.request().head.contains("Bearer s3cret"));
     wait_for("the note to be removed", || places.notes() == 0);
 }
