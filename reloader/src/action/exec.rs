@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,9 @@ use anyhow::{Result, anyhow};
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::{io_error, one_line};
 use rustix::fs::{Access, access};
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, waitpgid,
+};
 
 use super::{Action, Content, Failure};
 use crate::stop::Stop;
@@ -34,6 +37,10 @@ const BURIAL: Duration = Duration::from_secs(1);
 
 /// How often a wait looks at the command.
 const GLANCE: Duration = Duration::from_millis(20);
+
+/// Groups of commands that are done. What they have left in the background becomes a child of
+/// process 1, which is this one in a container of its own, and has to be buried when it dies.
+static LEFT: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// A command, without a shell.
 #[derive(Clone)]
@@ -156,11 +163,13 @@ impl Action for Exec {
         if stop.is_set() {
             return Err(Failure::without_effect(self.fail("stopped before that")));
         }
+        bury(None);
         let mut child = self
             .spawn(content)
             .map_err(|error| Failure::without_effect(self.fail(&io_error(&error))))?;
+        let group = Pid::from_child(&child);
         let in_doubt = |why: &str| Failure::in_doubt(self.fail(why));
-        match self.wait(&mut child, stop) {
+        let outcome = match self.wait(&mut child, stop) {
             Ok(End::Exited(status)) if status.success() => Ok("exit code 0".to_owned()),
             Ok(End::Exited(status)) => Err(in_doubt(&wording(status))),
             Ok(End::TooLate) => {
@@ -175,7 +184,9 @@ impl Action for Exec {
                 end(child, GRACE_ON_STOP);
                 Err(in_doubt(&format!("lost track of it: {}", io_error(&error))))
             }
-        }
+        };
+        bury(Some(group));
+        outcome
     }
 
     fn rehearse(&self, content: &Content) -> Result<String> {
@@ -195,6 +206,23 @@ fn wording(status: ExitStatus) -> String {
         (None, Some(signal)) => format!("killed by signal {signal}"),
         (None, None) => status.to_string(),
     }
+}
+
+/// Buries the dead of groups of commands that are done, one more among them. The number of a group
+/// is not given to another as long as there is a child of this process in it, dead or alive.
+fn bury(more: Option<Pid>) {
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    left.extend(more);
+    left.retain(|group| {
+        loop {
+            match waitpgid(*group, WaitOptions::NOHANG) {
+                Ok(Some(_)) => {}
+                // Some of them live.
+                Ok(None) => break true,
+                Err(_) => break false,
+            }
+        }
+    });
 }
 
 /// Ends a command and all that it has started and left in its group: asks first, and kills what

@@ -1,7 +1,9 @@
 //! What actions leave behind in a program that runs for months: nothing.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 
+use nix::fcntl::OFlag;
 use reloader::action::exec::Exec;
 use reloader::action::verify::HttpProof;
 use reloader::action::{Action, Content};
@@ -16,6 +18,44 @@ use crate::{alone, content};
 fn actions_leave_no_descriptor_thread_or_memory_behind() {
     let output = alone("leftovers::of_many_actions").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn commands_leave_no_dead_children_to_process_1() {
+    let output = alone("leftovers::of_commands_in_the_background").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The children of this process that are dead and not buried.
+fn dead_children() -> usize {
+    let own = format!("PPid:\t{}\n", std::process::id());
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let statuses = processes.filter_map(|at| fs::read_to_string(at.path().join("status")).ok());
+    statuses.filter(|status| status.contains(&own) && status.contains("State:\tZ")).count()
+}
+
+#[test]
+#[ignore = "run by `commands_leave_no_dead_children_to_process_1`, alone"]
+fn of_commands_in_the_background() {
+    // Whoever loses the parent becomes a child of this process, as of process 1.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("set");
+    let dir = tempfile::tempdir().expect("a directory");
+    let fifo = dir.path().join("fifo");
+    let script = "mkfifo fifo 2>/dev/null; (read end <fifo) & (read end <fifo) &";
+    let script = format!("cd {}; {script}", dir.path().display());
+    let line = shlex::try_join(["sh", "-c", &script]).expect("no NUL");
+    let stop = Stop::default();
+    for _ in 0..3 {
+        Exec::parse(&line).unwrap().act(&content(), &stop).unwrap();
+    }
+    assert_eq!(dead_children(), 0);
+    e2e::wait_for("all of them to die", || {
+        // Those that read it by now read its end. Without any, there is nobody to open it for.
+        let _ = fs::File::options().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&fifo);
+        dead_children() == 6
+    });
+    Exec::parse("true").unwrap().act(&content(), &stop).unwrap();
+    assert_eq!(dead_children(), 0);
 }
 
 fn entries(directory: &str) -> usize {
