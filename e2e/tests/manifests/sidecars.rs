@@ -1,12 +1,13 @@
 //! The reloaders of the manifests, run with the very arguments that stand there, but for paths and
 //! ports of this machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use e2e::programs::{command, program};
 use e2e::wait_for;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -57,36 +58,109 @@ fn publish(source: &Path, volume: &Path) {
     );
 }
 
-#[test]
-fn the_copy_for_opa_follows_the_volume() {
-    let place = TempDir::new().unwrap();
-    let [source, volume, copy] = ["source", "volume", "copy"].map(|name| place.path().join(name));
-    for dir in [source.join("opa/below"), volume.clone(), copy.clone()] {
-        std::fs::create_dir_all(dir).unwrap();
+/// The pod of OPA: a source that is published to a volume, and a copy of a part of it.
+struct Opa {
+    source: PathBuf,
+    volume: PathBuf,
+    copy: PathBuf,
+    _running: Running,
+    _place: TempDir,
+}
+
+impl Opa {
+    /// Starts the sidecar. The pod may be there before anything was published.
+    fn start() -> Self {
+        let place = TempDir::new().unwrap();
+        let [source, volume, copy] =
+            ["source", "volume", "copy"].map(|name| place.path().join(name));
+        for dir in [source.join("opa/below"), volume.clone(), copy.clone()] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        let program = program("provisioner");
+        let words: [(&str, &Path); 3] = [
+            ("/usr/local/bin/provisioner", &program),
+            ("/data-watch", &volume),
+            ("/policies", &copy),
+        ];
+        let running = Running(reloader("opa", &words).spawn().expect("reloader"));
+        Self { source, volume, copy, _running: running, _place: place }
     }
-    let words = [
-        ("/usr/local/bin/provisioner", program("provisioner")),
-        ("/data-watch", volume.clone()),
-        ("/policies", copy.clone()),
-    ];
-    let words: Vec<(&str, &Path)> =
-        words.iter().map(|(word, path)| (*word, path.as_path())).collect();
-    let is_equal = || {
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.source.join("opa").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    fn publish(&self) {
+        publish(&self.source, &self.volume);
+    }
+
+    fn is_equal(&self) -> bool {
         let mut diff = Command::new("diff");
         diff.args(["-r", "--no-dereference", "--exclude=..*"]);
-        outcome(diff.arg(source.join("opa")).arg(&copy)).code == Some(0)
-    };
-    // The pod may be there before anything was published.
-    let _running = Running(reloader("opa", &words).spawn().expect("reloader"));
-    std::fs::write(source.join("opa/first.rego"), "package first\n").unwrap();
-    std::fs::write(source.join("opa/below/data.json"), "{}\n").unwrap();
-    publish(&source, &volume);
-    wait_for("the first copy", is_equal);
-    std::fs::write(source.join("opa/second.rego"), "package second\n").unwrap();
-    std::fs::write(source.join("opa/below/data.json"), "{\"a\": 1}\n").unwrap();
-    std::fs::remove_file(source.join("opa/first.rego")).unwrap();
-    publish(&source, &volume);
-    wait_for("the second copy", is_equal);
+        outcome(diff.arg(self.source.join("opa")).arg(&self.copy)).code == Some(0)
+    }
+}
+
+#[test]
+fn the_copy_for_opa_follows_the_volume() {
+    let opa = Opa::start();
+    opa.write("first.rego", "package first\n");
+    opa.write("below/data.json", "{}\n");
+    opa.publish();
+    wait_for("the first copy", || opa.is_equal());
+    opa.write("second.rego", "package second\n");
+    opa.write("below/data.json", "{\"a\": 1}\n");
+    std::fs::remove_file(opa.source.join("opa/first.rego")).unwrap();
+    opa.publish();
+    wait_for("the second copy", || opa.is_equal());
+}
+
+/// All directories below one, itself first.
+fn directories(top: &Path) -> Vec<PathBuf> {
+    let mut all = vec![top.to_owned()];
+    let mut next = 0;
+    while let Some(dir) = all.get(next) {
+        let entries = std::fs::read_dir(dir).unwrap().flatten();
+        let below: Vec<PathBuf> =
+            entries.filter(|e| e.file_type().unwrap().is_dir()).map(|e| e.path()).collect();
+        all.extend(below);
+        next += 1;
+    }
+    all
+}
+
+/// OPA reads all of it again at any change in a directory that was there when it started: so there
+/// must be one after each copy, also of what lies in later directories alone.
+#[test]
+fn opa_hears_of_each_copy_when_it_is_complete() {
+    let opa = Opa::start();
+    opa.write("first.rego", "package first\n");
+    opa.publish();
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
+    wait_for("the first copy", || opa.is_equal());
+    // OPA starts when the sidecar is ready, so when the copy is through.
+    wait_for("the record of the copy", || opa.copy.join("..provisioner/files/published").exists());
+    let heard = AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_MODIFY
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVE;
+    for dir in directories(&opa.copy) {
+        // What is there for the moment of the copy may be gone.
+        let _ = inotify.add_watch(&dir, heard);
+    }
+    for (name, content) in [
+        ("later/rules.rego", "package later\n"),
+        ("later/rules.rego", "package changed\n"),
+        ("later/more.rego", "package more\n"),
+    ] {
+        opa.write(name, content);
+        opa.publish();
+        wait_for(&format!("word of {content}"), || {
+            inotify.read_events().is_ok_and(|events| !events.is_empty()) && opa.is_equal()
+        });
+    }
 }
 
 /// A Deployment that restarts as soon as it is asked to.
