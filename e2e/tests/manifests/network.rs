@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::objects::{labels, list, name, selects, spelt, template, text, texts};
+use crate::objects::{containers, labels, list, name, selects, spelt, template, text, texts};
 use crate::rendered::{Set, sets};
 
-/// Whom a pod asks, by its name: protocol and port.
-fn expected(pod: &str) -> &'static [&'static str] {
+/// Whom a pod of a set asks, by its name: protocol and port.
+fn expected(from: &str, pod: &str) -> &'static [&'static str] {
     match pod {
+        // The one that passes requests on.
+        "nginx" if from == "examples/site/provisioning" => {
+            &["TCP/53", "TCP/8181", "TCP/8443", "UDP/53"]
+        }
         "data-owner-resolver" => &["TCP/389", "TCP/53", "TCP/636", "UDP/53"],
         "keycloak" => &["TCP/53", "TCP/5432", "UDP/53"],
         "keycloak-reloader" | "nightly-restart" => &["TCP/443", "TCP/6443"],
@@ -40,16 +44,17 @@ fn pods_reach_what_they_ask_and_nothing_else() {
             assert!(policies(set, pod, "Egress").count() > 0, "{of} may ask anybody");
             assert!(rules.iter().all(|rule| !list(rule, "/ports").is_empty()), "{of}: all ports");
             let reached: BTreeSet<String> = rules.iter().flat_map(|rule| ports(rule)).collect();
-            assert_eq!(Vec::from_iter(reached), expected(name(object)), "{of}");
+            assert_eq!(Vec::from_iter(reached), expected(&set.from, name(object)), "{of}");
             for rule in rules {
-                check_peers(rule, &of);
+                check_peers(set, rule, &of);
             }
         }
     }
 }
 
-/// Names are asked for in the cluster alone, and directories at certain addresses.
-fn check_peers(rule: &Value, of: &str) {
+/// Names are asked for in the cluster alone, directories at certain addresses, and upstreams where
+/// they listen.
+fn check_peers(set: &Set, rule: &Value, of: &str) {
     let dns = json!([{
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
         "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
@@ -62,6 +67,21 @@ fn check_peers(rule: &Value, of: &str) {
                 assert!(!peers.is_empty(), "{of}: {rule}");
                 let is_one = |peer: &Value| text(peer, "/ipBlock/cidr").ends_with("/32");
                 assert!(peers.iter().all(is_one), "{of}: {rule}");
+            }
+            "TCP/8181" | "TCP/8443" => {
+                let number: u64 = port[4..].parse().expect("a port");
+                let selector = rule.pointer("/to/0/podSelector").expect(of);
+                let met: Vec<&Value> = set
+                    .objects
+                    .iter()
+                    .filter_map(template)
+                    .filter(|pod| selects(selector, labels(pod)))
+                    .collect();
+                let listens = |pod: &&Value| {
+                    let mut ports = containers(pod).flat_map(|c| list(c, "/ports"));
+                    ports.any(|port| port["containerPort"] == number)
+                };
+                assert!(!met.is_empty() && met.iter().all(listens), "{of}: {rule}");
             }
             _ => {}
         }
@@ -102,7 +122,8 @@ fn the_directory_server_may_be_reached_and_is_asked_in_secret() {
                 _ => panic!("{}: {url} is not secured", set.from),
             };
             let port = format!("TCP/{}", url.port().unwrap_or(default));
-            assert!(expected("data-owner-resolver").contains(&port.as_str()), "{port}");
+            let allowed = expected(&set.from, "data-owner-resolver");
+            assert!(allowed.contains(&port.as_str()), "{port}");
         }
         assert_eq!(config["LDAP_REQUIRE_TLS"], "true", "{}", set.from);
     }

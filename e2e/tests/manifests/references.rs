@@ -206,15 +206,14 @@ fn pods_that_must_be_together_or_apart_mean_each_other() {
 fn a_single_node_means_all_pods_that_mount_the_volume() {
     let mut seen = 0;
     for set in sets() {
-        let is_single = |claim: &&Value| {
+        let is_single = |claim: &Value| {
             name(claim) == "provisioning-data-pvc"
                 && texts(claim, "/spec/accessModes") == ["ReadWriteOnce"]
         };
-        if !set.of_kind("PersistentVolumeClaim").any(|claim| is_single(&claim)) {
-            continue;
-        }
-        seen += 1;
-        for object in &set.objects {
+        let is_single = set.of_kind("PersistentVolumeClaim").any(is_single);
+        seen += u32::from(is_single);
+        // Pods of the examples are for every kind of volume.
+        for object in set.objects.iter().filter(|object| is_single || kind(object) == "Pod") {
             let Some(template) = template(object) else { continue };
             let mounts =
                 mentioned(template).contains(&("PersistentVolumeClaim", "provisioning-data-pvc"));
