@@ -4,8 +4,7 @@ The pod is what the CronJob `data-owner-resolver` would start (k8s/ownership/bas
 cluster at each run: so the image, the directories, the volumes and the rights stand there alone.
 The CronJob may be suspended if only Airflow starts scans.
 
-The account of the connection needs, in the namespace `data-owner-resolver`: `get` on that CronJob,
-`create`, `get`, `list`, `watch`, `patch` and `delete` on pods, `get` on pods/log, and `list` on events.
+The account of the connection needs what k8s/ownership/components/airflow gives it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from datetime import datetime, timedelta
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client import ApiClient, BatchV1Api
 from kubernetes.client import models as k8s
 
@@ -36,6 +36,28 @@ def pod_of(cron_job: k8s.V1CronJob) -> dict:
     return ApiClient().sanitize_for_serialization(pod)
 
 
+class Scan(KubernetesPodOperator):
+    """A pod whose exit code 2 is not tried again, as in the CronJob: it is a mistake in the
+    configuration, such as a wrong password, and servers lock accounts for that."""
+
+    def execute(self, context):
+        try:
+            return super().execute(context)
+        except AirflowException as error:
+            if exit_code(self.remote_pod) == 2:
+                raise AirflowFailException(str(error)) from error
+            raise
+
+
+def exit_code(pod: k8s.V1Pod | None) -> int | None:
+    """What the scan ended with, if it has."""
+    statuses = pod.status.container_statuses if pod and pod.status else None
+    for status in statuses or []:
+        if status.name == CONTAINER and status.state and status.state.terminated:
+            return status.state.terminated.exit_code
+    return None
+
+
 @task
 def read_pod() -> dict:
     """What to run, from the CronJob."""
@@ -55,7 +77,7 @@ with DAG(
     default_args={"retries": 1, "retry_delay": timedelta(minutes=10)},
     tags=["audit"],
 ) as dag:
-    scan_owners = KubernetesPodOperator(
+    scan_owners = Scan(
         task_id="scan_owners",
         kubernetes_conn_id=CONNECTION,
         namespace=NAMESPACE,

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// A request for an object or several.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// As in a Role: `get`, `list`, `create`, `patch` or `delete`.
+    /// As in a Role: `get`, `list`, `watch`, `create`, `patch` or `delete`.
     pub verb: String,
     /// Group and resource: `batch/jobs`, `/pods/log`.
     pub resource: String,
@@ -170,6 +170,9 @@ fn request(method: &str, path: &str, query: &str, body: &[u8]) -> Option<Request
         _ => return None,
     };
     let verb = match (method, name) {
+        ("GET", _) if query.split('&').any(|part| part == "watch=true" || part == "watch=True") => {
+            "watch"
+        }
         ("GET", "") => "list",
         ("GET", _) => "get",
         ("POST", _) => "create",

@@ -1,13 +1,18 @@
 //! The examples, each by what would read it.
 
 use std::process::Command;
+use std::sync::Mutex;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::api::Api;
+use crate::api::{Answer, Api, Request};
 use crate::objects::{name, text};
 use crate::rendered::{set, sets};
+use crate::rights::assert_exact;
 use crate::tools::{files, outcome, read, succeed, tool, top};
+
+const AIRFLOW: &str = "k8s/ownership/overlays/airflow";
 
 #[test]
 fn gitlab_would_take_the_job() {
@@ -128,21 +133,72 @@ fn containerfiles_are_sound() {
     succeed(tool("hadolint").args(["--failure-threshold", "info"]).args(&all));
 }
 
+/// What there is for the DAG: the CronJob, and pods that end with 0, 1 and 2 in turn, the first of
+/// them after a while, and the others at once.
+#[derive(Default)]
+struct Pods {
+    made: i32,
+    looks: u32,
+    last: Option<Value>,
+}
+
+impl Pods {
+    fn answer(&mut self, request: &Request) -> Option<Answer> {
+        let found = match (request.verb.as_str(), request.resource.as_str()) {
+            ("get", "batch/cronjobs") => set(AIRFLOW).get("CronJob", &request.name)?.clone(),
+            ("create", "/pods") => self.make(request.body.clone()),
+            ("get", "/pods") => self.look()?,
+            ("patch", "/pods") => self.last.clone()?,
+            ("delete", "/pods") => self.last.take()?,
+            ("list", "/pods") => {
+                json!({"kind": "PodList", "apiVersion": "v1", "items": Vec::from_iter(&self.last)})
+            }
+            ("list", "/events") => json!({"kind": "EventList", "apiVersion": "v1", "items": []}),
+            ("get", "/pods/log") => return Some(Answer::text("{}\n")),
+            _ => return None,
+        };
+        Some(Answer::json(200, &found))
+    }
+
+    fn look(&mut self) -> Option<Value> {
+        let mut pod = self.last.clone()?;
+        self.looks += 1;
+        if self.looks < 3 {
+            pod["status"] = json!({"phase": "Pending"});
+        }
+        Some(pod)
+    }
+
+    fn make(&mut self, mut pod: Value) -> Value {
+        let ended = json!({"exitCode": self.made, "message": "wrong password", "reason": "Error"});
+        pod["status"] = json!({"phase": if self.made == 0 { "Succeeded" } else { "Failed" },
+            "containerStatuses": [{"name": "data-owner-resolver", "image": "image", "imageID": "",
+                "ready": false, "restartCount": 0, "state": {"terminated": ended}}]});
+        self.made += 1;
+        self.last = Some(pod.clone());
+        pod
+    }
+}
+
 /// With Airflow itself, which is large: `make test-airflow`.
 #[test]
 #[ignore = "needs Airflow"]
-fn airflow_runs_the_pod_of_the_cron_job() {
+fn airflow_runs_the_pod_of_the_cron_job_with_the_rights_it_has() {
     let place = TempDir::new().unwrap();
-    let cron = set("k8s/ownership/base").of_kind("CronJob").next().unwrap();
+    let cron = set(AIRFLOW).of_kind("CronJob").next().unwrap();
     let file = place.path().join("cronjob.json");
     std::fs::write(&file, cron.to_string()).unwrap();
-    // Nobody is asked, but Airflow wants to know whom it could ask.
-    let api = Api::serve(|_| None);
+    let pods = Mutex::new(Pods::default());
+    let api = Api::serve(move |request| pods.lock().unwrap().answer(request));
     let python = top().join("target/airflow/bin/python");
     let mut command = Command::new(python);
     command.env("AIRFLOW_HOME", place.path()).env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
+    // The settings of kubectl, which are in the environment.
+    command.env("AIRFLOW_CONN_KUBERNETES_DEFAULT", "kubernetes://");
     command.arg(top().join("e2e/checks/dag.py")).arg(file);
     api.introduce(&mut command, "");
     let outcome = succeed(&mut command);
-    assert!(outcome.stdout.contains("the same pod"), "{outcome:?}");
+    assert!(outcome.stdout.contains("the same pod\n"), "{outcome:?}");
+    assert!(outcome.stdout.contains("done, tried again, not tried again\n"), "{outcome:?}");
+    assert_exact(set(AIRFLOW).get("Role", "scan-airflow").unwrap(), &api.asked());
 }
