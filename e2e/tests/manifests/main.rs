@@ -20,6 +20,7 @@ mod references;
 mod rendered;
 mod rights;
 mod schemas;
+mod settings;
 mod sidecars;
 mod tools;
 mod trigger;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::objects::{
-    containers, job, kind, labels, list, name, namespace, spelt, template, text, texts,
+    containers, fields, job, kind, labels, list, name, namespace, spelt, template, text, texts,
 };
 use crate::rendered::{Set, sets};
 
@@ -126,10 +126,11 @@ fn containers_are_bounded_and_say_why_they_ended() {
             }
             assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError", "{of}");
             let image = text(container, "/image");
-            let (_, tag) =
-                image.rsplit_once('/').and_then(|(_, last)| last.split_once(':')).expect(image);
+            let last = image.rsplit('/').next().expect("a name");
+            let is_pinned = last.contains("@sha256:");
+            let tag = last.split_once(':').expect(image).1;
             assert_ne!(tag, "latest", "{of}: {image}");
-            let moves = tag == "stable";
+            let moves = tag == "stable" && !is_pinned;
             let policy = if moves { "Always" } else { "IfNotPresent" };
             assert_eq!(container["imagePullPolicy"], policy, "{of}: {image}");
         }
@@ -140,6 +141,29 @@ fn containers_are_bounded_and_say_why_they_ended() {
     });
 }
 
+/// The probes of each container that runs on: its pod, its name, and what is asked for.
+const PROBES: [(&str, &str, &[(&str, &str)]); 6] = [
+    ("nginx", "reloader", &[("livenessProbe", "/healthz")]),
+    ("nginx", "nginx", &[("livenessProbe", "/healthz"), ("readinessProbe", "/healthz")]),
+    (
+        "keycloak",
+        "keycloak",
+        &[
+            ("livenessProbe", "/health/live"),
+            ("readinessProbe", "/health/ready"),
+            ("startupProbe", "/health/started"),
+        ],
+    ),
+    (
+        "keycloak-reloader",
+        "reloader",
+        &[("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")],
+    ),
+    // OPA starts after the first copy: `/healthz` would let it start before.
+    ("opa", "reloader", &[("livenessProbe", "/healthz"), ("startupProbe", "/readyz")]),
+    ("opa", "opa", &[("livenessProbe", "/health"), ("readinessProbe", "/health")]),
+];
+
 #[test]
 fn what_runs_on_is_probed() {
     each(|_, object, template, of| {
@@ -149,12 +173,20 @@ fn what_runs_on_is_probed() {
         let is_long = kind(object) == "Deployment";
         let mains = list(template, "/spec/containers").iter().filter(|_| is_long);
         for container in sidecars.into_iter().chain(mains) {
-            let probe = &container["livenessProbe"]["httpGet"];
-            let port = list(container, "/ports").iter().find(|port| port["name"] == probe["port"]);
-            assert!(port.is_some(), "{of}: {probe}");
-            if text(container, "/command/0").ends_with("/reloader") {
-                assert_eq!(probe["path"], "/healthz", "{of}");
-                assert_eq!(port.unwrap()["containerPort"], 9533, "{of}");
+            let found: Vec<(&str, &str)> = fields(container, "")
+                .into_iter()
+                .filter(|(field, _)| field.ends_with("Probe"))
+                .map(|(field, probe)| (field, text(probe, "/httpGet/path")))
+                .collect();
+            let is_it = |(pod, called, _): &&(&str, &str, &[(&str, &str)])| {
+                (*pod, *called) == (name(object), text(container, "/name"))
+            };
+            let (_, _, expected) = PROBES.iter().find(is_it).expect(of);
+            assert_eq!(found, *expected, "{of}");
+            for (probe, _) in found {
+                let port = &container[probe]["httpGet"]["port"];
+                let declared = list(container, "/ports").iter().find(|p| p["name"] == *port);
+                assert!(declared.is_some(), "{of}: {probe}: {port}");
             }
         }
     });
@@ -181,8 +213,40 @@ fn jobs_end_and_mistakes_end_them_at_once() {
             assert_eq!(cron["timeZone"], "Etc/UTC", "{of}");
             assert_eq!(cron["concurrencyPolicy"], "Forbid", "{of}");
             assert!(cron["startingDeadlineSeconds"].is_u64(), "{of}");
+            assert!(is_schedule(text(cron, "/schedule")), "{of}: {}", cron["schedule"]);
         }
     });
+}
+
+/// Whether a cron job could keep to it: five fields of numbers, steps and ranges, each in its bounds.
+/// No schema looks at that.
+fn is_schedule(schedule: &str) -> bool {
+    let bounds = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
+    let is_number = |word: &str, (least, most): (u32, u32)| {
+        word.parse::<u32>().is_ok_and(|number| (least..=most).contains(&number))
+    };
+    let is_part = |part: &str, bounds| {
+        let (range, step) = part.split_once('/').unwrap_or((part, "1"));
+        let is_range = match range.split_once('-') {
+            Some((first, last)) => is_number(first, bounds) && is_number(last, bounds),
+            None => range == "*" || is_number(range, bounds),
+        };
+        is_range && is_number(step, (1, 59))
+    };
+    let fields: Vec<&str> = schedule.split_whitespace().collect();
+    let is_field =
+        |(field, bounds): (&&str, (u32, u32))| field.split(',').all(|part| is_part(part, bounds));
+    fields.len() == bounds.len() && fields.iter().zip(bounds).all(is_field)
+}
+
+#[test]
+fn schedules_are_told_from_others() {
+    for schedule in ["0 2 * * *", "15 */6 * * *", "0,30 1-5 1 12 0"] {
+        assert!(is_schedule(schedule), "{schedule}");
+    }
+    for schedule in ["0 25 * * *", "0 2 * *", "60 2 * * *", "0 2 0 * *", "@daily", "0 2- * * *"] {
+        assert!(!is_schedule(schedule), "{schedule}");
+    }
 }
 
 #[test]
@@ -214,7 +278,9 @@ fn only_the_provisioner_writes_and_hosts_are_only_read() {
 #[test]
 fn signals_reach_nginx() {
     each(|_, object, template, of| {
-        let signals = containers(template).any(|c| texts(c, "/args").contains(&"--process"));
+        // The title that nginx gives its master.
+        let wanted = ["--process", "nginx: master"];
+        let signals = containers(template).any(|c| texts(c, "/args").starts_with(&wanted));
         assert_eq!(signals, name(object) == "nginx", "{of}");
         assert_eq!(template["spec"]["shareProcessNamespace"] == true, signals, "{of}");
     });

@@ -1,0 +1,183 @@
+//! Settings in different places that must say the same: paths of the data, users and groups, and what
+//! an overlay is for.
+
+use e2e::programs::{command, run};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::objects::{containers, fields, list, name, spelt, template, text, texts};
+use crate::rendered::{Set, set, sets};
+use crate::tools::{read, top};
+
+const BASE: &str = "k8s/provisioning/base";
+const VERIFIED: &str = "k8s/provisioning/overlays/verified";
+/// What every file on the volume is below, for a pod.
+const CLAIM: &str = "provisioning-data-pvc";
+
+/// A path in a container as one on the provisioned volume.
+fn published<'p>(pod: &Value, container: &Value, path: &'p str) -> Option<&'p str> {
+    let is_claim = |v: &&Value| text(v, "/persistentVolumeClaim/claimName") == CLAIM;
+    let volume = list(pod, "/spec/volumes").iter().find(is_claim)?;
+    let mut mounts = list(container, "/volumeMounts").iter();
+    let mount = mounts.find(|mount| mount["name"] == volume["name"])?;
+    path.strip_prefix(text(mount, "/mountPath"))?.strip_prefix('/')
+}
+
+fn pod<'s>(set: &'s Set, deployment: &str) -> &'s Value {
+    set.get("Deployment", deployment).and_then(template).expect(deployment)
+}
+
+fn container<'p>(pod: &'p Value, called: &str) -> &'p Value {
+    containers(pod).find(|c| text(c, "/name") == called).expect(called)
+}
+
+#[test]
+fn each_application_reads_the_folder_that_the_guides_name() {
+    let set = set(BASE);
+    let config = |prefix: &str| {
+        &set.of_kind("ConfigMap").find(|map| name(map).starts_with(prefix)).expect(prefix)["data"]
+    };
+
+    let (keycloak, watcher) = (pod(set, "keycloak"), pod(set, "keycloak-reloader"));
+    let path = text(config("keycloak-config-"), "/KC_TRUSTSTORE_PATHS");
+    assert_eq!(published(keycloak, container(keycloak, "keycloak"), path), Some("truststores"));
+    let watched = container(watcher, "reloader");
+    let path = texts(watched, "/args").last().copied().expect("what is watched");
+    assert_eq!(published(watcher, watched, path), Some("truststores"));
+
+    let nginx = pod(set, "nginx");
+    let conf = text(config("nginx-config-"), "/nginx.conf");
+    let included = conf.lines().filter_map(|line| line.trim().strip_prefix("include "));
+    let path =
+        included.map(|path| path.trim_end_matches(';')).find(|path| path.ends_with("/*.conf"));
+    let path = path.expect("what is published");
+    assert_eq!(published(nginx, container(nginx, "nginx"), path), Some("nginx/*.conf"));
+
+    let opa = pod(set, "opa");
+    let sidecar = container(opa, "reloader");
+    let path = texts(sidecar, "/args").last().copied().expect("what is watched");
+    assert_eq!(published(opa, sidecar, path), Some("opa"));
+
+    for guide in ["docs/OPERATIONS.md", "docs/BEREITSTELLUNG.de.md"] {
+        let guide = read(guide);
+        for folder in ["`truststores`", "`nginx", "`opa`"] {
+            assert!(guide.contains(folder), "{folder}");
+        }
+    }
+}
+
+#[test]
+fn keycloak_reads_its_certificate_where_it_is_mounted_and_again_and_again() {
+    for set in sets().iter().filter(|set| !set.is_ownership) {
+        let pod = pod(set, "keycloak");
+        let mut mounts = list(container(pod, "keycloak"), "/volumeMounts").iter();
+        let tls = mounts.find(|mount| mount["name"] == "tls").expect("its certificate");
+        let map = set.of_kind("ConfigMap").find(|map| name(map).starts_with("keycloak-config-"));
+        let config = &map.expect("its settings")["data"];
+        // The keys of a Secret of the type kubernetes.io/tls.
+        for (setting, key) in
+            [("KC_HTTPS_CERTIFICATE_FILE", "tls.crt"), ("KC_HTTPS_CERTIFICATE_KEY_FILE", "tls.key")]
+        {
+            assert_eq!(config[setting], format!("{}/{key}", text(tls, "/mountPath")));
+        }
+        assert_eq!(config["KC_HTTPS_CERTIFICATES_RELOAD_PERIOD"], "10m");
+    }
+}
+
+/// Volumes come as root's, and Secrets and tokens for one group.
+#[test]
+fn who_is_not_root_may_write_and_read_by_its_group() {
+    for set in sets() {
+        for object in &set.objects {
+            let Some(pod) = template(object) else { continue };
+            let context = &pod["spec"]["securityContext"];
+            let of = format!("{}: {}", set.from, spelt(object));
+            let is_root = context["runAsUser"] == 0;
+            let mounts: Vec<&Value> =
+                containers(pod).flat_map(|c| list(c, "/volumeMounts")).collect();
+            for volume in list(pod, "/spec/volumes") {
+                let is_written =
+                    mounts.iter().any(|m| m["name"] == volume["name"] && m["readOnly"] != true);
+                let claim = volume.get("persistentVolumeClaim").is_some() && is_written;
+                let secret = volume.get("secret").or_else(|| volume.get("projected"));
+                let mode = secret.and_then(|secret| secret["defaultMode"].as_u64());
+                if (claim || mode.is_some()) && !is_root {
+                    assert_eq!(context["fsGroup"], context["runAsGroup"], "{of}: {volume}");
+                    assert!(context["fsGroup"].is_u64(), "{of}: {volume}");
+                }
+                // For root alone, or for root and that group.
+                let expected = if is_root { 0o400 } else { 0o440 };
+                assert_eq!(mode.unwrap_or(expected), expected, "{of}: {volume}");
+            }
+        }
+    }
+}
+
+/// The variables of a container that have a value of their own.
+fn variables(container: &Value) -> Vec<(&str, &str)> {
+    list(container, "/env").iter().map(|v| (text(v, "/name"), text(v, "/value"))).collect()
+}
+
+#[test]
+fn what_is_published_can_be_read_by_the_users_of_the_applications() {
+    for set in sets().iter().filter(|set| !set.is_ownership) {
+        let pod = set.get("CronJob", "data-provisioner").and_then(template).expect("it");
+        let user = |pod: &Value| pod["spec"]["securityContext"]["runAsUser"].clone();
+        let readers = set.of_kind("Deployment").filter_map(template);
+        let is_other = readers.map(user).any(|reader| reader != user(pod));
+        let has = variables(container(pod, "provisioner"));
+        assert_eq!(has.contains(&("PROVISIONER_READABLE", "true")), is_other, "{}", set.from);
+    }
+}
+
+#[test]
+fn a_verified_image_is_a_certain_one_and_all_of_its_files_are_listed() {
+    let set = set(VERIFIED);
+    let pod = set.get("CronJob", "data-provisioner").and_then(template).expect("it");
+    let provisioner = container(pod, "provisioner");
+    let (image, digest) = text(provisioner, "/image").split_once("@sha256:").expect("a digest");
+    assert!(image.ends_with("/zeta-guard-provisioning"), "{image}");
+    assert_eq!(digest.len(), 64);
+
+    // The program, with what the pod has.
+    let place = TempDir::new().unwrap();
+    let volume = place.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    let publish = |source: &std::path::Path| {
+        let mut provisioner_here = command("provisioner");
+        provisioner_here.envs(variables(provisioner)).args(["--grace", "0", "--source"]);
+        run(provisioner_here.arg(source).arg("--target").arg(&volume), b"")
+    };
+    let example = top().join("examples/zeta-guard-provisioning");
+    let outcome = publish(&example);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    // A file that is not listed, one that is not what the list says, and no list at all.
+    let wrong = |content: &str, list: Option<&str>| {
+        let source = TempDir::new().unwrap();
+        std::fs::write(source.path().join("file"), content).unwrap();
+        if let Some(list) = list {
+            std::fs::write(source.path().join("SHA256SUMS"), list).unwrap();
+        }
+        let outcome = publish(source.path());
+        assert!([Some(1), Some(2)].contains(&outcome.code), "{content}: {outcome:?}");
+        assert!(outcome.stderr.contains("SHA256SUMS"), "{outcome:?}");
+    };
+    let sums = read("examples/zeta-guard-provisioning/SHA256SUMS");
+    wrong("content\n", Some(""));
+    wrong("content\n", Some(&sums.replace("endpoints.json", "file")));
+    wrong("content\n", None);
+    // What was live stays live.
+    let live = std::fs::read_to_string(volume.join("endpoints.json")).unwrap();
+    assert_eq!(live, read("examples/zeta-guard-provisioning/endpoints.json"));
+}
+
+#[test]
+fn all_settings_have_values() {
+    for set in sets() {
+        for map in set.of_kind("ConfigMap") {
+            for (setting, value) in fields(map, "/data") {
+                assert_ne!(value, "", "{}: {setting}", set.from);
+            }
+        }
+    }
+}
