@@ -8,7 +8,7 @@ use crate::rendered::{kustomizations, sets};
 use crate::tools::{files, read, top};
 
 /// Every document for people.
-fn pages() -> Vec<String> {
+pub fn pages() -> Vec<String> {
     let crates = [
         "diagnostics",
         "owner-json",
@@ -66,7 +66,7 @@ fn links_lead_somewhere() {
 }
 
 /// The lines of all blocks of shell code on a page, continued lines joined.
-fn commands(page: &str) -> Vec<String> {
+pub fn commands(page: &str) -> Vec<String> {
     let mut found = Vec::new();
     for block in page.split("```").skip(1).step_by(2) {
         let Some((language, code)) = block.split_once('\n') else { continue };
@@ -83,7 +83,7 @@ fn commands(page: &str) -> Vec<String> {
 }
 
 /// All that stands in backquotes within the text of a page.
-fn quoted(page: &str) -> Vec<String> {
+pub fn quoted(page: &str) -> Vec<String> {
     let text: String = page.split("```").step_by(2).collect();
     text.split('`').skip(1).step_by(2).map(|word| word.replace('\n', " ")).collect()
 }
@@ -130,21 +130,23 @@ fn make_has_the_targets() {
 }
 
 /// The kind that a word of kubectl's stands for.
-fn kind_of(word: &str) -> Option<&'static str> {
+pub fn kind_of(word: &str) -> Option<&'static str> {
     Some(match word {
         "cronjob" | "cronjobs" => "CronJob",
         "deployment" | "deployments" => "Deployment",
         "pod" | "pods" => "Pod",
         "configmap" | "configmaps" => "ConfigMap",
+        "namespace" | "ns" => "Namespace",
         "networkpolicy" => "NetworkPolicy",
         "pvc" | "persistentvolumeclaim" => "PersistentVolumeClaim",
+        "secret" | "secrets" => "Secret",
         "serviceaccount" => "ServiceAccount",
         _ => return None,
     })
 }
 
 /// What a guide for migration may name: it is what goes away.
-const OF_THE_PAST: [&str; 9] = [
+pub const OF_THE_PAST: [&str; 9] = [
     "k8s/configmap.yaml",
     "k8s/cronjob.yaml",
     "k8s/job.yaml",

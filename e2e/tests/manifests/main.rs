@@ -9,6 +9,7 @@ mod alerts;
 mod api;
 mod banned;
 mod checkov;
+mod commands;
 mod documents;
 mod examples;
 mod metrics;

@@ -1,10 +1,13 @@
 //! Settings in different places that must say the same: paths of the data, users and groups, and what
 //! an overlay is for.
 
+use std::collections::BTreeMap;
+
 use e2e::programs::{command, run};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::documents::pages;
 use crate::objects::{containers, fields, list, name, spelt, template, text, texts};
 use crate::rendered::{Set, set, sets};
 use crate::tools::{read, top};
@@ -169,6 +172,77 @@ fn a_verified_image_is_a_certain_one_and_all_of_its_files_are_listed() {
     // What was live stays live.
     let live = std::fs::read_to_string(volume.join("endpoints.json")).unwrap();
     assert_eq!(live, read("examples/zeta-guard-provisioning/endpoints.json"));
+}
+
+#[test]
+fn an_image_has_one_version_also_in_the_guides() {
+    let mut tags: BTreeMap<String, String> = BTreeMap::new();
+    let mut check = |image: &str, of: &str| {
+        let (repository, tag) = image.rsplit_once(':').expect(image);
+        // The verified one is another on purpose.
+        if !repository.ends_with("@sha256") {
+            let known = tags.entry(repository.to_owned()).or_insert_with(|| tag.to_owned());
+            assert_eq!(known, tag, "{of}: {image}");
+        }
+    };
+    for set in sets() {
+        for object in &set.objects {
+            for container in template(object).into_iter().flat_map(containers) {
+                check(text(container, "/image"), &format!("{}: {}", set.from, spelt(object)));
+            }
+        }
+    }
+    for page in pages() {
+        let content = read(&page);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "./:-_@".contains(c);
+        for word in
+            content.split(|c| !is_part(c)).filter(|w| w.starts_with("registry.example.com/"))
+        {
+            if word.contains(':') {
+                check(word.trim_end_matches(['.', ':']), &page);
+            }
+        }
+    }
+    let ours = &tags["registry.example.com/data-owner-resolver"];
+    assert_eq!(ours, env!("CARGO_PKG_VERSION"), "the programs' own version");
+}
+
+#[test]
+fn monitoring_asks_for_what_is_served() {
+    let set = set("k8s/provisioning/overlays/monitoring");
+    let monitor = set.get("PodMonitor", "reloader").expect("it");
+    assert_eq!(text(monitor, "/spec/podMetricsEndpoints/0/path"), "/metrics");
+    let guide = read("docs/OPERATIONS.md");
+    let pod = pod(set, "nginx");
+    let port = &container(pod, "reloader")["ports"][0]["containerPort"];
+    assert!(guide.contains(&format!("`/metrics` on port {port}")), "{port}");
+}
+
+#[test]
+fn namespaces_are_selected_by_the_label_that_they_all_have() {
+    for policy in sets().iter().flat_map(|set| set.of_kind("NetworkPolicy")) {
+        for rule in list(policy, "/spec/ingress").iter().chain(list(policy, "/spec/egress")) {
+            for peer in list(rule, "/from").iter().chain(list(rule, "/to")) {
+                let labels = fields(peer, "/namespaceSelector/matchLabels").into_iter();
+                let keys: Vec<&str> = labels.map(|(key, _)| key).collect();
+                let is_absent = peer.get("namespaceSelector").is_none();
+                assert!(is_absent || keys == ["kubernetes.io/metadata.name"], "{}", name(policy));
+            }
+        }
+    }
+}
+
+#[test]
+fn scans_tolerate_what_keeps_others_from_their_nodes() {
+    let set = set("k8s/ownership/overlays/node-selection");
+    let scan = set.get("CronJob", "data-owner-resolver").and_then(template).expect("it");
+    let selected = fields(scan, "/spec/nodeSelector");
+    let tolerated: Vec<(&str, &Value)> = list(scan, "/spec/tolerations")
+        .iter()
+        .map(|toleration| (text(toleration, "/key"), &toleration["value"]))
+        .collect();
+    assert!(!selected.is_empty());
+    assert_eq!(selected, tolerated);
 }
 
 #[test]

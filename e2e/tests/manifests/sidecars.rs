@@ -17,7 +17,7 @@ use crate::api::{Answer, Api, Request, deployment};
 use crate::objects::{containers, template, texts};
 use crate::rendered::set;
 use crate::rights::assert_exact;
-use crate::tools::{outcome, succeed};
+use crate::tools::{outcome, read, succeed};
 
 /// A reloader that is ended by its own id, however the test ends.
 struct Running(Child);
@@ -203,6 +203,10 @@ fn keycloak_restarts_for_truststores_and_for_nothing_else() {
     let _running = Running(reloader.spawn().expect("reloader"));
     wait_for("the first restart", || patches() == 1);
     let first = annotations();
+    // Who puts Deployments back to what is written must know it.
+    for annotation in first.as_object().unwrap().keys() {
+        assert!(read("docs/OPERATIONS.md").contains(&format!("`{annotation}`")), "{annotation}");
+    }
     std::fs::write(source.join("truststores/ca.pem"), "second\n").unwrap();
     publish(&source, &volume);
     wait_for("the second restart", || patches() == 2);

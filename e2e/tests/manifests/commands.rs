@@ -1,0 +1,281 @@
+//! The commands of the guides: that kubectl knows them, and that what they name is in the manifests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::api::{Answer, Api};
+use crate::documents::{OF_THE_PAST, commands, kind_of, pages, quoted};
+use crate::objects::{containers, fields, kind, labels, list, name, template, text};
+use crate::programs::program;
+use crate::rendered::{set, sets};
+use crate::tools::{outcome, read, succeed, tool};
+
+/// A call of kubectl: the page that it stands on, and its words after `kubectl`.
+struct Call {
+    page: String,
+    words: Vec<String>,
+}
+
+impl Call {
+    /// The words up to `--`: what comes after that is for a program in a pod.
+    fn own(&self) -> &[String] {
+        let end = self.words.iter().position(|word| word == "--");
+        &self.words[..end.unwrap_or(self.words.len())]
+    }
+
+    /// The words that are neither options nor their values.
+    fn plain(&self) -> Vec<&str> {
+        let mut words = self.own().iter();
+        let mut found = Vec::new();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "-n" | "-l" | "-c" | "-f" | "-k" | "-o" | "--profile" => drop(words.next()),
+                option if option.starts_with('-') => {}
+                plain => found.push(plain),
+            }
+        }
+        found
+    }
+
+    /// The subcommand: `create secret tls`, `get`.
+    fn subcommand(&self) -> Vec<&str> {
+        let plain = self.plain();
+        let length = match plain[..] {
+            ["create", "secret", ..] => 3,
+            ["create" | "rollout", ..] if plain.len() > 1 => 2,
+            _ => 1,
+        };
+        plain.into_iter().take(length).collect()
+    }
+
+    /// The value of an option: `-l VALUE` or `--labels=VALUE`.
+    fn value(&self, short: &str, long: &str) -> Option<&str> {
+        let own = self.own();
+        let long = own.iter().find_map(|word| word.strip_prefix(long)?.strip_prefix('='));
+        let after = own.iter().position(|word| word == short).map(|at| own[at + 1].as_str());
+        long.or(after)
+    }
+}
+
+/// All calls in blocks and lines of code of the guides. Those of the programs' own pages show clusters
+/// of their own.
+fn calls() -> Vec<Call> {
+    let of_programs = |page: &String| page.ends_with("/README.md") && !page.starts_with("k8s/");
+    let mut found = Vec::new();
+    for page in pages().into_iter().filter(|page| !of_programs(page)) {
+        let content = read(&page);
+        let code = commands(&content).into_iter().chain(quoted(&content));
+        for part in code.flat_map(|line| line.split(" | ").map(str::to_owned).collect::<Vec<_>>()) {
+            // In prose, a command may be without its arguments.
+            let words = shlex::split(&part).unwrap_or_default();
+            if words.first().is_some_and(|word| word == "kubectl") && words.len() > 1 {
+                found.push(Call { page: page.clone(), words: words[1..].to_vec() });
+            }
+        }
+    }
+    assert!(found.len() > 40, "{}", found.len());
+    found
+}
+
+/// The options that a help text tells of, by all their names.
+fn options(help: &str) -> BTreeSet<String> {
+    let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    lines
+        .filter_map(|line| line.split_once(':'))
+        .flat_map(|(names, _)| names.split(", ").map(str::to_owned).collect::<Vec<_>>())
+        .map(|name| name.split('=').next().expect("a name").to_owned())
+        .collect()
+}
+
+#[test]
+fn kubectl_knows_the_commands_and_their_options() {
+    let global = options(&succeed(tool("kubectl").arg("options")).stdout);
+    assert!(global.contains("--namespace") && global.contains("-n"), "{global:?}");
+    let mut known = BTreeMap::new();
+    for call in calls() {
+        let subcommand: Vec<String> = call.subcommand().into_iter().map(str::to_owned).collect();
+        let of = format!("{}: kubectl {}", call.page, call.words.join(" "));
+        let own = known.entry(subcommand.clone()).or_insert_with(|| {
+            let help = outcome(tool("kubectl").args(&subcommand).arg("--help")).stdout;
+            assert!(help.contains(&format!("kubectl {}", subcommand.join(" "))), "{of}");
+            options(&help)
+        });
+        for word in call.own().iter().filter(|word| word.starts_with('-') && word.len() > 1) {
+            let option = word.split('=').next().expect("an option");
+            let short = || option.chars().skip(1).map(|letter| format!("-{letter}")).collect();
+            let all = if option.starts_with("--") { vec![option.to_owned()] } else { short() };
+            for option in all {
+                assert!(own.contains(&option) || global.contains(&option), "{of}: {option}");
+            }
+        }
+    }
+}
+
+/// Whether a label is that of a Job or of a pod, whichever is asked for.
+fn has_label(jobs: bool, key: &str, value: &str) -> bool {
+    sets().iter().flat_map(|set| &set.objects).any(|object| {
+        let holder = match kind(object) {
+            "Job" if jobs => Some(object),
+            "CronJob" if jobs => object.pointer("/spec/jobTemplate"),
+            _ if jobs => None,
+            _ => template(object),
+        };
+        holder.is_some_and(|holder| labels(holder)[key] == value)
+    })
+}
+
+#[test]
+fn labels_that_are_asked_for_are_given() {
+    let mut count = 0;
+    for call in calls() {
+        let Some(wanted) = call.value("-l", "--labels") else { continue };
+        let jobs = call.plain().iter().any(|word| ["job", "jobs"].contains(word));
+        for (key, value) in wanted.split(',').filter_map(|label| label.split_once('=')) {
+            // Given by Kubernetes itself.
+            if key != "batch.kubernetes.io/job-name" {
+                count += 1;
+                assert!(has_label(jobs, key, value), "{}: {:?}", call.page, call.words);
+            }
+        }
+    }
+    assert!(count > 5, "{count}");
+}
+
+#[test]
+fn objects_and_containers_that_are_named_are_there() {
+    let all = || sets().iter().flat_map(|set| &set.objects);
+    let mut count = 0;
+    for call in calls() {
+        let of = format!("{}: kubectl {}", call.page, call.words.join(" "));
+        let plain = call.plain();
+        let mut named: Vec<(&str, &str)> = Vec::new();
+        match plain[..] {
+            // Pods that the guide itself makes by `run` have any name.
+            ["exec", pod, ..] => named.push(("Pod", pod)),
+            ["get" | "describe" | "delete" | "label", what, called, ..] => {
+                named.extend(kind_of(what).map(|kind| (kind, called)));
+            }
+            _ => {}
+        }
+        for (wanted, called) in named {
+            // `NODE` and the like are the reader's.
+            if called.contains('/') || called.chars().all(|c| c.is_ascii_uppercase()) {
+                continue;
+            }
+            count += 1;
+            let is_there = all().any(|o| kind(o) == wanted && name(o) == called);
+            assert!(is_there || OF_THE_PAST.contains(&called), "{of}: {wanted}/{called}");
+        }
+        let Some(container) = call.value("-c", "--container") else { continue };
+        count += 1;
+        let deployment = plain.iter().find_map(|word| word.strip_prefix("deployment/"));
+        let pods = all().filter(|o| deployment.is_none_or(|called| name(o) == called));
+        let mut inside = pods.filter_map(template).flat_map(containers);
+        assert!(inside.any(|c| text(c, "/name") == container), "{of}: no container {container}");
+    }
+    assert!(count > 10, "{count}");
+}
+
+#[test]
+fn programs_in_pods_are_called_as_they_want() {
+    let mut count = 0;
+    for call in calls() {
+        let Some(end) = call.words.iter().position(|word| word == "--") else { continue };
+        let Some(path) = call.words.get(end + 1).and_then(|w| w.strip_prefix("/usr/local/bin/"))
+        else {
+            continue;
+        };
+        count += 1;
+        let of = format!("{}: {:?}", call.page, call.words);
+        let line = std::iter::once(path.to_owned()).chain(call.words[end + 2..].iter().cloned());
+        if let Err(error) = program(path).expect(&of).try_get_matches_from(line) {
+            panic!("{of}: {error}");
+        }
+    }
+    assert!(count > 3, "{count}");
+}
+
+/// The variables that programs and manifests know.
+fn variables() -> BTreeSet<String> {
+    let names = ["provisioner", "reloader", "resolve-in-pod", "resolver", "scan-uids"];
+    let mut known: BTreeSet<String> = names
+        .into_iter()
+        .flat_map(|called| {
+            let program = program(called).expect(called);
+            let all = program.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
+            all.map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    // A secret is no setting of the command line.
+    known.insert("LDAP_BIND_PASS".to_owned());
+    let maps = sets().iter().flat_map(|set| set.of_kind("ConfigMap"));
+    known.extend(maps.flat_map(|map| fields(map, "/data")).map(|(name, _)| name.to_owned()));
+    known
+}
+
+#[test]
+fn variables_in_the_guides_are_known() {
+    let known = variables();
+    let mut count = 0;
+    for page in pages().into_iter().filter(|page| !page.ends_with("/README.md")) {
+        let content = read(&page);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let ours = ["LDAP_", "PROVISIONER_", "RELOADER_", "RESOLVE_IN_POD_", "SCAN_UIDS_", "KC_"];
+        for word in content.split(|c| !is_part(c)) {
+            let rest = ours.iter().find_map(|prefix| word.strip_prefix(prefix));
+            if rest.is_some_and(|rest| !rest.is_empty()) && page.starts_with("docs/") {
+                count += 1;
+                assert!(known.contains(word), "{page}: {word}");
+            }
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
+/// The pipe of the guides, with the real kubectl and jq, against something that answers like the API.
+#[test]
+fn a_job_can_be_made_that_ends_a_rollback() {
+    for page in ["docs/OPERATIONS.md", "docs/BEREITSTELLUNG.de.md"] {
+        let content = read(page);
+        let mut lines = commands(&content).into_iter();
+        let line = lines.find(|line| line.contains("PROVISIONER_UNPIN")).expect(page);
+        // Here nobody knows the schema, and what is sent has to be seen.
+        let create = "| kubectl create -f -";
+        assert!(line.contains(create), "{line}");
+        let line = line.replace(create, "| tee /dev/stderr | kubectl create --validate=false -f -");
+        let cron = set("k8s/provisioning/base").get("CronJob", "data-provisioner").unwrap();
+        let api = Api::serve(move |request| match request.verb.as_str() {
+            "get" => Some(Answer::json(200, cron)),
+            "create" => Some(Answer::json(201, &request.body)),
+            _ => None,
+        });
+        let kubectl = PathBuf::from(tool("kubectl").get_program());
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", kubectl.parent().unwrap().display());
+        let mut shell = Command::new("sh");
+        shell.env("PATH", path).args(["-c", &line]);
+        api.introduce(&mut shell, "");
+        let outcome = outcome(&mut shell);
+        assert_eq!(outcome.code, Some(0), "{page}: {outcome:?}");
+        let sent: Value = serde_json::from_str(&outcome.stderr).expect("what was sent");
+        let container = &sent["spec"]["template"]["spec"]["containers"][0];
+        let variables = list(container, "/env").iter();
+        let unpin = variables.filter(|v| v["name"] == "PROVISIONER_UNPIN" && v["value"] == "true");
+        assert_eq!(unpin.count(), 1, "{page}: {container}");
+    }
+}
+
+#[test]
+fn the_guide_lists_all_alerts() {
+    let guide = read("docs/OPERATIONS.md");
+    let chapter = guide.split("\n## Alerts\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows = chapter.expect("a chapter").lines().filter_map(|line| line.strip_prefix("| `"));
+    let listed: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+    let rules = sets().iter().flat_map(|set| set.of_kind("PrometheusRule"));
+    let groups = rules.flat_map(|rule| list(rule, "/spec/groups"));
+    let alerts = groups.flat_map(|group| list(group, "/rules")).map(|rule| text(rule, "/alert"));
+    assert_eq!(listed, alerts.filter(|alert| !alert.is_empty()).collect());
+}
