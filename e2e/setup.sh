@@ -15,7 +15,8 @@ nginx:nginx kubectl:kubernetes-client'
 
 case ${1-} in
 manifests)
-    needed='promtool:prometheus nginx:nginx jq:jq python3:python3 shellcheck:shellcheck'
+    needed='promtool:prometheus nginx:nginx jq:jq python3:python3 shellcheck:shellcheck
+slapd:slapd slapadd:slapd diff:diffutils unshare:util-linux setpriv:util-linux mount:mount'
     # Where Python is Debian's own, it leaves out what makes virtual environments.
     python3 -c 'import ensurepip' 2>/dev/null || needed="$needed ensurepip:python3-venv"
     ;;

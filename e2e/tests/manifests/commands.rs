@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api::{Answer, Api};
 use crate::documents::{OF_THE_PAST, commands, kind_of, pages, quoted};
-use crate::objects::{containers, fields, kind, labels, list, name, template, text};
+use crate::objects::{containers, fields, kind, labels, list, name, selects, template, text};
 use crate::programs::program;
 use crate::rendered::{set, sets};
 use crate::tools::{outcome, read, succeed, tool};
@@ -265,6 +265,31 @@ fn a_job_can_be_made_that_ends_a_rollback() {
         let variables = list(container, "/env").iter();
         let unpin = variables.filter(|v| v["name"] == "PROVISIONER_UNPIN" && v["value"] == "true");
         assert_eq!(unpin.count(), 1, "{page}: {container}");
+    }
+}
+
+/// The pod that asks the directory server by hand, as kubectl would make it.
+#[test]
+fn a_question_by_hand_comes_from_a_pod_that_may_ask() {
+    let content = read("docs/OPERATIONS.md");
+    let mut lines = commands(&content).into_iter();
+    let line = lines.find(|line| line.contains(" run ldap-test ")).expect("it");
+    let line = line.split_once("| kubectl ").expect("a pipe").1;
+    let line = line.replace(" --rm -i ", " --dry-run=client --output=json ");
+    let api = Api::serve(|_| None);
+    let mut kubectl = tool("kubectl");
+    api.introduce(&mut kubectl, "");
+    let outcome = succeed(kubectl.args(shlex::split(&line).unwrap()));
+    let pod: Value = serde_json::from_str(&outcome.stdout).expect("a pod");
+    let set = set("k8s/ownership/base");
+    let policy = set.get("NetworkPolicy", "data-owner-resolver").unwrap();
+    assert!(selects(&policy["spec"]["podSelector"], labels(&pod)), "{pod}");
+    let cron = set.get("CronJob", "data-owner-resolver").and_then(template).unwrap();
+    assert_eq!(pod["spec"]["imagePullSecrets"], cron["spec"]["imagePullSecrets"], "{pod}");
+    assert_eq!(pod["metadata"]["namespace"], "data-owner-resolver");
+    let known = variables();
+    for variable in list(&pod, "/spec/containers/0/env") {
+        assert!(known.contains(text(variable, "/name")), "{variable}");
     }
 }
 

@@ -141,8 +141,11 @@ fn containers_are_bounded_and_say_why_they_ended() {
     });
 }
 
+/// What is asked for, by the name of the probe.
+type Probes = &'static [(&'static str, &'static str)];
+
 /// The probes of each container that runs on: its pod, its name, and what is asked for.
-const PROBES: [(&str, &str, &[(&str, &str)]); 6] = [
+const PROBES: [(&str, &str, Probes); 6] = [
     ("nginx", "reloader", &[("livenessProbe", "/healthz")]),
     ("nginx", "nginx", &[("livenessProbe", "/healthz"), ("readinessProbe", "/healthz")]),
     (
@@ -178,7 +181,7 @@ fn what_runs_on_is_probed() {
                 .filter(|(field, _)| field.ends_with("Probe"))
                 .map(|(field, probe)| (field, text(probe, "/httpGet/path")))
                 .collect();
-            let is_it = |(pod, called, _): &&(&str, &str, &[(&str, &str)])| {
+            let is_it = |(pod, called, _): &&(&str, &str, Probes)| {
                 (*pod, *called) == (name(object), text(container, "/name"))
             };
             let (_, _, expected) = PROBES.iter().find(is_it).expect(of);

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use tempfile::{Builder, TempDir};
 
-use crate::objects::{kind, name};
-use crate::tools::{files, read, succeed, tool};
+use crate::objects::{containers, kind, list, name, template, text};
+use crate::tools::{files, read, succeed, tool, top};
 
 /// What belongs together.
 pub struct Set {
@@ -124,4 +124,58 @@ fn both_pipelines_are_there() {
     for base in ["k8s/ownership/base", "k8s/provisioning/base"] {
         assert!(from.contains(&base), "{from:?}");
     }
+}
+
+#[test]
+fn the_table_lists_each_base_and_overlay() {
+    let table = read("k8s/README.md");
+    for dir in kustomizations("Kustomization").iter().filter(|dir| dir.starts_with("k8s/")) {
+        assert!(table.contains(&format!("| `{dir}` |")), "k8s/README.md does not know {dir}");
+    }
+}
+
+/// All components of a folder on its base, in the order that the table asks for.
+fn combined(folder: &str, components: &[&str]) -> Vec<Value> {
+    let place = TempDir::new().expect("a directory");
+    let here = place.path().canonicalize().expect("a path");
+    let up = "../".repeat(here.components().count() - 1);
+    let tree = format!("{up}{}/k8s", top().canonicalize().expect("a path").display());
+    let listed: String = components
+        .iter()
+        .map(|component| match *component {
+            "images" => format!("- {tree}/images\n"),
+            other => format!("- {tree}/{folder}/components/{other}\n"),
+        })
+        .collect();
+    let text = format!("resources:\n- {tree}/{folder}/base\ncomponents:\n{listed}");
+    std::fs::write(here.join("kustomization.yaml"), text).expect("a file");
+    parse(&succeed(tool("kubectl").arg("kustomize").arg(here)).stdout)
+}
+
+#[test]
+fn components_can_be_combined() {
+    let order =
+        ["single-node", "monitoring", "image-volume", "nightly-restart", "images", "verified"];
+    let scans = ["results-volume", "external-secret", "node-selection", "trigger", "airflow"];
+    let provisioning = combined("provisioning", &order);
+    let ownership = combined("ownership", &[&scans[..], &["monitoring"]].concat());
+    for (folder, used) in [("provisioning", order.len() - 1), ("ownership", scans.len() + 1)] {
+        let all = kustomizations("Component");
+        let own = all.iter().filter(|dir| dir.starts_with(&format!("k8s/{folder}/")));
+        assert_eq!(own.count(), used, "{folder}: a component that is not combined here");
+    }
+    let mut count = 0;
+    for object in provisioning.iter().chain(&ownership) {
+        for container in template(object).into_iter().flat_map(containers) {
+            count += 1;
+            let image = text(container, "/image").rsplit('/').next().unwrap();
+            assert!(image.contains(':'), "{}: {image} has no version", name(object));
+        }
+    }
+    assert!(count > 6, "{count}");
+    let provisioner = provisioning.iter().find(|object| name(object) == "data-provisioner");
+    let volumes = list(provisioner.and_then(template).expect("it"), "/spec/volumes");
+    let reference = volumes.iter().find_map(|volume| volume.pointer("/image/reference"));
+    let reference = reference.and_then(Value::as_str).expect("an image volume");
+    assert!(reference.contains("@sha256:"), "{reference}");
 }

@@ -20,7 +20,14 @@ use crate::rights::assert_exact;
 use crate::tools::{outcome, read, succeed};
 
 /// A reloader that is ended by its own id, however the test ends.
-struct Running(Child);
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it.
+    pub fn start(reloader: &mut Command) -> Self {
+        Self(reloader.spawn().expect("reloader"))
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -70,11 +77,11 @@ struct Opa {
 impl Opa {
     /// Starts the sidecar. The pod may be there before anything was published.
     fn start() -> Self {
-        let place = TempDir::new().unwrap();
+        let place = TempDir::new().expect("a directory");
         let [source, volume, copy] =
             ["source", "volume", "copy"].map(|name| place.path().join(name));
         for dir in [source.join("opa/below"), volume.clone(), copy.clone()] {
-            std::fs::create_dir_all(dir).unwrap();
+            std::fs::create_dir_all(dir).expect("a directory");
         }
         let program = program("provisioner");
         let words: [(&str, &Path); 3] = [
@@ -82,14 +89,14 @@ impl Opa {
             ("/data-watch", &volume),
             ("/policies", &copy),
         ];
-        let running = Running(reloader("opa", &words).spawn().expect("reloader"));
+        let running = Running::start(&mut reloader("opa", &words));
         Self { source, volume, copy, _running: running, _place: place }
     }
 
     fn write(&self, name: &str, content: &str) {
         let path = self.source.join("opa").join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        std::fs::write(path, content).expect("a file");
     }
 
     fn publish(&self) {
@@ -122,9 +129,11 @@ fn directories(top: &Path) -> Vec<PathBuf> {
     let mut all = vec![top.to_owned()];
     let mut next = 0;
     while let Some(dir) = all.get(next) {
-        let entries = std::fs::read_dir(dir).unwrap().flatten();
-        let below: Vec<PathBuf> =
-            entries.filter(|e| e.file_type().unwrap().is_dir()).map(|e| e.path()).collect();
+        let entries = std::fs::read_dir(dir).expect("its entries").flatten();
+        let below: Vec<PathBuf> = entries
+            .filter(|e| e.file_type().expect("its type").is_dir())
+            .map(|e| e.path())
+            .collect();
         all.extend(below);
         next += 1;
     }
@@ -200,7 +209,7 @@ fn keycloak_restarts_for_truststores_and_for_nothing_else() {
 
     let mut reloader = reloader("keycloak-reloader", &[("/data-watch", &volume)]);
     api.introduce(&mut reloader, "");
-    let _running = Running(reloader.spawn().expect("reloader"));
+    let _running = Running::start(&mut reloader);
     wait_for("the first restart", || patches() == 1);
     let first = annotations();
     // Who puts Deployments back to what is written must know it.

@@ -1,0 +1,336 @@
+//! The messages that the guides explain, word for word: each is what a program really says.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::certificates::Authority;
+use e2e::is_root;
+use e2e::programs::{Outcome, command, copy_program, program, run};
+use e2e::slapd::{BASE_DN, READER, Setup, Slapd};
+use tempfile::TempDir;
+
+use crate::complaints::OF_RELOADER;
+use crate::tools::read;
+
+/// A message as the guides have it, with `...` for what differs, and a way to get the real one, or
+/// nothing if that takes root.
+pub type Symptom = (&'static str, fn() -> String);
+
+const GUIDES: [&str; 2] = ["docs/OPERATIONS.md", "docs/BEREITSTELLUNG.de.md"];
+/// The heads of tables whose first column holds messages.
+const HEADS: [&str; 5] =
+    ["Message goes on", "The message says", "The provisioner says", "The reloader says", "Was zu"];
+/// What Kubernetes, Keycloak and nginx say.
+const OF_OTHERS: [&str; 5] = [
+    "ImagePullBackOff",
+    "Multi-Attach error",
+    "Pending",
+    "could not merge",
+    "host not found in upstream",
+];
+
+const OF_SCANS: [Symptom; 14] = [
+    ("scan-uids: failed to read `/mnt/data/project1`: permission denied", unreadable),
+    ("scan-uids: failed to stat `/mnt/data/project1`: permission denied", unreachable),
+    ("Warning: /mnt/data/project1 is not a directory, skipping", missing),
+    ("failed to look up ...: name or service not known", || dial("ldap://nosuch.invalid")),
+    ("failed to connect to ...: connection refused", || dial("ldap://127.0.0.1:9")),
+    ("... no answer within ...", silent),
+    ("... does not accept the password of ...: invalidCredentials", wrong_password),
+    (
+        "the certificate of ... is not signed by a trusted authority (LDAP_CA_FILE names a private one)",
+        untrusted,
+    ),
+    ("the certificate of ... is not valid for the host name ...", other_name),
+    ("the base DN ... does not exist on ... (or must not be seen): noSuchObject", no_base),
+    (
+        "... is neither ldaps:// nor secured by StartTLS (LDAP_STARTTLS), and TLS is required \
+         (LDAP_REQUIRE_TLS)",
+        || ask("ldap://127.0.0.1:9", &[("LDAP_REQUIRE_TLS", "true")]),
+    ),
+    ("... StartTLS refused: ...", no_tls),
+    (
+        "UID 65534 stands for owners that are not mapped: check hostUsers and NFS id mapping where the \
+         scan ran",
+        unmapped,
+    ),
+    (
+        "... no entry with ... below ...: the right to read it may be missing, or the base DN, the \
+         filter or the name of the attribute is wrong",
+        || ask(&directory().url(), &[("LDAP_UID_ATTR", "employeeNumber")]),
+    ),
+];
+
+const OF_PROVISIONER: [Symptom; 10] = [
+    ("published: ...", || Volume::default().publish(&[])),
+    ("unchanged: ...", || {
+        let volume = Volume::default();
+        volume.publish(&[]);
+        volume.publish(&[])
+    }),
+    ("pinned to sha256:...: not published", pinned),
+    ("failed to open `/zeta-guard-provisioning`", || {
+        said(run(command("provisioner").arg("--target").arg(Volume::default().path("volume")), b""))
+    }),
+    ("... is empty: --allow-empty ...", || {
+        let volume = Volume::default();
+        fs::remove_file(volume.path("source/file")).expect("removed");
+        volume.publish(&[])
+    }),
+    ("... bytes free, ... less than a new version takes", full),
+    ("... cannot be published: ...", || {
+        let volume = Volume::default();
+        std::os::unix::fs::symlink("/etc", volume.path("source/link")).expect("a link");
+        volume.publish(&[])
+    }),
+    ("not what SHA256SUMS says: ...", || {
+        let volume = Volume::default();
+        let sum = "0".repeat(64);
+        fs::write(volume.path("source/SHA256SUMS"), format!("{sum}  file\n")).expect("a file");
+        volume.publish(&[])
+    }),
+    ("there is no ...SHA256SUMS", || Volume::default().publish(&["--require-checksums"])),
+    ("failed to create ...: permission denied", foreign),
+];
+
+fn said(outcome: Outcome) -> String {
+    outcome.stdout + &outcome.stderr
+}
+
+/// A source with a file, and a volume.
+struct Volume(TempDir);
+
+impl Default for Volume {
+    fn default() -> Self {
+        let place = TempDir::new().expect("a directory");
+        for dir in ["source", "volume"] {
+            fs::create_dir(place.path().join(dir)).expect("a directory");
+        }
+        fs::write(place.path().join("source/file"), "first\n").expect("a file");
+        Self(place)
+    }
+}
+
+impl Volume {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn call(&self, program: &mut Command, args: &[&str]) -> String {
+        program.args(args).args(["--grace", "0", "--target"]).arg(self.path("volume"));
+        said(run(program, b""))
+    }
+
+    fn publish(&self, args: &[&str]) -> String {
+        self.call(command("provisioner").arg("--source").arg(self.path("source")), args)
+    }
+}
+
+fn pinned() -> String {
+    let volume = Volume::default();
+    volume.publish(&[]);
+    fs::write(volume.path("source/file"), "second\n").expect("a file");
+    volume.publish(&[]);
+    volume.call(&mut command("provisioner"), &["rollback"]);
+    volume.publish(&[])
+}
+
+/// What keeps other users from having a part in it: a namespace, of users too if need be.
+pub fn unshare(options: &[&str]) -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args(options).args(if is_root() { &[][..] } else { &["--map-root-user"] });
+    unshare
+}
+
+fn full() -> String {
+    let volume = Volume::default();
+    fs::write(volume.path("source/file"), vec![b'x'; 300_000]).expect("it");
+    let mut small = unshare(&["--mount"]);
+    let script =
+        "mount -t tmpfs -o size=64k tmpfs \"$3\" && exec \"$1\" --source \"$2\" --target \"$3\"";
+    small.args(["sh", "-c", script, "sh"]).arg(program("provisioner"));
+    said(run(small.arg(volume.path("source")).arg(volume.path("volume")), b""))
+}
+
+/// A program as a user without rights: of root another one, otherwise this one.
+pub fn without_rights(name: &str, place: &Path) -> Command {
+    fs::set_permissions(place, Permissions::from_mode(0o755)).expect("its mode");
+    let program = copy_program(name, place);
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
+    setpriv
+}
+
+fn foreign() -> String {
+    let volume = Volume::default();
+    fs::set_permissions(volume.path("volume"), Permissions::from_mode(0o555)).expect("its mode");
+    let mut other = without_rights("provisioner", volume.0.path());
+    volume.call(other.arg("--source").arg(volume.path("source")), &[])
+}
+
+/// What is said of a directory that nobody may enter, or, in one, of another one.
+fn forbidden(inner: &str, options: &[&str]) -> String {
+    let place = TempDir::new().expect("a directory");
+    let dir = place.path().join("closed");
+    fs::create_dir_all(dir.join(inner)).expect("directories");
+    fs::set_permissions(&dir, Permissions::from_mode(0o000)).expect("its mode");
+    let mut scan = without_rights("scan-uids", place.path());
+    let shown = if inner.is_empty() { dir.clone() } else { dir.join(inner) };
+    let said = said(run(scan.args(options).arg(&shown), b""));
+    // Else the directory could not be removed.
+    fs::set_permissions(&dir, Permissions::from_mode(0o755)).expect("its mode");
+    said.replace(&shown.display().to_string(), "/mnt/data/project1")
+}
+
+fn unreadable() -> String {
+    forbidden("", &["--recursive"])
+}
+
+fn unreachable() -> String {
+    forbidden("project1", &[])
+}
+
+fn missing() -> String {
+    said(run(command("scan-uids").arg("/mnt/data/project1"), b""))
+}
+
+/// Asks a server for one user.
+fn ask(url: &str, settings: &[(&str, &str)]) -> String {
+    let mut resolver = command("resolver");
+    resolver.env("LDAP_URL", url).env("LDAP_BASE_DN", BASE_DN).envs(settings.iter().copied());
+    said(run(&mut resolver, b"{\"/mnt/data\": 30001}"))
+}
+
+fn dial(url: &str) -> String {
+    let told = ask(url, &[]);
+    assert!(told.contains("ldap dial after 5 retries: "), "{told}");
+    told
+}
+
+fn silent() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("ldaps://{}", listener.local_addr().expect("an address"));
+    ask(&url, &[("LDAP_TIMEOUT", "1")])
+}
+
+fn directory() -> Slapd {
+    Slapd::start(&Setup::default())
+}
+
+fn wrong_password() -> String {
+    let account = [("LDAP_BIND_DN", READER.0), ("LDAP_BIND_PASS", "change-me")];
+    ask(&directory().url(), &account)
+}
+
+fn untrusted() -> String {
+    let place = TempDir::new().expect("a directory");
+    Authority::new(place.path(), "other");
+    let file = place.path().join("other.pem");
+    ask(&directory().tls_url(), &[("LDAP_CA_FILE", file.to_str().expect("UTF-8"))])
+}
+
+fn other_name() -> String {
+    let slapd = directory();
+    let url = format!("ldaps://127.0.0.1:{}", slapd.tls_port());
+    ask(&url, &[("LDAP_CA_FILE", slapd.ca_file().to_str().expect("UTF-8"))])
+}
+
+fn no_base() -> String {
+    ask(&directory().url(), &[("LDAP_BASE_DN", "ou=nobody,dc=example,dc=com")])
+}
+
+fn unmapped() -> String {
+    let place = TempDir::new().expect("a directory");
+    let users = place.path().join("users.ldif");
+    fs::write(&users, "dn: uid=a\nuidNumber: 30001\nmail: a@example.com\n").expect("a file");
+    let mut resolver = command("resolver");
+    said(run(resolver.arg("--ldif").arg(users), b"{\"/mnt/data\": 65534}"))
+}
+
+fn no_tls() -> String {
+    let slapd = Slapd::start(&Setup { without_tls: true, ..Setup::default() });
+    ask(&slapd.url(), &[("LDAP_STARTTLS", "true")])
+}
+
+/// Whether a text holds a message, each part of it after the one before.
+fn is_in(message: &str, text: &str) -> bool {
+    let mut rest = text;
+    message.split("...").all(|part| match rest.split_once(part) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
+}
+
+fn symptoms() -> impl Iterator<Item = &'static Symptom> {
+    OF_SCANS.iter().chain(&OF_PROVISIONER).chain(&OF_RELOADER)
+}
+
+fn try_all(symptoms: &[Symptom]) {
+    let guides = GUIDES.map(read).concat();
+    for (message, real) in symptoms {
+        // Lines are broken anywhere.
+        let guides = guides.replace('\n', " ");
+        assert!(guides.contains(message), "no guide explains: {message}");
+        let real = real();
+        if real.is_empty() && !is_root() {
+            continue;
+        }
+        assert!(is_in(message, &real), "{message}\nin truth:\n{real}");
+    }
+}
+
+#[test]
+fn scans_say_what_the_guides_explain() {
+    try_all(&OF_SCANS);
+}
+
+#[test]
+fn the_provisioner_says_what_the_guides_explain() {
+    try_all(&OF_PROVISIONER);
+}
+
+#[test]
+fn the_reloader_says_what_the_guides_explain() {
+    try_all(&OF_RELOADER);
+}
+
+/// The first piece of code in a cell of a table.
+fn code(cell: &str) -> Option<&str> {
+    let (_, rest) = cell.split_once('`')?;
+    match rest.strip_prefix('`') {
+        Some(rest) => rest.split("``").next().map(str::trim),
+        None => rest.split('`').next(),
+    }
+}
+
+#[test]
+fn no_message_of_the_guides_is_left_untried() {
+    let mut count = 0;
+    for guide in GUIDES {
+        let content = read(guide);
+        let mut is_of_messages = false;
+        for line in content.lines() {
+            let Some(row) = line.strip_prefix("| ") else {
+                is_of_messages &= line.starts_with('|');
+                continue;
+            };
+            let cell = row.split(" | ").next().expect("a cell");
+            is_of_messages |= HEADS.iter().any(|head| cell.starts_with(head));
+            let message = code(cell).filter(|message| !OF_OTHERS.contains(message));
+            if let Some(message) = message.filter(|_| is_of_messages) {
+                count += 1;
+                let is_tried = symptoms().any(|(tried, _)| tried == &message);
+                assert!(is_tried, "{guide}: {message}");
+            }
+        }
+    }
+    assert!(count > 30, "{count}");
+}
