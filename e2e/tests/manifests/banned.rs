@@ -1,5 +1,6 @@
 //! What must stand nowhere: things of the past, and things that are not safe.
 
+use crate::documents::pages;
 use crate::rendered::{parse, sets};
 use crate::tools::{files, read};
 
@@ -38,6 +39,24 @@ fn manifests_and_examples_are_free_of_it() {
         let starts_tls = text.contains("LDAP_STARTTLS=true");
         assert!(starts_tls || !text.contains("ldap://"), "{file}: ldap:// without StartTLS");
     }
+}
+
+/// What people would copy from the guides. In prose, that for migration tells of the past.
+#[test]
+fn code_in_the_guides_is_free_of_it() {
+    let mut count = 0;
+    for page in pages() {
+        let content = read(&page);
+        for block in content.split("```").skip(1).step_by(2) {
+            count += 1;
+            for banned in BANNED {
+                assert!(!block.contains(banned), "{page}: {banned}: {block}");
+            }
+            let starts_tls = block.contains("LDAP_STARTTLS=true");
+            assert!(starts_tls || !block.contains("ldap://"), "{page}: ldap://: {block}");
+        }
+    }
+    assert!(count > 40, "{count}");
 }
 
 #[test]

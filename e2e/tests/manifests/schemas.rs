@@ -2,7 +2,7 @@
 
 use crate::objects::{kind, spelt};
 use crate::rendered::{in_files, sets};
-use crate::tools::{outcome, tool};
+use crate::tools::{outcome, succeed, tool};
 
 /// The oldest that is supported, a middle one, and the newest.
 const VERSIONS: [&str; 3] = ["1.33", "1.35", "1.37"];
@@ -33,6 +33,14 @@ fn every_object_is_valid_for_every_supported_release() {
 fn is_known(line: &str) -> bool {
     let names_one = KNOWN.iter().any(|kind| line.to_lowercase().contains(&kind.to_lowercase()));
     line.starts_with("WARN") && names_one
+}
+
+#[test]
+fn the_newest_release_is_among_them() {
+    // It takes that one where none is named.
+    let help = succeed(tool("kubernetes-validate").arg("--help")).stdout;
+    let newest = help.split("Defaults to ").nth(1).expect("a default");
+    assert!(newest.starts_with(&format!("{}.", VERSIONS[2])), "{newest:.20}");
 }
 
 #[test]
