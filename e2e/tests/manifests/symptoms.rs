@@ -35,7 +35,8 @@ const OF_SCANS: [Symptom; 14] = [
     ("scan-uids: failed to read `/mnt/data/project1`: permission denied", unreadable),
     ("scan-uids: failed to stat `/mnt/data/project1`: permission denied", unreachable),
     ("Warning: /mnt/data/project1 is not a directory, skipping", missing),
-    ("failed to look up ...: name or service not known", || dial("ldap://nosuch.invalid")),
+    // No host can be called so, which takes no name server to know.
+    ("failed to look up ...: name or service not known", || dial("ldap://-nosuch.invalid")),
     ("failed to connect to ...: connection refused", || dial("ldap://127.0.0.1:9")),
     ("... no answer within ...", silent),
     ("... does not accept the password of ...: invalidCredentials", wrong_password),
