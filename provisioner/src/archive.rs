@@ -16,8 +16,9 @@ use rustix::fs::{AtFlags, StatxFlags, fstatvfs, statx};
 use serde::{Deserialize, Serialize};
 
 use crate::place::Place;
+use crate::records::{self, entries, find, make, remove_unfinished};
 use crate::sound;
-use crate::state::{self, State, entries, find, make, remove_unfinished};
+use crate::state::State;
 use crate::stop::Stop;
 use crate::tree::manifest::{self, hex, unhex};
 use crate::tree::{Hash, Tree};
@@ -109,7 +110,7 @@ impl Archives {
     /// It is not, there is no room for it, or somebody wants an end: then there is no archive of it
     /// but one from before.
     pub fn pack(&self, published: &Published, stop: &Stop) -> Result<()> {
-        state::replace(&self.0, &hex(&published.digest), |file| {
+        records::replace(&self.0, &hex(&published.digest), |file| {
             let encoder =
                 GzEncoder::new(Spare { volume: &self.0, file, stop, left: 0 }, Compression::fast());
             let mut out = BufWriter::with_capacity(64 * 1024, encoder);
@@ -148,7 +149,7 @@ impl Archives {
     }
 
     fn begin(&self, digest: &Hash) -> Result<(Header, Content)> {
-        let file = state::open(&self.0, &hex(digest))?.context("it is not there")?;
+        let file = records::open(&self.0, &hex(digest))?.context("it is not there")?;
         let mut content = BufReader::new(GzDecoder::new(BufReader::new(file)));
         let mut line = Vec::new();
         let read = (&mut content).take(MAX_HEADER).read_until(b'\n', &mut line);
@@ -161,7 +162,7 @@ impl Archives {
     /// # Errors
     /// It cannot be removed.
     pub fn remove(&self, digest: &Hash) -> Result<()> {
-        state::remove(&self.0, &hex(digest))
+        records::remove(&self.0, &hex(digest))
     }
 
     /// Removes all but the last `keep` of them. What is live needs none, unless it is `pinned`: then

@@ -9,18 +9,15 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{
-    AtFlags, RenameFlags, StatxFlags, renameat, renameat_with, statx, symlinkat, unlinkat,
-};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, symlinkat, unlinkat};
 
 use crate::durable::Durability;
 use crate::place::Place;
 use crate::stage::{Origin, stage};
 use crate::tree::Tree;
 use crate::tree::scan::scan_names;
-use crate::volume::{Link, Live, TREE, Volume};
-use crate::withdraw::{Attempt, withdraw};
+use crate::volume::{Live, TREE, Volume};
+use crate::withdraw::{Attempt, put_back, withdraw};
 
 /// What to do about what cannot be copied.
 const CONTEXT: &str = "--allow-gap moves away instead what cannot be copied";
@@ -83,31 +80,6 @@ pub fn with_gap(volume: &Volume, names: &[Vec<u8>], tag: &str) -> Result<()> {
         Ok(()) => error,
         Err(why) => error.context(format!("plain files are not where they were ({why:#})")),
     })
-}
-
-/// Puts plain names back that were moved out of the way of their links.
-///
-/// # Errors
-/// One cannot be.
-pub fn put_back(volume: &Volume, names: &[Vec<u8>], tag: &str) -> Result<()> {
-    for (number, name) in names.iter().enumerate() {
-        let (old, at) = (Volume::old_name(tag, number), OsStr::from_bytes(name));
-        if let Err(Errno::NOENT) = statx(volume, &old, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)
-        {
-            continue;
-        }
-        match volume.link(name)? {
-            // A directory does not take the place of a link.
-            Link::Ours => unlinkat(volume, at, AtFlags::empty())
-                .map_err(|errno| volume.place().failure("remove", name, errno))?,
-            Link::Missing => {}
-            // Somebody else was faster.
-            Link::Foreign => continue,
-        }
-        renameat(volume, &old, volume, at)
-            .map_err(|errno| volume.place().failure("put back", name, errno))?;
-    }
-    Ok(())
 }
 
 /// Tries on two links whether names can be exchanged.

@@ -2,6 +2,7 @@
 //! looked up twice, and no symbolic link is followed.
 
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use crate::space;
+use crate::full;
 
 /// How often a path is followed while others rename.
 const TRIES: usize = 10_000;
@@ -78,7 +79,7 @@ impl Place {
 
     /// The error for an operation on `path` below it.
     pub fn failure(&self, operation: &str, path: &[u8], errno: Errno) -> anyhow::Error {
-        space::mark(io_failure(operation, self.shown(path), &errno.into()), errno)
+        full::mark(io_failure(operation, self.shown(path), &errno.into()), errno)
     }
 
     /// The error if the link `path` below it cannot be made.
@@ -122,6 +123,11 @@ pub fn open_beneath(fd: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd
         }
     }
     Err(Errno::AGAIN)
+}
+
+/// A part of names that nobody else has.
+pub fn tag() -> String {
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }
 
 impl AsFd for Place {

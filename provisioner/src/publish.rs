@@ -1,7 +1,5 @@
 //! A publication, from the source to the volume.
 
-use std::hash::{BuildHasher, RandomState};
-
 use anyhow::Result;
 use diagnostics::exit::misconfigured;
 
@@ -10,11 +8,12 @@ use crate::durable::Durability;
 use crate::migrate;
 use crate::modes::Modes;
 use crate::names::{self, Names};
-use crate::owner::{Owner, strangers};
+use crate::owner::Owner;
 use crate::parallel::both;
-use crate::place::Place;
+use crate::place::{Place, tag};
 use crate::space;
 use crate::stage::{Origin, stage};
+use crate::strangers::strangers;
 use crate::sums::Sums;
 use crate::tree::scan::scan;
 use crate::tree::{Hash, Node, Tree};
@@ -253,9 +252,4 @@ fn compare_with(tree: &Tree, source: &Place, live: Option<&Live>) -> Result<Comp
     }
     let nothing = Tree::default();
     compare((tree, source), (&nothing, source), None)
-}
-
-/// A part of names that nobody else has.
-pub fn tag() -> String {
-    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }

@@ -12,10 +12,12 @@ use rustix::io::Errno;
 use serde_json::Value;
 
 use crate::place::Place;
-use crate::state;
+use crate::records;
 use crate::tree::Hash;
 use crate::tree::manifest::hex;
-use crate::volume::ABOUT;
+
+/// Since when it is live, and its digest.
+pub const ABOUT: &str = "version";
 
 /// When a version was complete, in seconds and nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +27,7 @@ impl Seal {
     /// The seal of a version; `None` if its manifest, of this digest, is not the one that it was
     /// published with.
     pub fn of(version: &Place, manifest: &File, digest: &Hash) -> Option<Self> {
-        let about: Value = serde_json::from_reader(state::open(version, ABOUT).ok()??).ok()?;
+        let about: Value = serde_json::from_reader(records::open(version, ABOUT).ok()??).ok()?;
         if about.get("digest")?.as_str()? != hex(digest) {
             return None;
         }

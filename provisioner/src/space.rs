@@ -1,12 +1,10 @@
 //! Whether a volume has room for a tree: before anything is written to it, and after there was
 //! none all the same.
 
-use std::fmt;
-
 use anyhow::{Error, Result, anyhow};
 use rustix::fs::fstatvfs;
-use rustix::io::Errno;
 
+use crate::full::Full;
 use crate::place::Place;
 use crate::tree::{Node, Tree};
 
@@ -38,32 +36,6 @@ pub fn check_with(
     room.bytes = room.bytes.saturating_add(bytes);
     room.inodes = room.inodes.map(|free| free.saturating_add(inodes));
     room.lacks(volume, &Need::of(trees, links, room.block)).map_or(Ok(()), Err)
-}
-
-/// Marks an error that says that a volume is full.
-#[derive(Debug)]
-struct Full {
-    said: String,
-    /// Not the volume, but what its owner may have of it.
-    is_quota: bool,
-}
-
-impl fmt::Display for Full {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.said)
-    }
-}
-
-impl std::error::Error for Full {}
-
-/// The error for a failure, marked if it is one of room.
-pub fn mark(failure: Error, errno: Errno) -> Error {
-    match errno {
-        Errno::NOSPC | Errno::DQUOT => {
-            Full { said: format!("{failure:#}"), is_quota: errno == Errno::DQUOT }.into()
-        }
-        _ => failure,
-    }
 }
 
 /// What was left of a volume when it turned out to be full.

@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::durable::Durability;
 use crate::place::Place;
 use crate::progress;
-use crate::state;
+use crate::records;
+use crate::seal::ABOUT;
 use crate::tree::manifest::{self, hex};
 use crate::tree::scan::check_copy;
 use crate::tree::{Hash, Tree};
-use crate::volume::{ABOUT, MANIFEST, TREE, Volume};
+use crate::volume::{MANIFEST, TREE, Volume};
 
 /// Fills the empty directory of a version, and returns how many bytes of it are new.
 pub type Fill<'f> = &'f mut dyn FnMut(&mut Tree, &Place, &Durability) -> Result<u64>;
@@ -59,7 +60,7 @@ pub fn make(tree: &mut Tree, fill: Fill<'_>, volume: &Volume, name: &str) -> Res
 /// It does not say so.
 pub fn since(volume: &Volume, name: &str) -> Result<SystemTime> {
     let place = volume.place().below(name.as_bytes())?;
-    let file = state::open(&place, ABOUT)?.context("it is not there")?;
+    let file = records::open(&place, ABOUT)?.context("it is not there")?;
     let about: About = serde_json::from_reader(file)?;
     let since = UNIX_EPOCH.checked_add(Duration::from_secs(about.published));
     since.context("it is too late")

@@ -46,8 +46,6 @@ const NEXT: &str = "..next-";
 pub const TREE: &str = "tree";
 /// Its manifest.
 pub const MANIFEST: &str = "manifest";
-/// Since when it is live, and its digest.
-pub const ABOUT: &str = "version";
 
 /// A volume that trees are published to.
 pub struct Volume {

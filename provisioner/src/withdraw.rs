@@ -1,12 +1,14 @@
 //! Takes a publication back that has failed: what was live before it is live again.
 
 use std::collections::HashSet;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Error, Result, bail};
+use rustix::fs::{AtFlags, StatxFlags, renameat, statx, unlinkat};
+use rustix::io::Errno;
 
-use crate::migrate::put_back;
 use crate::names;
 use crate::space::Lack;
 use crate::tree::Tree;
@@ -71,6 +73,31 @@ fn turn_back(volume: &Volume, attempt: &Attempt<'_>) -> Result<()> {
     // It is none to go back to.
     let _ = volume.disown(attempt.name);
     is_durable
+}
+
+/// Puts plain names back that were moved out of the way of their links.
+///
+/// # Errors
+/// One cannot be.
+pub fn put_back(volume: &Volume, names: &[Vec<u8>], tag: &str) -> Result<()> {
+    for (number, name) in names.iter().enumerate() {
+        let (old, at) = (Volume::old_name(tag, number), OsStr::from_bytes(name));
+        if let Err(Errno::NOENT) = statx(volume, &old, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE)
+        {
+            continue;
+        }
+        match volume.link(name)? {
+            // A directory does not take the place of a link.
+            Link::Ours => unlinkat(volume, at, AtFlags::empty())
+                .map_err(|errno| volume.place().failure("remove", name, errno))?,
+            Link::Missing => {}
+            // Somebody else was faster.
+            Link::Foreign => continue,
+        }
+        renameat(volume, &old, volume, at)
+            .map_err(|errno| volume.place().failure("put back", name, errno))?;
+    }
+    Ok(())
 }
 
 /// Removes the links that were added and lead nowhere now.

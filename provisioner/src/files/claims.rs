@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::place::{Place, open_unseen};
-use crate::state::{self, State, entries};
+use crate::records::{self, entries};
+use crate::state::{STATE, State};
 use crate::tree::manifest::{self, hex};
 use crate::tree::{Hash, Node, Tree};
 use crate::volume::Volume;
@@ -174,7 +175,7 @@ pub fn all(volume: &Volume) -> Result<Vec<String>> {
 /// It cannot be read.
 pub fn mark(volume: &Volume) -> Result<Option<Vec<u8>>> {
     let Some(place) = find(volume)? else { return Ok(None) };
-    let Some(file) = state::open(&place, PUBLISHED)? else { return Ok(None) };
+    let Some(file) = records::open(&place, PUBLISHED)? else { return Ok(None) };
     let mut line = Vec::new();
     let read = BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut line);
     read.map_err(|error| {
@@ -190,7 +191,7 @@ pub fn mark(volume: &Volume) -> Result<Option<Vec<u8>>> {
 /// It cannot be opened.
 pub fn find(volume: &Volume) -> Result<Option<Place>> {
     let state = State::find(volume)?;
-    Ok(state.map(|state| state::find(state.place(), FILES)).transpose()?.flatten())
+    Ok(state.map(|state| records::find(state.place(), FILES)).transpose()?.flatten())
 }
 
 fn records(place: &Place) -> Result<Vec<String>> {
@@ -203,7 +204,7 @@ fn records(place: &Place) -> Result<Vec<String>> {
 fn read(place: &Place, name: &str) -> Result<Record> {
     let shown = place.shown(name.as_bytes());
     let record = || -> Result<Record> {
-        let file = state::open(place, name)?.context("it is not there")?;
+        let file = records::open(place, name)?.context("it is not there")?;
         let (mut input, mut line) = (BufReader::new(file), Vec::new());
         (&mut input).take(MAX_HEADER).read_until(b'\n', &mut line)?;
         let header: Header = serde_json::from_slice(&line)?;
@@ -234,7 +235,7 @@ pub fn claim(
     let published = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let header = Header { digest: hex(&digest), published, fixed_modes };
     let name = format!("{PENDING}{tag}");
-    state::replace(place, &name, |file| {
+    records::replace(place, &name, |file| {
         let mut out = std::io::BufWriter::new(file);
         writeln!(out, "{}", serde_json::json!(header))
             .and_then(|()| manifest::write(tree, &mut out))
@@ -256,7 +257,10 @@ pub fn settle(place: &Place, tag: &str, others: &[String]) -> Result<()> {
     renameat(place, &name, place, PUBLISHED)
         .map_err(|errno| place.failure("replace", PUBLISHED.as_bytes(), errno))?;
     sync(place)?;
-    others.iter().filter(|name| *name != PUBLISHED).try_for_each(|name| state::remove(place, name))
+    others
+        .iter()
+        .filter(|name| *name != PUBLISHED)
+        .try_for_each(|name| records::remove(place, name))
 }
 
 /// Brings the names of records to the disk.
@@ -271,7 +275,7 @@ pub fn sync(place: &Place) -> Result<()> {
 pub fn tidy(volume: &Volume) {
     if let Ok(Some(state)) = State::find(volume) {
         let _ = unlinkat(state.place(), FILES, AtFlags::REMOVEDIR);
-        let _ = unlinkat(volume, state::STATE, AtFlags::REMOVEDIR);
+        let _ = unlinkat(volume, STATE, AtFlags::REMOVEDIR);
     }
 }
 

@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use super::claims::{self, FILES, FixedModes};
 use crate::lock::Lock;
 use crate::place::Place;
-use crate::state::{self, State, entries};
+use crate::records::{self, entries};
+use crate::state::State;
 use crate::superseded::is_left;
 use crate::tree::scan::mode_of;
 use crate::volume::{Volume, remove};
@@ -41,7 +42,7 @@ impl Staging {
     /// # Errors
     /// It cannot be made.
     pub fn make(volume: &Volume, tag: &str) -> Result<Self> {
-        let claims = state::make(State::make(volume)?.place(), FILES)?;
+        let claims = records::make(State::make(volume)?.place(), FILES)?;
         let name = format!("{NEXT}{tag}");
         let place = make_directory(&claims, &name)?;
         let tree = make_directory(&place, TREE)?;

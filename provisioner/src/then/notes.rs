@@ -2,8 +2,9 @@
 
 use anyhow::{Result, bail};
 
-use crate::publish::tag;
-use crate::state::{State, entries};
+use crate::place::tag;
+use crate::records::entries;
+use crate::state::State;
 use crate::volume::Volume;
 
 /// What the names of notes begin with.

@@ -3,6 +3,7 @@
 //! A process is held by a descriptor before it is looked at again, so that the one that is
 //! signalled is the one that was looked at, whoever else gets its id meanwhile.
 
+mod alone;
 mod name;
 mod pid_file;
 mod target;

@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow, bail};
 use diagnostics::wording::{io_failure, one_line};
 use rustix::fs::OFlags;
 
-use super::target::{missing, quoted};
+use super::alone::{quoted, unless_alone};
 use crate::process::{Process, TICKS_PER_SECOND, now};
 
 /// A file with a process id is small.
@@ -44,7 +44,7 @@ pub fn find(path: &Path) -> Result<Process> {
     file.take(LONGEST).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
     let pid = parse_id(&bytes).map_err(|what| anyhow!("{} {what}", quoted(path)))?;
     let Some(found) = Process::read(pid)?.filter(Process::is_alive) else {
-        return Err(missing(format!("{} is stale: there is no process {pid}", quoted(path))));
+        return Err(unless_alone(format!("{} is stale: there is no process {pid}", quoted(path))));
     };
     if started(&found) - SLACK > written {
         bail!(

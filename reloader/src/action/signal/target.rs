@@ -7,6 +7,7 @@ use std::{fmt, fs, process};
 use anyhow::{Result, anyhow, bail};
 use diagnostics::wording::{io_failure, one_line};
 
+use super::alone::{alone, quoted, unless_alone};
 use super::pid_file;
 use crate::nginx::is_master;
 use crate::patience::Patience;
@@ -69,7 +70,7 @@ impl Target {
         let found = match self {
             Self::Pid(pid) => {
                 let found = Process::read(*pid)?.filter(Process::is_alive);
-                found.ok_or_else(|| missing(format!("there is no process {pid}")))?
+                found.ok_or_else(|| unless_alone(format!("there is no process {pid}")))?
             }
             Self::Process(text) => find_by_text(text, patience)?,
             Self::PidFile(path) => pid_file::find(path)?,
@@ -124,7 +125,7 @@ fn find_by_text(text: &str, patience: &Patience<'_>) -> Result<Process> {
     let text = one_line(text.as_bytes());
     match settled {
         Some(Some(found)) => Ok(found),
-        Some(None) => Err(missing(format!("there is no process `{text}`"))),
+        Some(None) => Err(unless_alone(format!("there is no process `{text}`"))),
         None => bail!("{} processes are `{text}`: {}", several.len(), list(&several)),
     }
 }
@@ -158,34 +159,6 @@ fn is_init(process: &Process) -> bool {
     let program = process.title.split(|&byte| byte == b' ').next().unwrap_or_default();
     let program = program.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     INITS.iter().any(|init| *init == process.name || *init == program)
-}
-
-/// What is missing is missing, unless nothing of other containers is to be seen at all.
-pub(super) fn missing(what: String) -> anyhow::Error {
-    let Ok(processes) = Process::all() else { return anyhow!(what) };
-    if is_alone(&processes, process::id()) { alone(&what) } else { anyhow!(what) }
-}
-
-fn alone(what: &str) -> anyhow::Error {
-    anyhow!(
-        "{what}, and no process of another container is to be seen: the pod needs \
-         `shareProcessNamespace: true`"
-    )
-}
-
-/// Whether all processes are this one and what it has started.
-fn is_alone(processes: &[Process], own: u32) -> bool {
-    let parent = |pid| processes.iter().find(|process| process.pid == pid).map(|p| p.parent);
-    let is_own = |process: &Process| {
-        let mut ancestors = std::iter::successors(Some(process.pid), |pid| parent(*pid));
-        // What is read at different times may go in circles.
-        ancestors.by_ref().take(processes.len()).any(|pid| pid == own)
-    };
-    own == 1 || processes.iter().all(is_own)
-}
-
-pub(super) fn quoted(path: &Path) -> String {
-    format!("`{}`", one_line(path.as_os_str().as_encoded_bytes()))
 }
 
 #[cfg(test)]
@@ -257,17 +230,5 @@ mod tests {
             assert!(is_init(&process(1, 0, name, title)), "{title}");
         }
         assert!(!is_init(&process(1, 0, "nginx", "nginx: master process /sbin/init")));
-    }
-
-    #[test]
-    fn only_own_processes_are_nobody_else() {
-        let own = process(9, 0, "reloader", "reloader");
-        let child = process(12, 9, "sh", "sh");
-        let grandchild = process(13, 12, "sleep", "sleep");
-        let mut all = vec![own, child, grandchild];
-        assert!(is_alone(&all, 9));
-        all.push(process(14, 15, "a", "a"));
-        all.push(process(15, 14, "b", "b"));
-        assert!(!is_alone(&all, 9) && is_alone(&all, 1));
     }
 }
