@@ -87,6 +87,13 @@ impl Report {
         &mut self.progress
     }
 
+    /// Warns of a failure that must not stop the run. `consequence` says what it means.
+    pub fn warn_on_error(&mut self, outcome: Result<()>, consequence: &str) {
+        if let Err(error) = outcome {
+            self.warn(format!("{consequence}: {error:#}"));
+        }
+    }
+
     /// Notes something that the reader of a complete result should know.
     pub fn warn(&mut self, warning: String) {
         if self.show_warnings {

@@ -6,8 +6,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use diagnostics::termination::TERMINATION_LOG;
 
-use crate::modes;
-use crate::owner::{self, Owner};
+use crate::source::modes;
+use crate::source::owner::{self, Owner};
 
 /// The environment variable that names another termination log.
 const TERMINATION_LOG_VARIABLE: &str = "PROVISIONER_TERMINATION_LOG";

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use diagnostics::exit::{DONE, conclude, parse};
+
 use provisioner::cli::Cli;
 
 fn main() -> ExitCode {

@@ -14,17 +14,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use diagnostics::report::Report;
+use published_tree::manifest::hex;
+use published_tree::tree::Hash;
+use published_tree::volume::Volume;
 use serde::{Deserialize, Serialize};
 
 use crate::cli;
 use crate::files;
-use crate::lock::{Lock, lock};
+use crate::shutdown::Shutdown;
 use crate::state::State;
-use crate::stop::Stop;
-use crate::superseded::warn_of;
-use crate::tree::Hash;
-use crate::tree::manifest::hex;
-use crate::volume::Volume;
+use crate::state::lock::{Lock, lock};
 use command::Words;
 use notes::{Kind, Note};
 use post::Post;
@@ -124,7 +123,7 @@ impl News {
         volume: &Volume,
         live: &Live,
         timeout: Duration,
-        stop: &Stop,
+        stop: &Shutdown,
         report: &mut Report,
     ) -> Result<()> {
         let is_due =
@@ -133,7 +132,7 @@ impl News {
             return Ok(());
         }
         let noted = self.not_noted.take().map_or(Ok(()), Err);
-        warn_of(noted, "it would not be told again if that failed", report);
+        report.warn_on_error(noted, "it would not be told again if that failed");
         let _alone = alone(volume, timeout, stop).context(AGAIN)?;
         if Some(Mark::of(volume)?) != live.mark {
             // Whoever made another version live meanwhile has taken the notes over.
@@ -150,7 +149,7 @@ impl News {
             match self.tell_one(kind, &message, stop) {
                 Ok(()) => {
                     let removed = noted().try_for_each(|note| note.remove(volume));
-                    warn_of(removed, "it will be told again", report);
+                    report.warn_on_error(removed, "it will be told again");
                 }
                 Err(error) => failures.push(format!("{error:#}")),
             }
@@ -158,7 +157,7 @@ impl News {
         if failures.is_empty() { Ok(()) } else { Err(anyhow!(failures.join("; ")).context(AGAIN)) }
     }
 
-    fn tell_one(&self, kind: Kind, message: &Message, stop: &Stop) -> Result<()> {
+    fn tell_one(&self, kind: Kind, message: &Message, stop: &Shutdown) -> Result<()> {
         match (kind, &self.listeners.command, &self.listeners.post) {
             (Kind::Command, Some(command), _) => command.run(&message.digest, &self.target, stop),
             (Kind::Post, _, Some(post)) => post.send(&serde_json::json!(message).to_string(), stop),
@@ -221,11 +220,11 @@ pub struct Live {
 const AGAIN: &str = "not everybody was told what is live, which the next run will do";
 
 /// Waits until no other run tells anybody. `None` where nothing is noted.
-fn alone(volume: &Volume, timeout: Duration, stop: &Stop) -> Result<Option<Lock>> {
+fn alone(volume: &Volume, timeout: Duration, stop: &Shutdown) -> Result<Option<Lock>> {
     let Some(state) = State::find(volume)? else { return Ok(None) };
     let start = Instant::now();
     loop {
-        match lock(state.place(), Duration::ZERO) {
+        match lock(state.dir(), Duration::ZERO) {
             Ok(held) => return Ok(Some(held)),
             Err(error) if start.elapsed() >= timeout => return Err(error),
             Err(error) if !stop.wait(EVERY) => return Err(error.context("told to end")),

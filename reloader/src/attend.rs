@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use diagnostics::exit::{DONE, FAILED};
-use provisioner::tree::Hash;
-use provisioner::tree::manifest::hex;
+use published_tree::manifest::hex;
+use published_tree::tree::Hash;
 
 use crate::action::Content;
 use crate::changes::names;

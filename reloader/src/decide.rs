@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use provisioner::tree::Hash;
+use published_tree::tree::Hash;
 
 /// How long after the first event a first look is taken.
 const FIRST_LOOK: Duration = Duration::from_millis(50);

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use provisioner::place::Place;
-use provisioner::sound;
-use provisioner::tree::{Hash, Node, join};
-use provisioner::volume::{Published, Volume};
+use published_tree::dir::Dir;
+use published_tree::progress::Progress;
+use published_tree::tree::{Hash, Node, join};
+use published_tree::verify::verify;
+use published_tree::volume::{Published, Volume};
 use rustix::fs::fstat;
 use sha2::{Digest, Sha256};
 
@@ -83,23 +84,23 @@ impl Scanner {
                 watches.arm(directory);
             }
         };
-        let place = Place::open(root);
-        if let Ok(place) = &place {
-            arm(std::os::fd::AsFd::as_fd(place));
+        let dir = Dir::open(root);
+        if let Ok(dir) = &dir {
+            arm(std::os::fd::AsFd::as_fd(dir));
         }
-        let seen = place.and_then(|place| {
+        let seen = dir.and_then(|dir| {
             let volume = Volume::open(root)?;
             let Ok(Some(name)) = volume.live_name() else {
-                return plain(&place, self.limits, &mut arm);
+                return plain(&dir, self.limits, &mut arm);
             };
             let Ok(published) = volume.published(&name) else {
-                return plain(&place, self.limits, &mut arm);
+                return plain(&dir, self.limits, &mut arm);
             };
             arm_published(&published, &mut arm);
             match self.proven.get(root) {
                 Some((known, seen)) if *known == name && !thorough => Ok(seen.clone()),
                 _ => {
-                    sound::check(&published)
+                    verify(&published, &Progress::default())
                         .context("what is live is damaged, or was replaced meanwhile")?;
                     let seen = of_manifest(&published);
                     self.proven.insert(root.to_owned(), (name, seen.clone()));
@@ -114,8 +115,8 @@ impl Scanner {
     }
 }
 
-fn plain(place: &Place, limits: Limits, arm: &mut dyn FnMut(BorrowedFd<'_>)) -> Result<Seen> {
-    let tree = tree::read(place, limits, arm)?;
+fn plain(dir: &Dir, limits: Limits, arm: &mut dyn FnMut(BorrowedFd<'_>)) -> Result<Seen> {
+    let tree = tree::read(dir, limits, arm)?;
     let digest = tree.digest();
     let Tree { entries, notes } = tree;
     Ok(Seen { digest, is_proven: false, entries: entries.into(), notes })
@@ -123,7 +124,7 @@ fn plain(place: &Place, limits: Limits, arm: &mut dyn FnMut(BorrowedFd<'_>)) -> 
 
 fn arm_published(published: &Published, arm: &mut dyn FnMut(BorrowedFd<'_>)) {
     for directory in published.tree.directories() {
-        if let Ok(fd) = published.place.directory(directory.path()) {
+        if let Ok(fd) = published.dir.open_fd(directory.path()) {
             arm(std::os::fd::AsFd::as_fd(&fd));
         }
     }

@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
 use diagnostics::wording::one_line;
-use provisioner::place::{Place, open_beneath, open_unseen};
-use provisioner::tree::{Hash, join, scan};
+use published_tree::dir::{Dir, Metadata, names, open_beneath, open_noatime};
+use published_tree::tree::{Hash, join};
 use rustix::fs::{AtFlags, FileType, OFlags, fstat, readlinkat, statat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -68,13 +68,13 @@ impl Tree {
     }
 }
 
-/// Reads the tree at `place`; `arm` sees each directory before that is read.
+/// Reads the tree at `dir`; `arm` sees each directory before that is read.
 ///
 /// # Errors
 /// Something cannot be read for another reason than missing rights, or is gone meanwhile.
-pub fn read(place: &Place, limits: Limits, arm: &mut dyn FnMut(BorrowedFd<'_>)) -> Result<Tree> {
+pub fn read(dir: &Dir, limits: Limits, arm: &mut dyn FnMut(BorrowedFd<'_>)) -> Result<Tree> {
     let mut reading = Reading {
-        place,
+        dir,
         names_left: limits.names,
         limits,
         bytes_left: limits.bytes,
@@ -91,7 +91,7 @@ pub fn read(place: &Place, limits: Limits, arm: &mut dyn FnMut(BorrowedFd<'_>)) 
 }
 
 struct Reading<'r> {
-    place: &'r Place,
+    dir: &'r Dir,
     limits: Limits,
     names_left: usize,
     bytes_left: u64,
@@ -106,17 +106,17 @@ impl Reading<'_> {
     fn directory(&mut self, path: &[u8], depth: usize) -> Result<()> {
         let opened = match path {
             // The one link that is followed: what is behind it is what is live.
-            b"..data" => open_beneath(self.place, path, OFlags::RDONLY | OFlags::DIRECTORY),
-            _ => self.place.directory(path),
+            b"..data" => open_beneath(self.dir, path, OFlags::RDONLY | OFlags::DIRECTORY),
+            _ => self.dir.open_fd(path),
         };
         let fd = match opened {
             Err(Errno::ACCESS) => return self.note(path, "may not be read"),
-            opened => opened.map_err(|errno| self.place.failure("open", path, errno))?,
+            opened => opened.map_err(|errno| self.dir.error("open", path, errno))?,
         };
         (self.arm)(fd.as_fd());
-        let names = match scan::names(fd.as_fd()) {
+        let names = match names(fd.as_fd()) {
             Err(Errno::ACCESS) => return self.note(path, "may not be read"),
-            names => names.map_err(|errno| self.place.failure("read", path, errno))?,
+            names => names.map_err(|errno| self.dir.error("read", path, errno))?,
         };
         // Beside what is live there are the versions before it, and what their writer keeps.
         let hides = path.is_empty() && is_link(&fd, DATA);
@@ -141,8 +141,8 @@ impl Reading<'_> {
         depth: usize,
         hides: bool,
     ) -> Result<()> {
-        let failure = |errno| self.place.failure("stat", path, errno);
-        let (kind, _, size) = scan::mode_of(&fd, name).map_err(failure)?;
+        let failure = |errno| self.dir.error("stat", path, errno);
+        let Metadata { kind, size, .. } = Metadata::at(&fd, name).map_err(failure)?;
         match kind {
             FileType::Symlink if hides && *name == *DATA => self.directory(path, depth),
             FileType::Directory => {
@@ -169,9 +169,9 @@ impl Reading<'_> {
     /// everything within is read where it is.
     fn link(&mut self, fd: impl AsFd, name: &CStr, path: &[u8]) -> Result<()> {
         let target = readlinkat(&fd, name, Vec::new());
-        let target = target.map_err(|errno| self.place.failure("read the link", path, errno))?;
+        let target = target.map_err(|errno| self.dir.error("read the link", path, errno))?;
         let mut digest = Sha256::new_with_prefix(target.to_bytes());
-        if let Err(Errno::XDEV) = open_beneath(self.place, path, OFlags::PATH) {
+        if let Err(Errno::XDEV) = open_beneath(self.dir, path, OFlags::PATH) {
             match statat(&fd, name, AtFlags::empty()) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                     let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
@@ -199,12 +199,12 @@ impl Reading<'_> {
         flags: OFlags,
     ) -> Result<(u8, Hash)> {
         let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let failure = |errno| self.place.failure("read", path, errno);
+        let failure = |errno| self.dir.error("read", path, errno);
         if size > self.bytes_left {
             self.note(path, "is more than --max-bytes leaves to be read")?;
             return stand_in(fd, name).map_err(failure);
         }
-        let opened = match open_unseen(&fd, name, flags) {
+        let opened = match open_noatime(&fd, name, flags) {
             Err(Errno::ACCESS) => {
                 self.note(path, "may not be read")?;
                 return stand_in(fd, name).map_err(failure);
@@ -244,7 +244,7 @@ impl Reading<'_> {
         if self.tree.notes.len() == MAX_NOTES {
             self.dropped += 1;
         } else {
-            let shown = self.place.shown(path);
+            let shown = self.dir.display_path(path);
             self.tree.notes.push(format!("`{}` {what}", one_line(shown.as_os_str().as_bytes())));
         }
         Ok(())
@@ -252,7 +252,7 @@ impl Reading<'_> {
 }
 
 fn is_link(fd: impl AsFd, name: &CStr) -> bool {
-    scan::mode_of(fd, name).is_ok_and(|(kind, ..)| kind == FileType::Symlink)
+    Metadata::at(fd, name).is_ok_and(|found| found.kind == FileType::Symlink)
 }
 
 /// What stands for a file that is not read: which one it is, its size and its times.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use provisioner::tree::Hash;
+use published_tree::tree::Hash;
 
 use crate::reload::Outcome;
 use crate::scan::{Scanner, Seen};

@@ -19,17 +19,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use diagnostics::report::Report;
+use published_tree::dir::{Dir, open_noatime};
+use published_tree::manifest::{self, hex};
+use published_tree::records;
+use published_tree::tree::{Hash, Node, Tree};
+use published_tree::volume::Volume;
 use rustix::fs::{AtFlags, FileType, OFlags, readlinkat, renameat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::place::{Place, open_unseen};
-use crate::records::{self, entries};
 use crate::state::{STATE, State};
-use crate::tree::manifest::{self, hex};
-use crate::tree::{Hash, Node, Tree};
-use crate::volume::Volume;
+use sha2::{Digest, Sha256};
 
 /// The directory of all this.
 pub const FILES: &str = "files";
@@ -40,7 +40,7 @@ const PENDING: &str = "pending-";
 /// Longest first line of a record, in bytes.
 const MAX_HEADER: u64 = 4096;
 /// Bytes read at a time.
-const PIECE: usize = 128 * 1024;
+const BUFFER_SIZE: usize = 128 * 1024;
 
 /// The permission bits that a volume gives to everything, whatever was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,10 +90,10 @@ impl Claims {
     /// They cannot be looked for.
     pub fn of(volume: &Volume, report: &mut Report) -> Result<Self> {
         let mut claims = Self::default();
-        let Some(place) = find(volume)? else { return Ok(claims) };
-        let records = records(&place)?;
+        let Some(dir) = find(volume)? else { return Ok(claims) };
+        let records = records(&dir)?;
         for name in &records {
-            match read(&place, name) {
+            match read(&dir, name) {
                 Ok(record) if name == PUBLISHED => claims.published = Some(record),
                 Ok(record) => claims.pending.push(record.tree),
                 Err(error) => report.warn(format!(
@@ -165,7 +165,7 @@ pub fn are_any(volume: &Volume) -> Result<bool> {
 /// # Errors
 /// They cannot be looked for.
 pub fn all(volume: &Volume) -> Result<Vec<String>> {
-    Ok(find(volume)?.map(|place| records(&place)).transpose()?.unwrap_or_default())
+    Ok(find(volume)?.map(|dir| records(&dir)).transpose()?.unwrap_or_default())
 }
 
 /// What tells plain files that were published from those before: how their record begins. `None` if
@@ -174,13 +174,13 @@ pub fn all(volume: &Volume) -> Result<Vec<String>> {
 /// # Errors
 /// It cannot be read.
 pub fn mark(volume: &Volume) -> Result<Option<Vec<u8>>> {
-    let Some(place) = find(volume)? else { return Ok(None) };
-    let Some(file) = records::open(&place, PUBLISHED)? else { return Ok(None) };
+    let Some(dir) = find(volume)? else { return Ok(None) };
+    let Some(file) = records::open(&dir, PUBLISHED)? else { return Ok(None) };
     let mut line = Vec::new();
     let read = BufReader::new(file).take(MAX_HEADER).read_until(b'\n', &mut line);
     read.map_err(|error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        place.failure("read", PUBLISHED.as_bytes(), errno)
+        dir.error("read", PUBLISHED.as_bytes(), errno)
     })?;
     Ok(Some(line))
 }
@@ -189,22 +189,22 @@ pub fn mark(volume: &Volume) -> Result<Option<Vec<u8>>> {
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn find(volume: &Volume) -> Result<Option<Place>> {
+pub fn find(volume: &Volume) -> Result<Option<Dir>> {
     let state = State::find(volume)?;
-    Ok(state.map(|state| records::find(state.place(), FILES)).transpose()?.flatten())
+    Ok(state.map(|state| records::find_dir(state.dir(), FILES)).transpose()?.flatten())
 }
 
-fn records(place: &Place) -> Result<Vec<String>> {
-    let listed = entries(place)?;
+fn records(dir: &Dir) -> Result<Vec<String>> {
+    let listed = dir.names()?;
     let names = listed.iter().filter_map(|name| name.to_str().ok());
     let is_record = |name: &&str| *name == PUBLISHED || name.starts_with(PENDING);
     Ok(names.filter(is_record).map(str::to_owned).collect())
 }
 
-fn read(place: &Place, name: &str) -> Result<Record> {
-    let shown = place.shown(name.as_bytes());
+fn read(dir: &Dir, name: &str) -> Result<Record> {
+    let shown = dir.display_path(name.as_bytes());
     let record = || -> Result<Record> {
-        let file = records::open(place, name)?.context("it is not there")?;
+        let file = records::open(dir, name)?.context("it is not there")?;
         let (mut input, mut line) = (BufReader::new(file), Vec::new());
         (&mut input).take(MAX_HEADER).read_until(b'\n', &mut line)?;
         let header: Header = serde_json::from_slice(&line)?;
@@ -225,24 +225,19 @@ fn read(place: &Place, name: &str) -> Result<Record> {
 ///
 /// # Errors
 /// It is not.
-pub fn claim(
-    place: &Place,
-    tag: &str,
-    tree: &Tree,
-    fixed_modes: Option<FixedModes>,
-) -> Result<Hash> {
+pub fn claim(dir: &Dir, tag: &str, tree: &Tree, fixed_modes: Option<FixedModes>) -> Result<Hash> {
     let digest = manifest::write(tree, std::io::sink())?;
     let published = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let header = Header { digest: hex(&digest), published, fixed_modes };
     let name = format!("{PENDING}{tag}");
-    records::replace(place, &name, |file| {
+    records::replace(dir, &name, |file| {
         let mut out = std::io::BufWriter::new(file);
         writeln!(out, "{}", serde_json::json!(header))
             .and_then(|()| manifest::write(tree, &mut out))
             .and_then(|_| out.flush())
             .map_err(|error| {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                place.failure("write", name.as_bytes(), errno)
+                dir.error("write", name.as_bytes(), errno)
             })
     })?;
     Ok(digest)
@@ -252,29 +247,26 @@ pub fn claim(
 ///
 /// # Errors
 /// That is not on the disk.
-pub fn settle(place: &Place, tag: &str, others: &[String]) -> Result<()> {
+pub fn settle(dir: &Dir, tag: &str, others: &[String]) -> Result<()> {
     let name = format!("{PENDING}{tag}");
-    renameat(place, &name, place, PUBLISHED)
-        .map_err(|errno| place.failure("replace", PUBLISHED.as_bytes(), errno))?;
-    sync(place)?;
-    others
-        .iter()
-        .filter(|name| *name != PUBLISHED)
-        .try_for_each(|name| records::remove(place, name))
+    renameat(dir, &name, dir, PUBLISHED)
+        .map_err(|errno| dir.error("replace", PUBLISHED.as_bytes(), errno))?;
+    sync(dir)?;
+    others.iter().filter(|name| *name != PUBLISHED).try_for_each(|name| records::remove(dir, name))
 }
 
 /// Brings the names of records to the disk.
 ///
 /// # Errors
 /// They are not there.
-pub fn sync(place: &Place) -> Result<()> {
-    rustix::fs::fsync(place).map_err(|errno| place.failure("sync", b"", errno))
+pub fn sync(dir: &Dir) -> Result<()> {
+    rustix::fs::fsync(dir).map_err(|errno| dir.error("sync", b"", errno))
 }
 
 /// Removes directories that nothing was ever published from, if they are empty.
 pub fn tidy(volume: &Volume) {
     if let Ok(Some(state)) = State::find(volume) {
-        let _ = unlinkat(state.place(), FILES, AtFlags::REMOVEDIR);
+        let _ = unlinkat(state.dir(), FILES, AtFlags::REMOVEDIR);
         let _ = unlinkat(volume, STATE, AtFlags::REMOVEDIR);
     }
 }
@@ -305,12 +297,12 @@ fn is(directory: &OwnedFd, name: &[u8], node: Node<'_>, is_certain: bool) -> Res
 /// Those of the system.
 pub fn content(directory: impl AsFd, name: &[u8]) -> Result<Hash, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = open_unseen(directory, OsStr::from_bytes(name), flags)?;
-    let (mut digest, mut piece) = (Sha256::new(), vec![0; PIECE]);
+    let file = open_noatime(directory, OsStr::from_bytes(name), flags)?;
+    let (mut digest, mut buffer) = (Sha256::new(), vec![0; BUFFER_SIZE]);
     loop {
-        match rustix::io::read(&file, &mut piece) {
+        match rustix::io::read(&file, &mut buffer) {
             Ok(0) => return Ok(digest.finalize().into()),
-            Ok(count) => digest.update(&piece[..count]),
+            Ok(count) => digest.update(&buffer[..count]),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }

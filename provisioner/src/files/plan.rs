@@ -7,15 +7,15 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
 use diagnostics::wording::one_line;
+use published_tree::dir::names;
+use published_tree::tree::{DirectoryRef, Node, Tree, join};
+use published_tree::volume::{Link, Volume};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2, readlinkat};
 use rustix::io::Errno;
 
 use super::claims::Claims;
 use super::{Found, look};
-use crate::owner::Owner;
-use crate::tree::scan::names;
-use crate::tree::{DirectoryRef, Node, Tree, join};
-use crate::volume::{Link, Volume};
+use crate::source::owner::Owner;
 
 /// What has to be done.
 #[derive(Default)]
@@ -44,13 +44,15 @@ pub struct Meeting<'m> {
     pub tree: &'m Tree,
     /// Its files that hold there what they are to hold.
     pub is_same: &'m dyn Fn(usize) -> bool,
-    /// What belongs to others than its owner, in order.
-    pub strangers: &'m [usize],
+    /// The indices of entries with the wrong owner, sorted.
+    pub wrong_owner: &'m [usize],
+    /// The owner that was asked for.
+    pub owner: Option<Owner>,
 }
 
 impl Meeting<'_> {
-    fn is_strange(&self, index: usize) -> bool {
-        self.strangers.binary_search(&index).is_ok()
+    fn has_wrong_owner(&self, index: usize) -> bool {
+        self.wrong_owner.binary_search(&index).is_ok()
     }
 }
 
@@ -77,7 +79,7 @@ impl Plan {
     /// All that is.
     pub fn check(&self, volume: &Volume) -> Result<()> {
         if !self.obstacles.is_empty() {
-            let (shown, obstacles) = (volume.place().shown(b""), self.obstacles.join(", "));
+            let (shown, obstacles) = (volume.dir().display_path(b""), self.obstacles.join(", "));
             bail!("`{}` cannot be published to: {obstacles}", shown.display());
         }
         Ok(())
@@ -99,14 +101,14 @@ impl Plan {
 
     /// Looks at a directory of the tree that is one on the volume too.
     fn add(&mut self, directory: DirectoryRef<'_>, meeting: &Meeting<'_>) -> Result<()> {
-        let place = meeting.volume.place();
-        let failure = |operation, path: &[u8], errno| place.failure(operation, path, errno);
-        let fd = place
-            .directory(directory.path())
+        let dir = meeting.volume.dir();
+        let failure = |operation, path: &[u8], errno| dir.error(operation, path, errno);
+        let fd = dir
+            .open_fd(directory.path())
             .map_err(|errno| failure("open", directory.path(), errno))?;
         let mut has_new = false;
         for (index, (name, node)) in directory.range().zip(directory.entries()) {
-            if (meeting.is_same)(index) && !meeting.is_strange(index) {
+            if (meeting.is_same)(index) && !meeting.has_wrong_owner(index) {
                 continue;
             }
             let path = join(directory.path(), name);
@@ -124,7 +126,7 @@ impl Plan {
             .map_err(|errno| failure("look at", &path, errno))?;
             has_new |= self.is_wanted[index];
         }
-        if has_new && !directory.path().is_empty() && is_elsewhere(place, directory.path()) {
+        if has_new && !directory.path().is_empty() && is_elsewhere(dir, directory.path()) {
             self.obstacle(directory.path(), "is another file system");
         }
         Ok(())
@@ -138,8 +140,8 @@ impl Plan {
         meeting: &Meeting<'_>,
     ) -> Result<(), Errno> {
         if let Some(Found { kind: FileType::Directory, mode: found, .. }) = found {
-            let has = |owner: Owner| owner.has(at.fd, at.name);
-            if *found != mode || !meeting.tree.owner().map_or(Ok(true), has)? {
+            let has = |owner: Owner| owner.owns(at.fd, at.name);
+            if *found != mode || !meeting.owner.map_or(Ok(true), has)? {
                 self.unlike.insert(at.path.to_vec());
             }
             return Ok(());
@@ -174,7 +176,7 @@ impl Plan {
         let published = meeting.claims.published.as_ref().map(|record| &record.tree);
         let before = published.and_then(|tree| Some(tree.entry(tree.find(at.path)?).1));
         self.damaged_links += u64::from(!is_there && before == Some(Node::Link { target }));
-        is_there && !meeting.is_strange(at.index)
+        is_there && !meeting.has_wrong_owner(at.index)
     }
 
     /// A file or link that has to be put in its place.
@@ -188,7 +190,7 @@ impl Plan {
         let Some(found) = found else { return Ok(()) };
         if found.kind == FileType::Directory {
             self.occupied.insert(at.path.to_vec());
-            let directory = meeting.volume.place().directory(at.path)?;
+            let directory = meeting.volume.dir().open_fd(at.path)?;
             if let Some(path) = foreign(&directory, at.path, meeting.claims)? {
                 let path = one_line(&path);
                 self.obstacle(at.path, &format!("is a directory, and `{path}` was not published"));

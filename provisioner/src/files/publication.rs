@@ -2,6 +2,11 @@
 //! then staged and put in place.
 
 use anyhow::{Context, Result};
+use published_tree::dir::Dir;
+use published_tree::progress::Progress;
+use published_tree::reader::OpenTree;
+use published_tree::tree::{Content, Hash, Node, Tree};
+use published_tree::volume::{DATA, Volume};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
@@ -9,22 +14,22 @@ use super::claims::{self, Claims, FixedModes};
 use super::plan::{Meeting, Plan};
 use super::staging::Staging;
 use super::work::Work;
-use crate::compare::{Comparison, compare_files};
-use crate::durable::Durability;
-use crate::place::Place;
-use crate::publish::{Allow, Announce, Outcome, take_up};
-use crate::stage::{Origin, stage};
-use crate::strangers::strangers;
-use crate::sums::Sums;
-use crate::tree::scan::check_targets;
-use crate::tree::{Hash, Node, Tree};
-use crate::volume::{DATA, Volume};
+use crate::atomic::hooks::Hooks;
+use crate::atomic::publish::{Outcome, counts};
+use crate::copy::compare::{Comparison, compare_files};
+use crate::copy::durable::Durability;
+use crate::copy::stage::{Destination, Origin, stage};
+use crate::copy::wrong_owner::find_wrong_owners;
+use crate::source::checksums::Checksums;
+use crate::source::owner::Owner;
+use crate::source::scan::check_targets;
+use crate::source::{self, PublishOptions};
 
 /// What is published from where to where.
 #[derive(Clone, Copy)]
 pub struct Ground<'g> {
     /// The source.
-    pub source: &'g Place,
+    pub source: &'g Dir,
     /// The volume.
     pub volume: &'g Volume,
     /// What is ours there.
@@ -47,6 +52,9 @@ pub struct Publication<'p> {
     pub part: Tree,
     /// and where that stands in it.
     places: Vec<usize>,
+    /// The owner of the published files.
+    pub owner: Option<Owner>,
+    progress: &'p Progress,
 }
 
 impl<'p> Publication<'p> {
@@ -57,29 +65,36 @@ impl<'p> Publication<'p> {
     /// The source must not be published, or cannot be read, or the volume cannot.
     pub fn prepare(
         ground: Ground<'p>,
-        allow: Allow,
+        options: &PublishOptions,
         fixed_modes: Option<FixedModes>,
-    ) -> Result<(Self, Sums)> {
+        progress: &'p Progress,
+    ) -> Result<(Self, Checksums)> {
         let Ground { source, volume, claims, .. } = ground;
-        let (mut tree, sums) = take_up(source, allow)?;
+        let (mut tree, checksums) = source::read(source, options)?;
         if let Some(FixedModes { file, directory }) = fixed_modes {
             tree.change_modes(|_, is_directory| if is_directory { directory } else { file });
         }
         check_targets(source, &tree)?;
         let nothing = Tree::default();
         let published = claims.published.as_ref().map_or(&nothing, |record| &record.tree);
-        let mut comparison = compare_files((&tree, source), (published, volume.place()), None)?;
-        let strangers = strangers((&tree, &mut comparison), volume.place(), false);
+        let mut comparison = compare_files(
+            OpenTree { tree: &tree, dir: source },
+            OpenTree { tree: published, dir: volume.dir() },
+            None,
+            progress,
+        )?;
+        let owner = options.owner;
+        let wrong = find_wrong_owners(&tree, &mut comparison, volume.dir(), owner, false);
         let is_same = |index| comparison.copy_of(index).is_some();
         let meeting =
-            Meeting { volume, claims, tree: &tree, is_same: &is_same, strangers: &strangers };
+            Meeting { volume, claims, tree: &tree, is_same: &is_same, wrong_owner: &wrong, owner };
         let plan = Plan::of(&meeting)?;
         comparison.damaged += plan.damaged_links;
         comparison.unchanged = comparison.unchanged.saturating_sub(plan.damaged_links);
         let (mut part, places) = tree.part(|index| plan.is_wanted[index]);
         // What is in a directory that must not be written could not be moved.
         part.change_modes(|mode, is_directory| if is_directory { mode | 0o700 } else { mode });
-        Ok((Self { ground, tree, comparison, plan, part, places }, sums))
+        Ok((Self { ground, tree, comparison, plan, part, places, owner, progress }, checksums))
     }
 
     /// The digest of what was published before, if there is nothing to do.
@@ -114,19 +129,25 @@ impl<'p> Publication<'p> {
         mut self,
         staging: &Staging,
         tag: &str,
-        sums: &Sums,
+        checksums: &Checksums,
         fixed_modes: Option<FixedModes>,
-        announce: Announce<'_>,
+        hooks: &mut dyn Hooks,
     ) -> Result<Outcome> {
         let Ground { source, volume, claims, .. } = self.ground;
-        let disk = Durability::watch(volume.place())?;
+        let disk = Durability::start(volume.dir())?;
         let origin = Origin { source, live: None };
-        let bytes = stage(&mut self.part, &origin, &staging.tree, &disk)?;
-        self.note();
-        sums.check_copied(&self.tree)?;
-        disk.sync().map_err(|errno| staging.tree.failure("sync", b"", errno))?;
+        let to = Destination {
+            dir: &staging.tree,
+            disk: &disk,
+            owner: self.owner,
+            progress: self.progress,
+        };
+        let bytes = stage(&mut self.part, &origin, &to)?;
+        self.store_contents();
+        checksums.verify_copied(&self.tree)?;
+        disk.sync().map_err(|errno| staging.tree.error("sync", b"", errno))?;
         let digest = claims::claim(&staging.claims, tag, &self.tree, fixed_modes)?;
-        announce(&digest, &self.comparison, bytes);
+        hooks.before_change(&digest, &counts(&self.comparison, bytes))?;
         self.put_in_place(staging, &disk)
             .and_then(|()| claims::settle(&staging.claims, tag, &claims.unsettled))
             .context("some files may be new already, the next run makes it whole")?;
@@ -138,17 +159,17 @@ impl<'p> Publication<'p> {
         let mut work = Work::on(self.ground.volume, disk);
         work.put(&self.part, &self.plan, staging)?;
         self.remove_stale(&mut work)?;
-        work.finish(&self.tree, &self.plan)?;
+        work.finish(&self.tree, &self.plan, self.owner)?;
         work.sync()
     }
 
     /// Notes what all files hold, those that are new and those that are there.
-    fn note(&mut self) {
+    fn store_contents(&mut self) {
         for index in 0..self.tree.len() {
             if let (Some(hash), Node::File { size, .. }) =
                 (self.known(index).copied(), self.tree.entry(index).1)
             {
-                self.tree.set_content(index, (size, hash));
+                self.tree.set_content(index, Content { size, hash });
             }
         }
         self.tree.set_contents(&self.part, &self.places);
@@ -166,7 +187,7 @@ impl<'p> Publication<'p> {
             volume.remove_stale_links(|name| self.tree.find(name).is_some())?;
             match unlinkat(volume, DATA, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(volume.place().failure("remove", DATA.as_bytes(), errno)),
+                Err(errno) => return Err(volume.dir().error("remove", DATA.as_bytes(), errno)),
             }
         }
         Ok(())

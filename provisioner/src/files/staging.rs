@@ -5,17 +5,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
+use published_tree::dir::Dir;
+use published_tree::dir::Metadata;
+use published_tree::records;
+use published_tree::volume::{Volume, remove};
 use rustix::fs::{Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat, renameat_with};
 use rustix::io::Errno;
 
 use super::claims::{self, FILES, FixedModes};
-use crate::lock::Lock;
-use crate::place::Place;
-use crate::records::{self, entries};
+use crate::archive::retire::is_leftover;
 use crate::state::State;
-use crate::superseded::is_left;
-use crate::tree::scan::mode_of;
-use crate::volume::{Volume, remove};
+use crate::state::lock::Lock;
 
 /// What the names of directories begin with that files wait in.
 const NEXT: &str = "next-";
@@ -29,10 +29,10 @@ const TRIED: &str = "tried";
 /// A place for new files.
 pub struct Staging {
     /// The directory of claims.
-    pub claims: Place,
+    pub claims: Dir,
     /// The new files.
-    pub tree: Place,
-    place: Place,
+    pub tree: Dir,
+    dir: Dir,
     name: String,
 }
 
@@ -42,11 +42,11 @@ impl Staging {
     /// # Errors
     /// It cannot be made.
     pub fn make(volume: &Volume, tag: &str) -> Result<Self> {
-        let claims = records::make(State::make(volume)?.place(), FILES)?;
+        let claims = records::create_dir(State::make(volume)?.dir(), FILES)?;
         let name = format!("{NEXT}{tag}");
-        let place = make_directory(&claims, &name)?;
-        let tree = make_directory(&place, TREE)?;
-        Ok(Self { claims, tree, place, name })
+        let dir = make_directory(&claims, &name)?;
+        let tree = make_directory(&dir, TREE)?;
+        Ok(Self { claims, tree, dir, name })
     }
 
     /// The modes that the volume gives, if it keeps none that are asked for.
@@ -54,10 +54,9 @@ impl Staging {
     /// # Errors
     /// That cannot be tried.
     pub fn fixed_modes(&self) -> Result<Option<FixedModes>> {
-        let failure =
-            |operation: &str, errno| self.place.failure(operation, TRIED.as_bytes(), errno);
+        let failure = |operation: &str, errno| self.dir.error(operation, TRIED.as_bytes(), errno);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&self.place, TRIED, flags, Mode::RUSR | Mode::WUSR)
+        let file = openat(&self.dir, TRIED, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|errno| failure("create", errno))?;
         let mut found = 0;
         let mut are_kept = true;
@@ -66,11 +65,12 @@ impl Staging {
                 Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::NOSYS) => {}
                 Err(errno) => return Err(failure("set the mode of", errno)),
             }
-            found = mode_of(&file, c"").map_err(|errno| failure("stat", errno))?.1;
+            found = Metadata::at(&file, c"").map_err(|errno| failure("stat", errno))?.mode;
             are_kept &= u32::from(found) == mode;
         }
-        let (_, directory, _) =
-            mode_of(&self.tree, c"").map_err(|errno| self.tree.failure("stat", b"", errno))?;
+        let directory = Metadata::at(&self.tree, c"")
+            .map_err(|errno| self.tree.error("stat", b"", errno))?
+            .mode;
         Ok((!are_kept).then_some(FixedModes { file: found, directory }))
     }
 
@@ -79,10 +79,9 @@ impl Staging {
     ///
     /// # Errors
     /// It is not there.
-    pub fn put(&self, name: &[u8], from: &Place, to: &Place) -> Result<()> {
+    pub fn put(&self, name: &[u8], from: &Dir, to: &Dir) -> Result<()> {
         let name = OsStr::from_bytes(name);
-        renameat(from, name, to, name)
-            .map_err(|errno| to.failure("replace", name.as_bytes(), errno))
+        renameat(from, name, to, name).map_err(|errno| to.error("replace", name.as_bytes(), errno))
     }
 
     /// [`put`](Self::put) where something stands of another kind, which waits to be removed then.
@@ -90,20 +89,20 @@ impl Staging {
     ///
     /// # Errors
     /// It is not there.
-    pub fn put_instead(&self, name: &[u8], from: &Place, to: &Place) -> Result<()> {
+    pub fn put_instead(&self, name: &[u8], from: &Dir, to: &Dir) -> Result<()> {
         let at = OsStr::from_bytes(name);
-        let failure = |errno| to.failure("replace", name, errno);
+        let failure = |errno| to.error("replace", name, errno);
         match renameat_with(from, at, to, at, RenameFlags::EXCHANGE) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
             // It is gone meanwhile.
             Err(Errno::NOENT) => return self.put(name, from, to),
             exchanged => return exchanged.map_err(failure),
         }
-        remove(&self.place, OLD.as_bytes())?;
-        renameat(to, at, &self.place, OLD).map_err(failure)?;
+        remove(&self.dir, OLD.as_bytes())?;
+        renameat(to, at, &self.dir, OLD).map_err(failure)?;
         renameat(from, at, to, at).map_err(|errno| {
             // What was there is better than nothing.
-            let _ = renameat(&self.place, OLD, to, at);
+            let _ = renameat(&self.dir, OLD, to, at);
             failure(errno)
         })
     }
@@ -124,7 +123,7 @@ impl Staging {
 pub fn clean(volume: &Volume, lock: &Lock) -> Result<()> {
     let Some(claims) = claims::find(volume)? else { return Ok(()) };
     for name in all(&claims)? {
-        if is_left(&claims, &name, lock) {
+        if is_leftover(&claims, &name, lock) {
             remove(&claims, name.as_bytes())?;
         }
     }
@@ -135,8 +134,8 @@ pub fn clean(volume: &Volume, lock: &Lock) -> Result<()> {
 ///
 /// # Errors
 /// They cannot be looked for.
-pub fn all(claims: &Place) -> Result<Vec<String>> {
-    let listed = entries(claims)?;
+pub fn all(claims: &Dir) -> Result<Vec<String>> {
+    let listed = claims.names()?;
     let names = listed.iter().filter_map(|name| name.to_str().ok());
     Ok(names.filter(|name| name.starts_with(NEXT)).map(str::to_owned).collect())
 }
@@ -147,12 +146,12 @@ pub fn all(claims: &Place) -> Result<Vec<String>> {
 /// It cannot be removed.
 pub fn forget(volume: &Volume) -> Result<()> {
     let Some(state) = State::find(volume)? else { return Ok(()) };
-    remove(state.place(), FILES.as_bytes())?;
-    claims::sync(state.place())
+    remove(state.dir(), FILES.as_bytes())?;
+    claims::sync(state.dir())
 }
 
-fn make_directory(place: &Place, name: &str) -> Result<Place> {
-    let made = mkdirat(place, name, Mode::RWXU);
-    made.map_err(|errno| place.failure("create", name.as_bytes(), errno))?;
-    place.below(name.as_bytes())
+fn make_directory(dir: &Dir, name: &str) -> Result<Dir> {
+    let made = mkdirat(dir, name, Mode::RWXU);
+    made.map_err(|errno| dir.error("create", name.as_bytes(), errno))?;
+    dir.open_dir(name.as_bytes())
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Result;
+use published_tree::dir::names;
+use published_tree::tree::{DirectoryRef, Node, Tree, join};
+use published_tree::volume::{Link, Volume};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::claims::Claims;
 use super::look;
-use crate::tree::scan::names;
-use crate::tree::{DirectoryRef, Node, Tree, join};
-use crate::volume::{Link, Volume};
 
 /// An entry that is ours, and not to be kept.
 pub struct Stale<'s> {
@@ -45,13 +45,13 @@ pub fn within<'s>(
         let is_layout = || is_root && volume.link(name).is_ok_and(|link| link == Link::Ours);
         let is_ours = claims
             .own(fd, name, &path)
-            .map_err(|errno| volume.place().failure("look at", &path, errno))?;
+            .map_err(|errno| volume.dir().error("look at", &path, errno))?;
         if !is_ours || is_layout() {
             continue;
         }
         let is_directory = matches!(node, Node::Directory { .. });
         // What another claim says of it may be true instead.
-        let found = look(fd, name).map_err(|errno| volume.place().failure("stat", &path, errno))?;
+        let found = look(fd, name).map_err(|errno| volume.dir().error("stat", &path, errno))?;
         if found.is_some_and(|found| is_directory == (found.kind == FileType::Directory)) {
             stale.push(Stale { name, path, is_directory });
         }
@@ -83,19 +83,19 @@ fn add(
     is_kept: impl Fn(&[u8]) -> bool,
     gone: &mut BTreeMap<Vec<u8>, bool>,
 ) -> Result<()> {
-    let place = volume.place();
+    let dir = volume.dir();
     let directories: Vec<_> = tree.directories().collect();
     for directory in directories.into_iter().rev() {
-        let fd = match place.directory(directory.path()) {
+        let fd = match dir.open_fd(directory.path()) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-            opened => opened.map_err(|errno| place.failure("open", directory.path(), errno))?,
+            opened => opened.map_err(|errno| dir.error("open", directory.path(), errno))?,
         };
         for Stale { path, is_directory, .. } in within(&fd, directory, volume, claims, &is_kept)? {
             let stays = || -> Result<bool, Errno> {
-                let below = names(place.directory(&path)?.as_fd())?;
+                let below = names(dir.open_fd(&path)?.as_fd())?;
                 Ok(below.iter().any(|name| !gone.contains_key(&join(&path, name.to_bytes()))))
             };
-            if !is_directory || !stays().map_err(|errno| place.failure("read", &path, errno))? {
+            if !is_directory || !stays().map_err(|errno| dir.error("read", &path, errno))? {
                 gone.insert(path, is_directory);
             }
         }

@@ -6,6 +6,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
+use published_tree::dir::Dir;
+use published_tree::dir::Metadata;
+use published_tree::tree::{DirectoryRef, Node, Tree, join};
+use published_tree::volume::Volume;
 use rustix::fs::{AtFlags, Mode, fchmod, unlinkat};
 use rustix::io::Errno;
 
@@ -13,12 +17,8 @@ use super::claims::Claims;
 use super::plan::Plan;
 use super::staging::Staging;
 use super::stale::{self, Stale};
-use crate::durable::Durability;
-use crate::owner;
-use crate::place::Place;
-use crate::tree::scan::mode_of;
-use crate::tree::{DirectoryRef, Node, Tree, join};
-use crate::volume::Volume;
+use crate::copy::durable::Durability;
+use crate::source::owner::{self, Owner};
 
 /// Permission bits of who may change what is in a directory.
 const WRITABLE: u16 = 0o300;
@@ -50,7 +50,7 @@ impl<'w> Work<'w> {
             if plan.missing.contains(path) {
                 continue;
             }
-            let (from, to) = (staging.tree.below(path)?, self.open(path)?);
+            let (from, to) = (staging.tree.open_dir(path)?, self.open(path)?);
             for (name, node) in directory.entries() {
                 let path = join(path, name);
                 let is_directory = matches!(node, Node::Directory { .. });
@@ -95,12 +95,12 @@ impl<'w> Work<'w> {
             return Ok(());
         }
         // Something else is there, or nothing.
-        let opened = self.volume.place().directory(directory.path());
+        let opened = self.volume.dir().open_fd(directory.path());
         if matches!(opened, Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) {
             return Ok(());
         }
-        let place = self.open(directory.path())?;
-        let fd = place.directory(b"").map_err(|errno| place.failure("open", b"", errno))?;
+        let dir = self.open(directory.path())?;
+        let fd = dir.open_fd(b"").map_err(|errno| dir.error("open", b"", errno))?;
         for Stale { name, path, is_directory } in
             stale::within(&fd, directory, self.volume, claims, is_kept)?
         {
@@ -112,17 +112,17 @@ impl<'w> Work<'w> {
                 Err(
                     Errno::NOTEMPTY | Errno::EXIST | Errno::BUSY | Errno::NOTDIR | Errno::ISDIR,
                 ) => {}
-                Err(errno) => return Err(self.volume.place().failure("remove", &path, errno)),
+                Err(errno) => return Err(self.volume.dir().error("remove", &path, errno)),
             }
         }
-        self.written(&place)
+        self.written(&dir)
     }
 
     /// Gives directories the modes and owners that they have in the tree.
     ///
     /// # Errors
     /// One cannot be changed.
-    pub fn finish(&self, tree: &Tree, plan: &Plan) -> Result<()> {
+    pub fn finish(&self, tree: &Tree, plan: &Plan, owner: Option<Owner>) -> Result<()> {
         // From the deepest up.
         let paths: BTreeSet<&Vec<u8>> =
             self.touched.iter().chain(&plan.unlike).chain(&plan.missing).collect();
@@ -130,19 +130,19 @@ impl<'w> Work<'w> {
             let Some(Node::Directory { mode }) = tree.find(path).map(|at| tree.entry(at).1) else {
                 continue;
             };
-            let place = self.volume.place().below(path)?;
-            let failure = |operation: &str, errno| place.failure(operation, b"", errno);
-            let found = mode_of(&place, c"").map_err(|errno| failure("stat", errno))?.1;
+            let dir = self.volume.dir().open_dir(path)?;
+            let failure = |operation: &str, errno| dir.error(operation, b"", errno);
+            let found = Metadata::at(&dir, c"").map_err(|errno| failure("stat", errno))?.mode;
             if found != mode {
-                fchmod(&place, Mode::from_raw_mode(u32::from(mode)))
+                fchmod(&dir, Mode::from_raw_mode(u32::from(mode)))
                     .map_err(|errno| failure("set the mode of", errno))?;
             }
-            if let Some(owner) = tree.owner()
-                && !owner.has(&place, b"").map_err(|errno| failure("stat", errno))?
+            if let Some(owner) = owner
+                && !owner.owns(&dir, b"").map_err(|errno| failure("stat", errno))?
             {
-                owner.give(&place).map_err(|errno| owner::failure(&place, b"", errno))?;
+                owner.set_on(&dir).map_err(|errno| owner::chown_error(&dir, b"", errno))?;
             }
-            self.written(&place)?;
+            self.written(&dir)?;
         }
         Ok(())
     }
@@ -152,24 +152,24 @@ impl<'w> Work<'w> {
     /// # Errors
     /// It is not there.
     pub fn sync(&self) -> Result<()> {
-        self.disk.sync().map_err(|errno| self.volume.place().failure("sync", b"", errno))?;
+        self.disk.sync().map_err(|errno| self.volume.dir().error("sync", b"", errno))?;
         self.volume.sync()
     }
 
     /// A directory that something is put into or removed from. One that must not be written gets
     /// its mode back in the end.
-    fn open(&mut self, path: &[u8]) -> Result<Place> {
-        let place = self.volume.place().below(path)?;
-        let mode = mode_of(&place, c"").map_err(|errno| place.failure("stat", b"", errno))?.1;
+    fn open(&mut self, path: &[u8]) -> Result<Dir> {
+        let dir = self.volume.dir().open_dir(path)?;
+        let mode = Metadata::at(&dir, c"").map_err(|errno| dir.error("stat", b"", errno))?.mode;
         if mode & WRITABLE != WRITABLE && !path.is_empty() {
             self.touched.insert(path.to_vec());
             // If that is not allowed, what it is for tells why.
-            let _ = fchmod(&place, Mode::from_raw_mode(u32::from(mode | WRITABLE)));
+            let _ = fchmod(&dir, Mode::from_raw_mode(u32::from(mode | WRITABLE)));
         }
-        Ok(place)
+        Ok(dir)
     }
 
-    fn written(&self, place: &Place) -> Result<()> {
-        self.disk.written(place).map_err(|errno| place.failure("sync", b"", errno))
+    fn written(&self, dir: &Dir) -> Result<()> {
+        self.disk.written(dir).map_err(|errno| dir.error("sync", b"", errno))
     }
 }

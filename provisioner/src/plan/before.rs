@@ -5,20 +5,16 @@ use std::collections::HashSet;
 use anyhow::{Result, bail};
 use diagnostics::report::Report;
 use diagnostics::wording::one_line;
+use published_tree::dir::Dir;
+use published_tree::parallel::in_parallel;
+use published_tree::progress::Progress;
+use published_tree::reader::Reader;
+use published_tree::tree::{Content, Hash, Node, Tree, join};
+use published_tree::volume::{Published, TREE, Volume};
 
-use crate::compare::Reader;
-use crate::names::Names;
-use crate::parallel::in_parallel;
-use crate::place::Place;
-use crate::progress;
-use crate::sums;
-use crate::superseded::warn_of;
-use crate::tree::scan::scan_names;
-use crate::tree::{Hash, Node, Tree, join};
-use crate::volume::{Published, TREE, Volume};
-
-/// Bytes read at a time.
-const PIECE: usize = 128 * 1024;
+use crate::atomic::links::TopNames;
+use crate::source::checksums;
+use crate::source::scan::scan_names;
 
 /// What is on a volume, by the paths that readers use.
 #[derive(Default)]
@@ -37,15 +33,21 @@ impl Before {
     /// # Errors
     /// It cannot be read. Where that would not keep a run from what it does, since it would only move
     /// things away, there is a warning.
-    pub fn of(volume: &Volume, names: &Names, moves: bool, report: &mut Report) -> Result<Self> {
+    pub fn of(
+        volume: &Volume,
+        names: &TopNames,
+        moves: bool,
+        report: &mut Report,
+        progress: &Progress,
+    ) -> Result<Self> {
         let mut before = Self::default();
         before.plain.extend(names.plain.iter().cloned());
         if !before.plain.is_empty() {
-            let place = volume.place();
-            match read_names(place, |name| before.plain.contains(name)) {
+            let dir = volume.dir();
+            match read_names(dir, |name| before.plain.contains(name), progress) {
                 Ok(tree) => before.plain_tree = tree,
                 Err(error) if moves => {
-                    warn_of(Err(error), "what is there cannot be compared", report);
+                    report.warn_on_error(Err(error), "what is there cannot be compared");
                 }
                 Err(error) => {
                     return Err(error.context("--allow-gap moves away what cannot be copied"));
@@ -56,14 +58,14 @@ impl Before {
         before.is_published = live.published.is_some();
         before.live = live.published;
         if before.live.is_none() {
-            let read = volume.place().below(live.name.as_bytes()).and_then(|version| {
-                let place = version.below(TREE.as_bytes())?;
-                let tree = read_names(&place, |name| !before.plain.contains(name))?;
-                Ok(Published { tree, digest: [0; 32], seal: None, place })
+            let read = volume.dir().open_dir(live.name.as_bytes()).and_then(|version| {
+                let dir = version.open_dir(TREE.as_bytes())?;
+                let tree = read_names(&dir, |name| !before.plain.contains(name), progress)?;
+                Ok(Published { tree, digest: [0; 32], publish_time: None, dir })
             });
             match read {
                 Ok(read) => before.live = Some(read),
-                Err(error) => warn_of(Err(error), "what is live cannot be compared", report),
+                Err(error) => report.warn_on_error(Err(error), "what is live cannot be compared"),
             }
         }
         Ok(before)
@@ -119,9 +121,9 @@ pub fn top(path: &[u8]) -> &[u8] {
     path.split(|&byte| byte == b'/').next().unwrap_or_default()
 }
 
-fn read_names(place: &Place, is_wanted: impl Fn(&[u8]) -> bool) -> Result<Tree> {
-    let mut tree = scan_names(place, is_wanted)?;
-    read_contents(&mut tree, place, |_| None)?;
+fn read_names(dir: &Dir, is_wanted: impl Fn(&[u8]) -> bool, progress: &Progress) -> Result<Tree> {
+    let mut tree = scan_names(dir, is_wanted)?;
+    read_contents(&mut tree, dir, |_| None, progress)?;
     Ok(tree)
 }
 
@@ -131,26 +133,27 @@ fn read_names(place: &Place, is_wanted: impl Fn(&[u8]) -> bool) -> Result<Tree> 
 /// A file cannot be read, or has changed.
 pub fn read_contents(
     tree: &mut Tree,
-    place: &Place,
+    dir: &Dir,
     known: impl Fn(usize) -> Option<Hash> + Sync,
+    progress: &Progress,
 ) -> Result<()> {
-    progress::begin("reading", tree.files());
-    let reader = || Reader::new(place, PIECE);
+    progress.begin("reading", tree.files());
+    let reader = || Reader::new(dir);
     let found = in_parallel(tree.len(), reader, |reader, range| {
         let mut found = Vec::new();
         for index in range {
             let (name, node) = tree.entry(index);
             let Node::File { size, .. } = node else { continue };
             let content = match known(index) {
-                Some(hash) => (size, hash),
-                None => sums::content(tree, index, reader)?,
+                Some(hash) => Content { size, hash },
+                None => checksums::content(tree, index, reader, progress)?,
             };
-            if content.0 != size {
-                let shown = place.shown(&join(tree.directory_of(index).path(), name));
+            if content.size != size {
+                let shown = dir.display_path(&join(tree.directory_of(index).path(), name));
                 let shown = one_line(shown.as_os_str().as_encoded_bytes());
                 bail!("`{shown}` has changed while it was read");
             }
-            progress::add_file();
+            progress.add_file();
             found.push((index, content));
         }
         Ok(found)

@@ -8,15 +8,17 @@ use std::os::fd::AsFd;
 use anyhow::Result;
 use diagnostics::report::Report;
 use diagnostics::wording::one_line;
+use published_tree::reader::Reader;
+use published_tree::tree::{DirectoryRef, Node, Tree, join};
+use published_tree::verify::directory_matches;
+use published_tree::volume::{Published, Volume};
 
 use super::before::{Before, top};
-use crate::compare::{Comparison, Reader, is_as_published};
+use crate::atomic::links::TopNames;
+use crate::copy::compare::Comparison;
 use crate::files::claims::{self, Claims};
 use crate::files::stale;
-use crate::names::Names;
-use crate::owner::Owner;
-use crate::tree::{DirectoryRef, Node, Tree, join};
-use crate::volume::{Published, Volume};
+use crate::source::owner::Owner;
 
 /// A path that would change.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,11 +68,12 @@ pub fn all(
     tree: &Tree,
     before: &Before,
     volume: &Volume,
-    names: &Names,
+    names: &TopNames,
     stale: &[Box<CStr>],
     found: Option<&Comparison>,
+    owner: Option<Owner>,
 ) -> Vec<Line> {
-    let mut owners = Owners::of(tree, before, volume);
+    let mut owners = Owners::of(owner, before, volume);
     let missing: HashSet<&[u8]> = names.missing.iter().map(|name| &name[..]).collect();
     let mut lines = Vec::new();
     let mut add = |path, node: Node<'_>, change| {
@@ -91,8 +94,8 @@ pub fn all(
             } else if directory.path().is_empty() && missing.contains(name) {
                 why.push("its link is missing".to_owned());
             }
-            let is_sound = || found.is_none_or(|found| found.copy_of(index).is_some());
-            if why.is_empty() && matches!(node, Node::File { .. }) && !is_sound() {
+            let is_undamaged = || found.is_none_or(|found| found.copy_of(index).is_some());
+            if why.is_empty() && matches!(node, Node::File { .. }) && !is_undamaged() {
                 why.push(DAMAGED.to_owned());
             }
             why.extend(owners.other(directory.path(), name, &path));
@@ -111,7 +114,7 @@ pub fn all(
             add(name.to_vec(), Node::Link { target: b"" }, Change::Removed);
         }
     }
-    lines.extend(root(tree, before));
+    lines.extend(root(tree, before, owner));
     if lines.is_empty() && found.is_some_and(|found| found.differs_otherwise) {
         lines.extend(before.published().into_iter().flat_map(damaged));
     }
@@ -154,9 +157,9 @@ struct Owners<'o> {
 }
 
 impl<'o> Owners<'o> {
-    fn of(tree: &Tree, before: &'o Before, volume: &'o Volume) -> Self {
-        let live = before.live().map(|live| Reader::new(&live.place, 0));
-        Self { owner: tree.owner(), before, plain: Reader::new(volume.place(), 0), live }
+    fn of(owner: Option<Owner>, before: &'o Before, volume: &'o Volume) -> Self {
+        let live = before.live().map(|live| Reader::unbuffered(&live.dir));
+        Self { owner, before, plain: Reader::unbuffered(volume.dir()), live }
     }
 
     /// In words, if an entry belongs to somebody else than it will.
@@ -164,15 +167,15 @@ impl<'o> Owners<'o> {
         self.owner?;
         let reader =
             if self.before.is_plain(top(path)) { &mut self.plain } else { self.live.as_mut()? };
-        stranger(self.owner, reader.directory(directory).ok()?, name)
+        wrong_owner(self.owner, reader.open_fd(directory).ok()?, name)
     }
 }
 
 /// In words, if an entry of an open directory, or with an empty name the directory itself, belongs
 /// to somebody else than it is to. What is missing belongs to nobody.
-pub fn stranger(owner: Option<Owner>, directory: impl AsFd, name: &[u8]) -> Option<String> {
+pub fn wrong_owner(owner: Option<Owner>, directory: impl AsFd, name: &[u8]) -> Option<String> {
     let owner = owner?;
-    let other = owner.other(directory, name).ok()??;
+    let other = owner.actual_if_wrong(directory, name).ok()??;
     Some(format!("owner {other} -> {owner}"))
 }
 
@@ -209,12 +212,12 @@ pub fn kind(node: Node<'_>) -> &'static str {
 }
 
 /// The top of the tree, if its mode changes, or whom it belongs to.
-fn root(tree: &Tree, before: &Before) -> Option<Line> {
+fn root(tree: &Tree, before: &Before, owner: Option<Owner>) -> Option<Line> {
     let mode = |tree: &Tree| tree.directories().next().map(DirectoryRef::mode);
     let published = before.published()?;
     let (new, old) = (mode(tree)?, mode(&published.tree)?);
     let mut why = differences(Node::Directory { mode: new }, Node::Directory { mode: old });
-    why.extend(stranger(tree.owner(), &published.place, b""));
+    why.extend(wrong_owner(owner, &published.dir, b""));
     let is_other = !why.is_empty();
     let change = Change::Changed(why);
     is_other.then(|| Line { path: Vec::new(), is_directory: true, change })
@@ -222,11 +225,11 @@ fn root(tree: &Tree, before: &Before) -> Option<Line> {
 
 /// The directories that hold something else than they should.
 fn damaged(published: &Published) -> impl Iterator<Item = Line> {
-    let is_sound = |directory: DirectoryRef<'_>| {
-        let opened = published.place.directory(directory.path());
-        opened.is_ok_and(|fd| is_as_published(&fd, directory))
+    let is_undamaged = |directory: DirectoryRef<'_>| {
+        let opened = published.dir.open_fd(directory.path());
+        opened.is_ok_and(|fd| directory_matches(&fd, directory))
     };
-    let wrong = published.tree.directories().filter(move |directory| !is_sound(*directory));
+    let wrong = published.tree.directories().filter(move |directory| !is_undamaged(*directory));
     wrong.map(|directory| {
         let change = Change::Changed(vec![DAMAGED.to_owned()]);
         Line { path: directory.path().to_vec(), is_directory: true, change }

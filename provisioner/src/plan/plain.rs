@@ -9,52 +9,56 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::Result;
 use diagnostics::report::Report;
+use published_tree::dir::Dir;
+use published_tree::manifest;
+use published_tree::parallel::in_parallel;
+use published_tree::progress::Progress;
+use published_tree::reader::Reader;
+use published_tree::tree::{Node, Tree, join};
+use published_tree::volume::{Link, Volume};
 use rustix::fs::{FileType, readlinkat};
 use rustix::io::Errno;
 
 use super::before::{Before, read_contents, top};
-use super::lines::{Change, DAMAGED, Line, differences, kind, removed, sort, stranger};
+use super::lines::{Change, DAMAGED, Line, differences, kind, removed, sort, wrong_owner};
 use super::{Plan, access, room};
-use crate::compare::Reader;
+use crate::archive::retire::Retention;
+use crate::atomic::links::TopNames;
 use crate::files::claims::{Claims, content};
 use crate::files::publication::{Ground, Publication};
 use crate::files::{OWN_MODES, look, stale};
-use crate::names::Names;
-use crate::parallel::in_parallel;
-use crate::place::Place;
-use crate::publish::Allow;
-use crate::superseded::Terms;
-use crate::tree::{Node, Tree, join, manifest};
-use crate::volume::{Link, Volume};
+use crate::source::PublishOptions;
 
 /// What a publication of plain files would come to.
 ///
 /// # Errors
 /// It would fail, or that cannot be found out.
 pub fn plan(
-    source: &Place,
+    source: &Dir,
     volume: &Volume,
-    allow: Allow,
-    terms: Terms,
+    options: &PublishOptions,
+    retention: Retention,
     report: &mut Report,
+    progress: &Progress,
 ) -> Result<Plan> {
     let (claims, linked) = (Claims::of(volume, report)?, volume.live_name()?);
     let ground = Ground { source, volume, claims: &claims, linked: linked.as_deref() };
     let fixed_modes = claims.fixed_modes();
-    let (mut publication, sums) = Publication::prepare(ground, allow, fixed_modes)?;
+    let (mut publication, checksums) =
+        Publication::prepare(ground, options, fixed_modes, progress)?;
     let is_new = publication.live().is_none();
     let mut tree = take(&mut publication.tree);
-    read_contents(&mut tree, source, |index| publication.known(index).copied())?;
+    read_contents(&mut tree, source, |index| publication.known(index).copied(), progress)?;
     publication.tree = tree;
-    let view = View::of(&publication, report)?;
+    let view = View::of(&publication, report, progress)?;
     let lines = view.lines()?;
     let Publication { tree, plan, part, .. } = &publication;
     let mut obstacle = plan.check(volume).err();
     if is_new && obstacle.is_none() {
-        sums.check_copied(tree)?;
+        checksums.verify_copied(tree)?;
         // Only what is written, or changed, is given to anybody.
-        let owner = tree.owner().filter(|_| !plan.is_empty());
-        obstacle = room::check_plain(volume, part, terms)
+        let owner = publication.owner.filter(|_| !plan.is_empty());
+        obstacle = room::check_plain(volume, part, retention)
             .and_then(|()| access::check(volume, owner))
             .and_then(|()| access::check_directories(volume, &view.written(&lines)))
             .err();
@@ -62,7 +66,7 @@ pub fn plan(
             report.warn(OWN_MODES.to_owned());
         }
     }
-    let bytes = part.totals().1;
+    let bytes = part.totals().bytes;
     let digest = manifest::write(tree, io::sink())?;
     Ok(Plan { lines, is_new, comparison: publication.comparison, bytes, digest, obstacle })
 }
@@ -80,9 +84,13 @@ struct View<'v> {
 type Ways<'w> = (Reader<'w>, Option<Reader<'w>>);
 
 impl<'v> View<'v> {
-    fn of(publication: &'v Publication<'v>, report: &mut Report) -> Result<Self> {
+    fn of(
+        publication: &'v Publication<'v>,
+        report: &mut Report,
+        progress: &Progress,
+    ) -> Result<Self> {
         let volume = publication.ground.volume;
-        let before = Before::of(volume, &Names::default(), true, report)?;
+        let before = Before::of(volume, &TopNames::default(), true, report, progress)?;
         let mut linked = HashSet::new();
         let live = before.live().map(|live| &live.tree);
         for root in [Some(&publication.tree), live].into_iter().flatten() {
@@ -104,8 +112,8 @@ impl<'v> View<'v> {
         let Ground { volume, claims, linked, .. } = self.publication.ground;
         let tree = &self.publication.tree;
         let ways = || {
-            let live = self.before.live().map(|live| Reader::new(&live.place, 0));
-            (Reader::new(volume.place(), 0), live)
+            let live = self.before.live().map(|live| Reader::unbuffered(&live.dir));
+            (Reader::unbuffered(volume.dir()), live)
         };
         let found = in_parallel(tree.len(), ways, |ways, range| {
             let lines = range.map(|index| self.line(index, ways));
@@ -157,7 +165,7 @@ impl<'v> View<'v> {
         (plain, live): &mut Ways<'_>,
     ) -> Result<Option<Vec<String>>> {
         let Ground { volume, claims, .. } = self.publication.ground;
-        let failure = |errno| volume.place().failure("look at", path, errno);
+        let failure = |errno| volume.dir().error("look at", path, errno);
         let is_linked = self.is_linked(path);
         let record = match is_linked {
             true => self.before.live().map(|live| &live.tree),
@@ -166,7 +174,7 @@ impl<'v> View<'v> {
         let is_recorded = record.is_some_and(|record| holds(record, path, node));
         let damaged = || Some(vec![DAMAGED.to_owned()]);
         let way = if is_linked { live.as_mut() } else { Some(plain) };
-        let fd = match way.map(|way| way.directory(directory)).transpose() {
+        let fd = match way.map(|way| way.open_fd(directory)).transpose() {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
             opened => opened.map_err(failure)?,
         };
@@ -177,7 +185,7 @@ impl<'v> View<'v> {
         if !why.is_empty() && is_recorded {
             why = vec![DAMAGED.to_owned()];
         }
-        why.extend(stranger(self.publication.tree.owner(), fd, name));
+        why.extend(wrong_owner(self.publication.owner, fd, name));
         if is_linked && directory.is_empty() {
             why.push(format!("becomes a plain {}", kind(node)));
         } else if why.is_empty() && !is_linked {

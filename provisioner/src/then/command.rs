@@ -11,7 +11,7 @@ use diagnostics::exit::misconfigured;
 use diagnostics::wording::{io_error, one_line};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::stop::Stop;
+use crate::shutdown::Shutdown;
 
 /// Longest time between two looks at a command that runs.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,7 +41,7 @@ impl Words {
     ///
     /// # Errors
     /// It cannot be started, fails, or was told to end.
-    pub fn run(&self, digest: &str, target: &Path, stop: &Stop) -> Result<()> {
+    pub fn run(&self, digest: &str, target: &Path, stop: &Shutdown) -> Result<()> {
         // Its arguments may hold what is nobody's business.
         let name = one_line(self.0[0].as_bytes());
         if stop.has_come() {
@@ -69,7 +69,7 @@ impl Words {
 }
 
 /// Waits for the end of a command, which is told when a signal has come.
-fn wait(child: &mut Child, stop: &Stop) -> std::io::Result<ExitStatus> {
+fn wait(child: &mut Child, stop: &Shutdown) -> std::io::Result<ExitStatus> {
     let mut pause = Duration::from_millis(1);
     let mut told: Option<Instant> = None;
     loop {

@@ -1,11 +1,10 @@
 //! Notes on the volume of what is still to be told.
 
 use anyhow::{Result, bail};
+use published_tree::dir::unique_suffix;
+use published_tree::volume::Volume;
 
-use crate::place::tag;
-use crate::records::entries;
 use crate::state::State;
-use crate::volume::Volume;
 
 /// What the names of notes begin with.
 const UNTOLD: &str = "untold-";
@@ -44,7 +43,7 @@ pub struct Note {
 /// They cannot be listed.
 pub fn find(volume: &Volume) -> Result<Vec<Note>> {
     let Some(state) = State::find(volume)? else { return Ok(Vec::new()) };
-    let names = entries(state.place())?;
+    let names = state.dir().names()?;
     let note = |name: &str| {
         let kind = Kind::ALL.into_iter().find(|kind| name.starts_with(&kind.prefix()))?;
         Some(Note { kind, name: name.to_owned() })
@@ -58,7 +57,7 @@ impl Note {
     /// # Errors
     /// It is not on the disk.
     pub fn write(volume: &Volume, kind: Kind, text: &str) -> Result<Self> {
-        let name = format!("{}{}", kind.prefix(), tag());
+        let name = format!("{}{}", kind.prefix(), unique_suffix());
         State::make(volume)?.replace(&name, format!("{text}\n").as_bytes())?;
         Ok(Self { kind, name })
     }

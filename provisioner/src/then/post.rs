@@ -26,7 +26,7 @@ use ureq::http::{HeaderValue, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::cli;
-use crate::stop::Stop;
+use crate::shutdown::Shutdown;
 
 /// Longest file of settings, in bytes: that of all authorities of a system fits.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -80,7 +80,7 @@ impl Post {
     /// # Errors
     /// The server cannot be reached, does not answer in time, or answers with anything but success;
     /// somebody wants an end.
-    pub fn send(&self, json: &str, stop: &Stop) -> Result<()> {
+    pub fn send(&self, json: &str, stop: &Shutdown) -> Result<()> {
         let fail = |why: String| anyhow!("failed to post to `{}`: {why}", self.shown);
         let mut request =
             self.agent.post(self.url.clone()).header(CONTENT_TYPE, "application/json");

@@ -1,0 +1,46 @@
+//! What a publication asks of the run that it belongs to.
+
+use anyhow::Result;
+use published_tree::tree::{Hash, Tree};
+use published_tree::volume::Volume;
+
+use crate::copy::space;
+
+/// Named numbers of a publication, for notifications: `("added", 3)`.
+pub type Counts = [(&'static str, u64)];
+
+/// Called by publications and rollbacks.
+pub trait Hooks {
+    /// Removes an old version or archive to free space on the volume. Returns whether there was one.
+    ///
+    /// # Errors
+    /// Fails if it cannot be removed.
+    fn free_space(&mut self) -> Result<bool>;
+
+    /// Called when version `digest` is complete, right before the first change that readers see.
+    ///
+    /// # Errors
+    /// The publication is undone.
+    fn before_change(&mut self, digest: &Hash, counts: &Counts) -> Result<()>;
+
+    /// Adds a warning to the report.
+    fn warn(&mut self, message: String);
+}
+
+/// Ensures that the volume has space for `trees` and `links`, freeing as much as it takes.
+///
+/// # Errors
+/// Says how much space is missing.
+pub fn ensure_space(
+    volume: &Volume,
+    trees: &[&Tree],
+    links: usize,
+    hooks: &mut dyn Hooks,
+) -> Result<()> {
+    while let Err(error) = space::check(volume.dir(), trees, links) {
+        if !hooks.free_space()? {
+            return Err(error);
+        }
+    }
+    Ok(())
+}

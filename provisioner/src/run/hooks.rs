@@ -1,0 +1,42 @@
+//! The hooks of a run: free space, record pending notifications, warn.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use diagnostics::report::Report;
+use published_tree::tree::Hash;
+use published_tree::volume::Volume;
+
+use crate::archive::retire::remove_oldest;
+use crate::atomic::hooks::{Counts, Hooks};
+use crate::then::News;
+
+/// The hooks of one run.
+pub struct RunHooks<'r> {
+    /// The volume.
+    pub volume: &'r Volume,
+    /// How long readers may stay in an old version.
+    pub grace: Duration,
+    /// The version whose archive must stay, since it is about to be restored.
+    pub needed: Option<Hash>,
+    /// Who is notified when the run is done.
+    pub news: &'r mut News,
+    /// Where warnings go.
+    pub report: &'r mut Report,
+}
+
+impl Hooks for RunHooks<'_> {
+    fn free_space(&mut self) -> Result<bool> {
+        remove_oldest(self.volume, self.grace, self.needed, self.report)
+    }
+
+    fn before_change(&mut self, digest: &Hash, counts: &Counts) -> Result<()> {
+        let counts = counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        self.news.note(self.volume, digest, &counts);
+        Ok(())
+    }
+
+    fn warn(&mut self, message: String) {
+        self.report.warn(message);
+    }
+}

@@ -1,0 +1,172 @@
+//! The command without a subcommand: publishes a source, unless the volume is pinned.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use diagnostics::metrics::Metrics;
+use diagnostics::report::Report;
+use published_tree::dir::Dir;
+use published_tree::manifest::hex;
+use published_tree::progress::Progress;
+use published_tree::tree::Totals;
+use published_tree::volume::Volume;
+
+use super::hooks::RunHooks;
+use super::release::Released;
+use super::{forget_on_failure, print, record_history};
+use crate::archive::history::Action;
+use crate::archive::pin::{Pin, effective_pin};
+use crate::archive::retire::{self, Retention};
+use crate::archive::rollback::{Pinned, Restorer, counts as totals_counts};
+use crate::atomic::publish::{self, Outcome};
+use crate::cli::{Cli, Layout};
+use crate::files;
+use crate::progress_line::ProgressLine;
+use crate::shutdown::Shutdown;
+use crate::source::PublishOptions;
+use crate::source::modes::Modes;
+use crate::state::lock::{Lock, lock};
+use crate::then::{Counts, Listeners, Live, Mark, News};
+
+/// Publishes, or keeps the pinned version live.
+///
+/// # Errors
+/// Fails if the source must not be published, or the volume cannot be written or is locked.
+pub fn run(
+    cli: &Cli,
+    start: Instant,
+    shutdown: &Shutdown,
+    report: &mut Report,
+    metrics: &mut Metrics,
+) -> Result<Released> {
+    let listeners = Listeners::of(&cli.change.then)?;
+    let (volume, retention) = (Volume::open(&cli.at.target)?, Retention::of(&cli.change));
+    let lock = lock(volume.dir(), retention.lock_timeout)?;
+    retire::remove_leftovers(&volume, &lock, report)?;
+    let before = Mark::of(&volume)?;
+    let mut news = News::find(listeners, &cli.at.target, &volume, report);
+    if let Some(pin) = effective_pin(cli.unpin, &volume, report) {
+        let live = keep_pinned(cli, &volume, &pin, &mut news, report)?;
+        shutdown.defer();
+        return Released::new(volume, lock, before.name, live, news, retention);
+    }
+    let outcome = publish(cli, &volume, &lock, &mut news, report);
+    let mut outcome = forget_on_failure(outcome, &news, &volume, &before)?;
+    record_history(&volume, Action::Published, &outcome.digest, outcome.totals, report);
+    shutdown.defer();
+    let live = Live {
+        mark: None,
+        digest: outcome.digest,
+        is_new: outcome.is_published,
+        counts: owned_counts(&publish::counts(&outcome.comparison, outcome.bytes)),
+    };
+    let before = outcome.before.take();
+    let released = Released::new(volume, lock, before, Some(live), news, retention);
+    // The version is live, even if the old ones cannot be listed.
+    print_outcome(&outcome, start.elapsed(), report, metrics);
+    released
+}
+
+/// What the command line asks of a publication.
+pub fn publish_options(cli: &Cli) -> PublishOptions {
+    PublishOptions {
+        allow_empty: cli.allow_empty,
+        require_checksums: cli.require_checksums,
+        allow_gap: cli.allow_gap,
+        modes: Modes { all: cli.mode, readable: cli.readable },
+        owner: cli.change.owner,
+    }
+}
+
+fn publish(
+    cli: &Cli,
+    volume: &Volume,
+    lock: &Lock,
+    news: &mut News,
+    report: &mut Report,
+) -> Result<Outcome> {
+    let (source, options) = (Dir::open(&cli.source)?, publish_options(cli));
+    let progress = Arc::new(Progress::default());
+    let _line = ProgressLine::start(report.progress(), &progress);
+    let grace = Duration::from_secs(cli.change.grace);
+    match cli.layout {
+        Layout::Atomic => {
+            let mut hooks = RunHooks { volume, grace, needed: None, news, report };
+            let mut outcome = publish::publish(&source, volume, &options, &mut hooks, &progress)?;
+            // A run that was killed may have published the tree, and left the plain files.
+            outcome.is_published |= files::remove_all(volume, report)?;
+            Ok(outcome)
+        }
+        Layout::Files => {
+            let claims = files::claims::Claims::of(volume, report)?;
+            let mut hooks = RunHooks { volume, grace, needed: None, news, report };
+            files::publish(&source, volume, lock, &claims, &options, &mut hooks, &progress)
+        }
+    }
+}
+
+/// Keeps the pinned version live. Returns the live version, if it is known.
+fn keep_pinned(
+    cli: &Cli,
+    volume: &Volume,
+    pin: &Pin,
+    news: &mut News,
+    report: &mut Report,
+) -> Result<Option<Live>> {
+    let (digest, before) = (hex(&pin.digest), Mark::of(volume)?);
+    let progress = Arc::new(Progress::default());
+    let line = ProgressLine::start(report.progress(), &progress);
+    let restorer = Restorer { volume, owner: cli.change.owner, progress: &progress };
+    let grace = Duration::from_secs(cli.change.grace);
+    let mut hooks = RunHooks { volume, grace, needed: Some(pin.digest), news, report };
+    let pinned = restorer.keep_pinned(pin, &mut hooks);
+    drop(line);
+    let pinned = forget_on_failure(pinned, news, volume, &before)?;
+    let live = |totals: Option<Totals>| {
+        let counts = totals.map(|totals| owned_counts(&totals_counts(totals))).unwrap_or_default();
+        Some(Live { mark: None, digest: pin.digest, is_new: totals.is_some(), counts })
+    };
+    let (live, more) = match pinned {
+        Pinned::Live => (live(None), ""),
+        Pinned::Relinked(totals) => (live(Some(totals)), ""),
+        Pinned::Restored(totals) => {
+            record_history(volume, Action::RolledBack, &pin.digest, totals, report);
+            (live(Some(totals)), ", but restored")
+        }
+        Pinned::Lost(error) => {
+            report.warn(format!("version {digest} is pinned, but not live and sound: {error:#}"));
+            news.withdraw(volume);
+            (None, "")
+        }
+    };
+    print(&format!("pinned to sha256:{digest}: not published{more}\n"));
+    Ok(live)
+}
+
+/// Counts with owned names, for notifications.
+pub fn owned_counts(counts: &[(&'static str, u64)]) -> Counts {
+    counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+}
+
+/// Prints the outcome in one line, and adds it to the report and the metrics.
+fn print_outcome(outcome: &Outcome, took: Duration, report: &mut Report, metrics: &mut Metrics) {
+    let files = outcome.comparison.counts();
+    files.iter().for_each(|(name, count)| report.count(name, *count));
+    report.count("bytes", outcome.bytes);
+    metrics.counter(
+        "provisioner_files_total",
+        "Files by what became of them.",
+        "op",
+        &files.map(|(name, count)| (name, count)),
+    );
+    metrics.count("provisioner_bytes_total", "Bytes copied from the source.", outcome.bytes);
+    let word = if outcome.is_published { "published" } else { "unchanged" };
+    let counts = files.map(|(name, count)| format!("{count} {name}")).join(", ");
+    print(&format!(
+        "{word}: {counts}, {} bytes, sha256:{}, {:.2} s\n",
+        outcome.bytes,
+        hex(&outcome.digest),
+        took.as_secs_f64()
+    ));
+}

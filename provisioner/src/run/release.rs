@@ -1,0 +1,55 @@
+//! Releases the lock of a volume after its change, with what is left to do without the lock.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use published_tree::volume::Volume;
+
+use crate::archive::retire::{Retention, is_grace_over, versions_to_retire};
+use crate::state::lock::Lock;
+use crate::then::{Live, Mark, News};
+
+/// What is left to do after the lock is released.
+pub struct Released {
+    /// The volume.
+    pub volume: Volume,
+    /// The live version, for notifications; `None` if it is not known.
+    pub live: Option<Live>,
+    /// Who is to be notified.
+    pub news: News,
+    /// Old versions to archive and remove.
+    pub old: Vec<String>,
+    /// How they are kept.
+    pub retention: Retention,
+}
+
+impl Released {
+    /// Releases `lock`. `before` is the version that was live before the run.
+    ///
+    /// # Errors
+    /// Fails if the volume cannot be read.
+    pub fn new(
+        volume: Volume,
+        lock: Lock,
+        before: Option<String>,
+        mut live: Option<Live>,
+        news: News,
+        mut retention: Retention,
+    ) -> Result<Self> {
+        let mut old = versions_to_retire(&volume, before, &lock)?;
+        let mark = Mark::of(&volume)?;
+        drop(lock);
+        if let Some(live) = &mut live {
+            live.mark = Some(mark);
+        }
+        if !live.as_ref().is_some_and(|live| live.is_new) {
+            // Nothing has changed: readers of old versions have had their time, or the run that
+            // replaced those versions still waits for them.
+            if !is_grace_over(&volume, retention.grace) {
+                old.clear();
+            }
+            retention.grace = Duration::ZERO;
+        }
+        Ok(Self { volume, live, news, old, retention })
+    }
+}

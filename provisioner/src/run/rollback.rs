@@ -1,0 +1,74 @@
+//! The subcommand `rollback`: makes an earlier version live and pins the volume to it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use diagnostics::report::Report;
+use published_tree::manifest::hex;
+use published_tree::progress::Progress;
+use published_tree::volume::Volume;
+
+use super::hooks::RunHooks;
+use super::publish::owned_counts;
+use super::release::Released;
+use super::{forget_on_failure, print, record_history};
+use crate::archive::archived::choose;
+use crate::archive::history::Action;
+use crate::archive::retire::{self, Retention};
+use crate::archive::rollback::{Restorer, RolledBack, counts};
+use crate::cli::Rollback;
+use crate::files;
+use crate::progress_line::ProgressLine;
+use crate::shutdown::Shutdown;
+use crate::state::lock::lock;
+use crate::then::{Listeners, Live, Mark, News};
+
+/// Rolls back.
+///
+/// # Errors
+/// Fails as [`Restorer::rollback`] does, or if the volume is locked or holds plain files.
+pub fn run(
+    options: &Rollback,
+    start: Instant,
+    shutdown: &Shutdown,
+    report: &mut Report,
+) -> Result<Released> {
+    let listeners = Listeners::of(&options.change.then)?;
+    let target = &options.at.target;
+    let (volume, retention) = (Volume::open(target)?, Retention::of(&options.change));
+    let lock = lock(volume.dir(), retention.lock_timeout)?;
+    retire::remove_leftovers(&volume, &lock, report)?;
+    files::refuse_rollback(&volume)?;
+    let before = Mark::of(&volume)?;
+    let mut news = News::find(listeners, target, &volume, report);
+    let progress = Arc::new(Progress::default());
+    let line = ProgressLine::start(report.progress(), &progress);
+    let restorer = Restorer { volume: &volume, owner: options.change.owner, progress: &progress };
+    let digest = choose(&volume, options.digest.as_deref())?;
+    let (grace, needed) = (retention.grace, Some(digest));
+    let mut hooks = RunHooks { volume: &volume, grace, needed, news: &mut news, report };
+    let done = restorer.rollback(digest, &mut hooks);
+    drop(line);
+    let RolledBack { digest, totals } = forget_on_failure(done, &news, &volume, &before)?;
+    if let Some(totals) = totals {
+        record_history(&volume, Action::RolledBack, &digest, totals, report);
+    }
+    shutdown.defer();
+    let counts = totals.map(|totals| owned_counts(&counts(totals))).unwrap_or_default();
+    let live = Live { mark: None, digest, is_new: totals.is_some(), counts };
+    let released = Released::new(volume, lock, before.name, Some(live), news, retention);
+    let spelt = hex(&digest);
+    if let Some(totals) = totals {
+        report.count("files", totals.files);
+        report.count("bytes", totals.bytes);
+        let took = start.elapsed().as_secs_f64();
+        print(&format!(
+            "rolled back: {} files, {} bytes, sha256:{spelt}, pinned, {took:.2} s\n",
+            totals.files, totals.bytes
+        ));
+    } else {
+        print(&format!("pinned: sha256:{spelt}, which was live already\n"));
+    }
+    released
+}
