@@ -10,7 +10,10 @@ pub mod nginx;
 pub mod place;
 pub mod programs;
 pub mod samba;
+mod skip;
 pub mod slapd;
+
+pub use skip::skip_unless_root;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};

@@ -55,7 +55,7 @@ fn a_first_publication_that_fails_leaves_the_volume_empty() {
 
 #[test]
 fn a_file_system_without_modes_is_published_to_once() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -95,7 +95,7 @@ fn a_file_system_without_modes_is_published_to_once() {
 
 #[test]
 fn a_volume_that_must_not_be_written_stays_as_it_is() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -115,7 +115,7 @@ fn a_volume_that_must_not_be_written_stays_as_it_is() {
 
 #[test]
 fn a_directory_that_is_another_file_system_is_refused_before_anything_is_changed() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {

@@ -40,7 +40,7 @@ const SWITCH: [&[&str]; 6] = [
 
 #[test]
 fn ext4_is_synced_whole_before_the_switch_and_the_root_after_it() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -61,7 +61,7 @@ fn ext4_is_synced_whole_before_the_switch_and_the_root_after_it() {
 
 #[test]
 fn elsewhere_each_file_and_directory_is_synced_before_the_switch() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {

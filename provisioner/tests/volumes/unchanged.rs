@@ -85,7 +85,7 @@ fn a_run_that_finds_nothing_changed_touches_nothing() {
 
 #[test]
 fn not_even_a_time_of_access_is_another_where_each_is_noted() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
