@@ -5,6 +5,7 @@
 
 pub mod certificates;
 pub mod dirsrv;
+mod freshness;
 pub mod measure;
 pub mod nginx;
 pub mod place;
