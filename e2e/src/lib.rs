@@ -11,6 +11,7 @@ pub mod nginx;
 pub mod place;
 pub mod programs;
 pub mod samba;
+pub mod signals;
 mod skip;
 pub mod slapd;
 

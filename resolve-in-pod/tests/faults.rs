@@ -24,6 +24,7 @@ struct Stuck {
 
 impl Stuck {
     fn new() -> Self {
+        e2e::signals::reset_for_children();
         let slapd = Slapd::start(&Setup::default());
         let tree = TempDir::new().expect("a directory");
         for number in 0..DIRECTORIES {
