@@ -14,6 +14,7 @@ pub mod samba;
 pub mod signals;
 mod skip;
 pub mod slapd;
+pub mod strace;
 
 pub use skip::skip_unless_root;
 

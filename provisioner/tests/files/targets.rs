@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use e2e::place::{in_private_mounts, sh};
+use e2e::strace::assert_order;
 
 use crate::plain::{assert_publishes, assert_settled, plainly, publish, shown};
 use crate::run::{Place, names, strace};
@@ -148,8 +149,6 @@ fn each_file_is_on_the_disk_before_it_takes_its_place() {
     assert_publishes(&old, &volume);
     let outcome = strace(&["-y"], &place.at("log"), &plainly(&new, &volume, &[]));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    let log = fs::read_to_string(place.at("log")).unwrap();
-    let mut lines = log.lines();
     let steps: [&[&str]; 8] = [
         &["write(", "/tree/changes>"],
         &["sync"],
@@ -166,8 +165,5 @@ fn each_file_is_on_the_disk_before_it_takes_its_place() {
         &["fsync(", "/..provisioner/files>)"],
         &["write(1", "published: "],
     ];
-    for step in steps.iter().chain(&end) {
-        let found = lines.any(|line| step.iter().all(|part| line.contains(part)));
-        assert!(found, "{step:?} is not where it should be:\n{log}");
-    }
+    assert_order(&e2e::strace::read(&place.at("log")), &[&steps[..], &end].concat());
 }
