@@ -20,6 +20,8 @@ TOOLS := target/tools
 # Programs from PyPI that check manifests and examples, and the list of them with their hashes.
 CHECKS := target/checks
 LISTS := e2e/checks
+# Tests that were skipped add a line here.
+SKIPPED := $(CURDIR)/target/skipped-tests
 # For each fuzz target.
 FUZZ_SECONDS ?= 60
 
@@ -53,7 +55,11 @@ lint: $(CHECKS)/ready ## Formatting, compiler and script warnings
 
 unit: $(CHECKS)/ready ## Unit, binary and server tests (needs what `make test` sets up)
 	$(CARGO) build --locked --workspace
-	$(CARGO) test --locked --workspace
+	@rm -f "$(SKIPPED)"
+	SKIPPED_TESTS="$(SKIPPED)" $(CARGO) test --locked --workspace; code=$$?; \
+	  if [ -s "$(SKIPPED)" ]; then \
+	    echo "$$(sort -u "$(SKIPPED)" | wc -l) tests were skipped, or parts of them:"; sort -u "$(SKIPPED)"; \
+	  fi; exit $$code
 
 checks: $(CHECKS)/ready ## Install the programs that check manifests, by their hashes, below target
 

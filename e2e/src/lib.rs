@@ -5,12 +5,18 @@
 
 pub mod certificates;
 pub mod dirsrv;
+mod freshness;
 pub mod measure;
 pub mod nginx;
 pub mod place;
 pub mod programs;
 pub mod samba;
+pub mod signals;
+mod skip;
 pub mod slapd;
+pub mod strace;
+
+pub use skip::skip_unless_root;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};

@@ -7,15 +7,22 @@ use std::process::{Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Where a program of this workspace was built. Test programs lie in `deps` beside it.
+use crate::freshness;
+
+/// The path of a program of this workspace, built with the same profile as the running test.
+///
+/// `cargo test -p CRATE` builds only the programs of that crate. This function therefore refuses
+/// to return the path of a program that is older than its sources.
 ///
 /// # Panics
-/// When it was not built: `cargo build --workspace` comes first.
+/// Panics if the program is missing or older than a file that it is built from.
 pub fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own path");
-    let deps = test.parent().expect("its directory");
-    let path = deps.parent().expect("the directory above").join(name);
-    assert!(path.is_file(), "{} is missing: run `cargo build --workspace`", path.display());
+    let test = std::env::current_exe().expect("the path of the running test");
+    let deps = test.parent().expect("the directory `deps`");
+    let path = deps.parent().expect("the directory of the profile").join(name);
+    if let Err(problem) = freshness::verify(&path) {
+        panic!("{problem}: run `cargo build --workspace`, with the profile of the tests");
+    }
     path
 }
 

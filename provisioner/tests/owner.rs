@@ -51,7 +51,7 @@ fn owners(dir: &Path, layout: &str) -> String {
 
 #[test]
 fn all_that_is_published_belongs_to_the_owner() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("gives files to another user") {
         return;
     }
     for layout in LAYOUTS {
@@ -77,7 +77,7 @@ fn all_that_is_published_belongs_to_the_owner() {
 
 #[test]
 fn what_belongs_to_somebody_else_is_repaired() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("gives files to another user") {
         return;
     }
     for layout in LAYOUTS {
@@ -106,7 +106,7 @@ fn what_belongs_to_somebody_else_is_repaired() {
 
 #[test]
 fn a_file_that_did_not_change_is_not_given_away_in_place() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("gives files to another user") {
         return;
     }
     for layout in LAYOUTS {
@@ -126,7 +126,7 @@ fn a_file_that_did_not_change_is_not_given_away_in_place() {
 
 #[test]
 fn a_rollback_and_a_pin_give_to_the_owner_too() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("gives files to another user") {
         return;
     }
     let dir = places();
@@ -147,7 +147,7 @@ fn a_rollback_and_a_pin_give_to_the_owner_too() {
 
 #[test]
 fn who_may_not_give_files_away_is_told_so_and_nothing_is_changed() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("becomes another user") {
         return;
     }
     for layout in LAYOUTS {
@@ -185,7 +185,7 @@ fn who_may_not_give_files_away_is_told_so_and_nothing_is_changed() {
 
 #[test]
 fn a_volume_that_keeps_no_owners_is_told_of() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     for layout in LAYOUTS {

@@ -86,7 +86,7 @@ fn alone() -> String {
     act(container.arg(program("reloader")), &["--process", "nginx: master"])
 }
 
-/// Nothing where there is nobody else to be.
+/// Empty unless root runs the test: only root can become another user.
 fn other_user() -> String {
     if !is_root() {
         return String::new();

@@ -10,7 +10,7 @@ const STEP: u64 = 16 * 1024;
 
 #[test]
 fn a_full_disk_keeps_all_files_as_they_were() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -44,7 +44,7 @@ fn a_full_disk_keeps_all_files_as_they_were() {
 
 #[test]
 fn what_is_the_same_takes_no_room() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {

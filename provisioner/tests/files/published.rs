@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use e2e::programs::{command, run};
+use e2e::strace::Call;
 
 use crate::plain::{assert_publishes, assert_settled, plainly, publish};
-use crate::run::{Place, is_harmless, strace};
+use crate::run::{Place, may_change, strace};
 use crate::tree::{directory, file, make_new, make_old};
 
 #[test]
@@ -56,24 +57,11 @@ fn a_run_that_finds_nothing_changed_touches_nothing() {
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
     assert!(outcome.stdout.starts_with("unchanged: 0 added, 0 changed, 0 removed, 22 unchanged"));
     assert_eq!(traces(), before);
-    let log = fs::read_to_string(place.at("log")).unwrap();
-    let may_change = |line: &&str| {
-        let call = line.split_once(' ').map_or("", |(_, call)| call.trim_start());
-        let Some((name, rest)) = call.split_once('(') else { return false };
-        match name {
-            "openat" => {
-                ["O_CREAT", "O_TRUNC", "O_WRONLY", "O_RDWR"].iter().any(|f| rest.contains(f))
-            }
-            "ioctl" => !["TCGETS", "TIOCGWINSZ"].iter().any(|request| rest.contains(request)),
-            // It brings to the disk what is there, whoever has written it.
-            "fsync" => false,
-            name => !is_harmless(name) && !name.starts_with(['<', '+', '-']),
-        }
-    };
-    let is_message = |line: &&str| line.contains("\"/dev/termination-log\"");
-    let harmful: Vec<_> =
-        log.lines().filter(|line| may_change(line) && !is_message(line)).collect();
-    assert!(matches!(harmful[..], [l] if l.contains(" write(1, \"unchanged: ")), "{harmful:?}");
+    let mut changes = e2e::strace::read(&place.at("log"));
+    // `fsync` brings to the disk what is there already.
+    changes.retain(|call| may_change(call) && call.name != "fsync");
+    let is_output = |call: &Call| call.text.starts_with("write(1, \"unchanged: ");
+    assert!(matches!(&changes[..], [call] if is_output(call)), "{changes:?}");
 }
 
 #[test]

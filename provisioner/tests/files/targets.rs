@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use e2e::place::{in_private_mounts, sh};
+use e2e::strace::assert_order;
 
 use crate::plain::{assert_publishes, assert_settled, plainly, publish, shown};
 use crate::run::{Place, names, strace};
@@ -55,7 +56,7 @@ fn a_first_publication_that_fails_leaves_the_volume_empty() {
 
 #[test]
 fn a_file_system_without_modes_is_published_to_once() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -95,7 +96,7 @@ fn a_file_system_without_modes_is_published_to_once() {
 
 #[test]
 fn a_volume_that_must_not_be_written_stays_as_it_is() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -115,7 +116,7 @@ fn a_volume_that_must_not_be_written_stays_as_it_is() {
 
 #[test]
 fn a_directory_that_is_another_file_system_is_refused_before_anything_is_changed() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -148,8 +149,6 @@ fn each_file_is_on_the_disk_before_it_takes_its_place() {
     assert_publishes(&old, &volume);
     let outcome = strace(&["-y"], &place.at("log"), &plainly(&new, &volume, &[]));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    let log = fs::read_to_string(place.at("log")).unwrap();
-    let mut lines = log.lines();
     let steps: [&[&str]; 8] = [
         &["write(", "/tree/changes>"],
         &["sync"],
@@ -166,8 +165,5 @@ fn each_file_is_on_the_disk_before_it_takes_its_place() {
         &["fsync(", "/..provisioner/files>)"],
         &["write(1", "published: "],
     ];
-    for step in steps.iter().chain(&end) {
-        let found = lines.any(|line| step.iter().all(|part| line.contains(part)));
-        assert!(found, "{step:?} is not where it should be:\n{log}");
-    }
+    assert_order(&e2e::strace::read(&place.at("log")), &[&steps[..], &end].concat());
 }

@@ -262,7 +262,7 @@ fn nothing_is_told_of_what_was_not_done() {
 
 #[test]
 fn a_volume_may_be_read_only_and_must_have_room() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|dir| {
@@ -296,7 +296,7 @@ fn a_volume_may_be_read_only_and_must_have_room() {
 
 #[test]
 fn who_must_not_write_is_told_so() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("becomes another user") {
         return;
     }
     let places = Places::new();

@@ -193,7 +193,7 @@ fn files_that_a_killed_run_has_left_beside_links_are_told() {
 
 #[test]
 fn modes_of_the_volume_are_known_from_the_run_before() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|dir| {

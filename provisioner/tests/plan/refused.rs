@@ -74,7 +74,7 @@ fn no_rollback_is_shown_of_plain_files() {
 
 #[test]
 fn there_must_be_room_for_what_is_new_alone() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|dir| {
@@ -109,7 +109,7 @@ fn there_must_be_room_for_what_is_new_alone() {
 
 #[test]
 fn who_must_not_write_or_give_away_is_told_so() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("becomes another user") {
         return;
     }
     let places = Places::new();

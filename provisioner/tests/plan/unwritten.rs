@@ -1,33 +1,21 @@
 //! That a plan writes nothing, as the system sees it.
 
-use std::fs;
-
 use e2e::place::sh;
 use e2e::programs::command;
+use e2e::strace::Call;
 
 use crate::plain::old;
-use crate::run::{is_harmless, strace};
+use crate::run::{may_change, strace};
 use crate::traces;
 
-/// Calls that may change something, but for messages.
-fn harmful(log: &str) -> Vec<&str> {
-    let may_change = |line: &&str| {
-        let call = line.split_once(' ').map_or("", |(_, call)| call.trim_start());
-        let Some((name, rest)) = call.split_once('(') else { return false };
-        match name {
-            "openat" => {
-                ["O_CREAT", "O_TRUNC", "O_WRONLY", "O_RDWR"].iter().any(|f| rest.contains(f))
-            }
-            "ioctl" => !["TCGETS", "TIOCGWINSZ"].iter().any(|request| rest.contains(request)),
-            // A lock is in somebody's way.
-            "flock" => true,
-            "write" => !rest.starts_with("1, "),
-            "faccessat" | "faccessat2" | "geteuid" | "getegid" | "getgroups" | "capget" => false,
-            name => !is_harmless(name) && !name.starts_with(['<', '+', '-']),
-        }
-    };
-    let is_message = |line: &&str| line.contains("\"/dev/termination-log\"");
-    log.lines().filter(|line| may_change(line) && !is_message(line)).collect()
+/// Whether a call may change a file or keep another process waiting for a lock.
+fn is_harmful(call: &Call) -> bool {
+    match &call.name[..] {
+        "flock" => true,
+        "write" => !call.text.starts_with("write(1, "),
+        "geteuid" | "getegid" | "getgroups" | "capget" => false,
+        _ => may_change(call),
+    }
 }
 
 #[test]
@@ -54,15 +42,14 @@ fn nothing_is_written_whatever_is_on_the_volume() {
         let outcome = strace(&[], &places.path("log"), &planned);
         assert!(outcome.stdout.contains("would publish: "), "{first} {then}: {outcome:?}");
         assert_eq!(traces(&places.path("volume")), before, "{first} {then}");
-        let log = fs::read_to_string(places.path("log")).expect("a log");
-        let harmful = harmful(&log);
-        // On stderr there is why it would fail, or a warning of the record that is none.
-        let is_said = |line: &&str| {
-            line.contains(" write(2, \"provisioner: `")
-                || line.contains(" write(2, \"Warning: ")
-                || line.contains("provisioner: --owner takes")
+        let mut harmful = e2e::strace::read(&places.path("log"));
+        // The plan prints to stderr why the run would fail, and warns of a record that cannot be read.
+        let is_printed = |call: &Call| {
+            call.text.starts_with("write(2, \"provisioner: `")
+                || call.text.starts_with("write(2, \"Warning: ")
+                || call.text.contains("provisioner: --owner takes")
         };
-        let harmful: Vec<_> = harmful.into_iter().filter(|line| !is_said(line)).collect();
+        harmful.retain(|call| is_harmful(call) && !is_printed(call));
         assert!(harmful.is_empty(), "{first} {then}: {harmful:?}");
     }
 }

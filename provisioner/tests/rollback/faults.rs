@@ -236,7 +236,7 @@ fn on_a_small_volume(size: &str, script: &str) -> String {
 
 #[test]
 fn a_full_volume_costs_the_archive_alone() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     // Nothing of it can be compressed: two trees and an archive would fill the volume.
@@ -255,7 +255,7 @@ $PROVISIONER; $PROVISIONER status"#,
 
 #[test]
 fn archives_make_room_for_what_is_published() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     let said = on_a_small_volume(

@@ -49,7 +49,7 @@ fn room(path: &Path) -> (u64, u64) {
 
 #[test]
 fn a_full_memory_disk_keeps_the_old_tree() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -65,7 +65,7 @@ fn a_full_memory_disk_keeps_the_old_tree() {
 
 #[test]
 fn a_full_ext4_keeps_the_old_tree() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -137,7 +137,7 @@ fn assert_full(outcome: &Outcome, place: &Path, what: &str) -> [u64; 2] {
 
 #[test]
 fn a_disk_that_others_fill_meanwhile_is_said_to_lack_what_is_missing() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -163,7 +163,7 @@ fn a_disk_that_others_fill_meanwhile_is_said_to_lack_what_is_missing() {
 
 #[test]
 fn a_disk_without_inodes_is_said_to_lack_them() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {

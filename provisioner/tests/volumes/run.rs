@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e::programs::{Outcome, command, program, run};
+use e2e::strace::Call;
 use tempfile::TempDir;
 
 use crate::tree::{seen, seen_by_name, without_root};
@@ -110,7 +111,7 @@ pub fn strace_command(options: &[&str], log: &Path, traced: &Command) -> Command
 }
 
 /// Calls that change nothing, but for some of `openat` and `ioctl`.
-const HARMLESS: [&str; 44] = [
+const HARMLESS: [&str; 46] = [
     "access",
     "arch_prctl",
     "brk",
@@ -119,6 +120,8 @@ const HARMLESS: [&str; 44] = [
     "execve",
     "exit",
     "exit_group",
+    "faccessat",
+    "faccessat2",
     "fcntl",
     "flock",
     "fstat",
@@ -157,9 +160,18 @@ const HARMLESS: [&str; 44] = [
     "prctl",
 ];
 
-/// Whether a call changes nothing, whatever its arguments.
-pub fn is_harmless(call: &str) -> bool {
-    HARMLESS.contains(&call)
+/// Whether a call may change a file. The termination log is not counted.
+pub fn may_change(call: &Call) -> bool {
+    let contains_one_of = |parts: &[&str]| parts.iter().any(|part| call.text.contains(part));
+    match &call.name[..] {
+        "openat" => {
+            contains_one_of(&["O_CREAT", "O_TRUNC", "O_WRONLY", "O_RDWR"])
+                && !call.text.contains("\"/dev/termination-log\"")
+        }
+        // These requests ask whether the file is a terminal.
+        "ioctl" => !contains_one_of(&["TCGETS", "TIOCGWINSZ"]),
+        name => !HARMLESS.contains(&name),
+    }
 }
 
 /// The calls in a log of strace that may change something.
@@ -176,29 +188,21 @@ pub struct Calls {
 impl Calls {
     /// Reads a log of a run on `volume`.
     pub fn read(log: &Path, volume: &Path) -> Self {
-        let log = fs::read_to_string(log).expect("a log");
         let (mut calls, mut made) = (Self::default(), BTreeMap::<_, u32>::new());
-        for line in log.lines() {
-            let Some((thread, (call, rest))) = line
-                .split_once(' ')
-                .and_then(|(id, call)| Some((id, call.trim().split_once('(')?)))
-            else {
-                continue;
-            };
-            let is_name = call.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric());
-            if !is_name || is_harmless(call) {
+        for Call { thread, name, text, .. } in e2e::strace::read(log) {
+            if HARMLESS.contains(&&name[..]) {
                 continue;
             }
-            let number = made.entry((thread, call)).or_default();
+            let number = made.entry((thread, name.clone())).or_default();
             *number += 1;
-            if call != "openat" || rest.contains("O_CREAT") {
-                calls.counts.entry(call.to_owned()).or_default().insert(*number);
-            } else if calls.start == 0 && rest.contains(volume.to_str().expect("UTF-8")) {
+            if name != "openat" || text.contains("O_CREAT") {
+                calls.counts.entry(name.clone()).or_default().insert(*number);
+            } else if calls.start == 0 && text.contains(volume.to_str().expect("UTF-8")) {
                 calls.start = *number;
             }
-            if call == "renameat" && rest.contains("\"..data\"") {
+            if name == "renameat" && text.contains("\"..data\"") {
                 let own = made.iter().filter(|((of, _), _)| *of == thread);
-                let own = own.map(|((_, call), number)| ((*call).to_owned(), *number));
+                let own = own.map(|((_, name), number)| (name.clone(), *number));
                 calls.at_switch = own.collect();
             }
         }

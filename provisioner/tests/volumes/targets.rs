@@ -19,7 +19,7 @@ fn assert_refused(source: &Path, volume: &Path, reason: &str) {
 
 #[test]
 fn a_volume_that_must_not_be_written_stays_as_it_is() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
@@ -51,7 +51,7 @@ fn a_file_system_without_links_is_refused_and_stays_empty() {
 
 #[test]
 fn a_file_system_without_links_or_modes_takes_plain_files() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {

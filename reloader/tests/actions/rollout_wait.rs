@@ -178,7 +178,7 @@ fn service_account(mounts: &Path, ca: &str) {
 
 #[test]
 fn in_a_pod_its_service_account_is_used() {
-    if !e2e::is_root() {
+    if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|mounts| {

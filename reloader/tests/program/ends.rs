@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::programs::{child_of, command, program, run};
-use e2e::{is_root, wait_for};
+use e2e::{skip_unless_root, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -35,7 +35,7 @@ fn it_ends_within_a_second_whatever_it_does() {
 
 #[test]
 fn it_ends_as_process_1_too() {
-    if !is_root() {
+    if skip_unless_root("makes a PID namespace") {
         return;
     }
     let place = Place::new();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use e2e::programs::program;
-use e2e::{is_root, wait_for};
+use e2e::{skip_unless_root, wait_for};
 use nix::sys::signal::Signal;
 
 use crate::run::{Place, Reloader};
@@ -64,7 +64,7 @@ impl Drop for Mounted<'_> {
 
 #[test]
 fn a_mount_in_its_place_is_seen_within_the_poll_interval() {
-    if !is_root() {
+    if skip_unless_root("mounts file systems") {
         return;
     }
     let place = Place::new();
@@ -84,7 +84,7 @@ fn a_mount_in_its_place_is_seen_within_the_poll_interval() {
 /// system: it raises no event.
 #[test]
 fn changes_without_events_are_seen_by_looking() {
-    if !is_root() {
+    if skip_unless_root("mounts file systems") {
         return;
     }
     let place = Place::new();
@@ -123,7 +123,7 @@ fn more_events_than_the_queue_holds_are_survived() {
 
 #[test]
 fn without_enough_watches_it_looks_more_often() {
-    if !is_root() {
+    if skip_unless_root("sets a limit of its user namespace") {
         return;
     }
     let place = Place::new();

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
 
-use e2e::is_root;
 use e2e::nginx::{Nginx, Setup};
 use e2e::programs::run;
+use e2e::{is_root, skip_unless_root};
 use reloader::action::signal::Target;
 use tempfile::TempDir;
 
@@ -122,7 +122,7 @@ fn the_proc_of_another_namespace_is_not_believed() {
 
 #[test]
 fn another_user_is_told_what_to_change() {
-    if !is_root() {
+    if skip_unless_root("becomes another user") {
         return;
     }
     let (own, nginx) = (Own::new(), Nginx::start(&Setup::default()));
@@ -139,7 +139,7 @@ fn another_user_is_told_what_to_change() {
 
 #[test]
 fn the_same_user_needs_no_capability() {
-    if !is_root() {
+    if skip_unless_root("becomes another user") {
         return;
     }
     let own = Own::new();
@@ -160,7 +160,7 @@ fn the_same_user_needs_no_capability() {
 
 #[test]
 fn processes_of_others_may_be_hidden() {
-    if !is_root() {
+    if skip_unless_root("mounts `/proc`") {
         return;
     }
     let own = Own::new();

@@ -59,6 +59,7 @@ pub struct Running(Child);
 impl Running {
     /// Starts one, whose input stays open.
     pub fn start(command: &mut Command) -> Self {
+        e2e::signals::reset_for_children();
         Self(command.stdin(Stdio::piped()).spawn().expect("started"))
     }
 
