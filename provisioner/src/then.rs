@@ -25,7 +25,7 @@ use crate::superseded::warn_of;
 use crate::tree::Hash;
 use crate::tree::manifest::hex;
 use crate::volume::Volume;
-use command::Words;
+use command::ThenCommand;
 use notes::{Kind, Note};
 use post::Post;
 
@@ -38,7 +38,7 @@ pub type Counts = BTreeMap<String, u64>;
 /// Whoever is to be told.
 #[derive(Default)]
 pub struct Listeners {
-    command: Option<Words>,
+    command: Option<ThenCommand>,
     post: Option<Post>,
 }
 
@@ -49,8 +49,8 @@ impl Listeners {
     /// They cannot be told, whatever happens: errors of configuration.
     pub fn of(options: &cli::Then) -> Result<Self> {
         Ok(Self {
-            command: options.then.as_deref().map(Words::parse).transpose()?,
-            post: options.then_post.as_deref().map(|url| Post::to(url, options)).transpose()?,
+            command: options.then.as_deref().map(ThenCommand::parse).transpose()?,
+            post: options.then_post.as_deref().map(|url| Post::new(url, options)).transpose()?,
         })
     }
 
@@ -161,7 +161,7 @@ impl News {
     fn tell_one(&self, kind: Kind, message: &Message, stop: &Stop) -> Result<()> {
         match (kind, &self.listeners.command, &self.listeners.post) {
             (Kind::Command, Some(command), _) => command.run(&message.digest, &self.target, stop),
-            (Kind::Post, _, Some(post)) => post.send(&serde_json::json!(message).to_string(), stop),
+            (Kind::Post, _, Some(post)) => post.send(serde_json::json!(message).to_string(), stop),
             _ => Ok(()),
         }
     }

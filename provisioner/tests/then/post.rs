@@ -110,7 +110,7 @@ fn a_token_goes_to_whom_it_is_for_by_tls() {
 fn whoever_does_not_prove_to_be_the_server_is_told_nothing() {
     let cases: [(&str, &[&str], &str); 2] = [
         ("other", &["127.0.0.1"], "not signed by a trusted authority (--then-ca names"),
-        ("ca", &["elsewhere.example.com"], "not valid for name"),
+        ("ca", &["elsewhere.example.com"], "for another host"),
     ];
     for (trusted, subjects, why) in cases {
         let places = Places::filled();
@@ -207,8 +207,8 @@ fn what_cannot_be_told_safely_is_refused_before_anything_is_published() {
         (vec!["--then-post", "http://s3cret:x@127.0.0.1/"], "holds credentials"),
         (vec!["--then-post", "s3cret"], "neither http:// nor https://"),
         (vec!["--then-post", "http://192.0.2.1/s3cret", "--then-token-file=token"], "needs https"),
-        (vec!["--then-post", &https, "--then-token-file=two"], "it holds none"),
-        (vec!["--then-post", &https, "--then-token-file=empty"], "it holds none"),
+        (vec!["--then-post", &https, "--then-token-file=two"], "it is not a single word"),
+        (vec!["--then-post", &https, "--then-token-file=empty"], "it is not a single word"),
         (vec!["--then-post", &https, "--then-token-file=nowhere"], "no such file"),
         (vec!["--then-post", &https, "--then-token-file=/dev/zero"], "larger than"),
         (vec!["--then-post", &https, "--then-ca=no"], "there are none in PEM form"),

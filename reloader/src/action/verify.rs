@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
 
-use super::http::HttpCall;
+use super::http::{HttpCall, first_line, send};
 use super::{Action, Content, Failure};
 use crate::stop::Stop;
 
@@ -40,7 +40,8 @@ impl HttpProof {
     fn ask(&self, text: Option<&str>, deadline: Instant, stop: &Stop) -> Result<String> {
         // A last question deserves time for an answer.
         let left = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
-        let answer = self.call.clone().at_most(left).ask(stop).map_err(|failure| failure.error)?;
+        let answer =
+            send(&self.call.clone().at_most(left), stop).map_err(|failure| failure.error)?;
         let Some(text) = text else {
             return Ok(format!("{} answered {}", self.call, answer.status));
         };
@@ -48,7 +49,7 @@ impl HttpProof {
             return Ok(format!("{} answered with `{}`", self.call, one_line(text.as_bytes())));
         }
         let told =
-            answer.first_line().map_or_else(|| "nothing".to_owned(), |line| format!("`{line}`"));
+            first_line(&answer).map_or_else(|| "nothing".to_owned(), |line| format!("`{line}`"));
         Err(anyhow!(
             "{} answered {} with {told}, without `{}`",
             self.call,

@@ -110,7 +110,7 @@ fn what_takes_too_long_is_ended_with_all_that_it_has_started() {
     let begun = Instant::now();
     let script = Script::new("sleep 1000 & echo $! >\"$0/pid\"; wait", Duration::from_secs(2));
     let (message, is_without_effect) = failure(script.exec.act(&content(), &Stop::default()));
-    assert_eq!(message, "failed to run `sh`: not done within 2s, it has ended when asked to");
+    assert_eq!(message, "failed to run `sh`: not done within 2s, it ended after SIGTERM");
     assert!(!is_without_effect);
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert!(!runs(script.pid("pid")));
