@@ -11,8 +11,6 @@ use diagnostics::exit::misconfigured;
 use diagnostics::wording::io_error;
 use outbound::command::{CommandLine, Ending, Limits, Outcome, RunError};
 
-use crate::stop::Stop;
-
 /// A command may take as long as it likes. When provisioner is to end, the command has 10 seconds
 /// after SIGTERM; what it has left in the background goes on.
 const LIMITS: Limits = Limits {
@@ -39,15 +37,15 @@ impl ThenCommand {
     /// Runs the command to its end. Its output goes to stderr.
     ///
     /// # Errors
-    /// Fails if the command cannot be started, fails, or was ended because provisioner is to end.
-    pub fn run(&self, digest: &str, target: &Path, stop: &Stop) -> Result<()> {
+    /// Fails if the command cannot be started or fails, also because `is_stopped` ended it.
+    pub fn run(&self, digest: &str, target: &Path, is_stopped: &dyn Fn() -> bool) -> Result<()> {
         let Self(command) = self;
         let variables = [
             ("PROVISIONER_DIGEST", OsStr::new(digest)),
             ("PROVISIONER_TARGET", target.as_os_str()),
         ];
-        match command.run(&variables, &LIMITS, &|| stop.has_come()) {
-            Ok(Outcome::NotStarted) => bail!("{command} was not run: told to end"),
+        match command.run(&variables, &LIMITS, is_stopped) {
+            Ok(Outcome::NotStarted) => bail!("{command} was not run: interrupted by a signal"),
             Ok(
                 Outcome::Exited(status)
                 | Outcome::Stopped(Ending::Terminated(status) | Ending::Killed(status))

@@ -10,7 +10,6 @@ use outbound::request::{Answer, Cause, HttpUrl, Prepared, Request};
 use outbound::roots::NoSystemRoots;
 
 use crate::cli;
-use crate::stop::Stop;
 
 /// What the server's log shows of provisioner.
 const USER_AGENT: &str = concat!("provisioner/", env!("CARGO_PKG_VERSION"));
@@ -23,7 +22,7 @@ pub struct Post {
 }
 
 impl Post {
-    /// Checks all that can be checked without the server, before anything is published.
+    /// Reads the files of the request and checks all that can be checked without the server.
     ///
     /// # Errors
     /// Fails if the URL, the authorities or the token cannot be used; errors of configuration.
@@ -58,13 +57,13 @@ impl Post {
     ///
     /// # Errors
     /// Fails if the server cannot be reached, does not answer in time, or answers with a status
-    /// other than 2xx, or if provisioner is to end.
-    pub fn send(&self, json: String, stop: &Stop) -> Result<()> {
-        let sent = self.request.clone().body(json.into_bytes()).send(&|| stop.has_come());
+    /// other than 2xx, or if `is_stopped` ends the wait.
+    pub fn send(&self, json: String, is_stopped: &dyn Fn() -> bool) -> Result<()> {
+        let sent = self.request.clone().body(json.into_bytes()).send(is_stopped);
         let why = match sent.map_err(|failure| failure.cause) {
             Ok(answer) if (200..300).contains(&answer.status) => return Ok(()),
             Ok(answer) => refused(&answer),
-            Err(Cause::Stopped) => "told to end".to_owned(),
+            Err(Cause::Stopped) => "interrupted by a signal".to_owned(),
             Err(cause @ Cause::UntrustedCertificate) => {
                 format!("{cause} (--then-ca names a private one)")
             }
