@@ -95,7 +95,7 @@ pub enum Outcome {
 pub enum RunError {
     /// The command could not be started.
     Start(io::Error),
-    /// The command was started, but could not be waited for. It was told to end.
+    /// The command was started, but could not be waited for. It was ended.
     Wait(io::Error),
 }
 
@@ -191,7 +191,7 @@ fn supervise(
     limits: &Limits,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Outcome, RunError> {
-    // A timeout that is later than the clock can tell is none.
+    // A timeout beyond the range of `Instant` means no limit.
     let deadline = limits.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut pause = FIRST_PAUSE;
     loop {
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_timeout_ends_the_command_and_its_group() {
         let limits = Limits { timeout: Some(Duration::from_millis(50)), ..LIMITS };
-        let outcome = run("sh -c 'sleep 1000 & wait'", &limits);
+        let outcome = run("sh -c 'sleep 20 & wait'", &limits);
         assert!(matches!(outcome, Outcome::TimedOut(Ending::Terminated(_))), "{outcome:?}");
     }
 

@@ -19,7 +19,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time between two looks at processes that are to end.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How a command ended that was told to.
+/// How a command ended after SIGTERM was sent to it.
 #[derive(Debug)]
 pub enum Ending {
     /// SIGTERM sufficed.

@@ -58,8 +58,8 @@ impl Prepared {
     }
 }
 
-/// Prepares and sends a request in a thread: neither a name server nor a file on a volume can be
-/// told to stop. After a stop the thread ends at the request's timeout at the latest, unless a file
+/// Prepares and sends a request in a thread, since looking up a host and reading a file cannot be
+/// interrupted. After a stop the thread ends at the request's timeout at the latest, unless a file
 /// holds it up.
 fn run(
     request: &Request,

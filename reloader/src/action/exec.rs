@@ -88,7 +88,7 @@ impl Action for Exec {
         match self.command.run(&variables, &limits, &|| stop.is_set()) {
             Ok(Outcome::Exited(status)) if status.success() => Ok("exit code 0".to_owned()),
             Ok(Outcome::Exited(status)) => in_doubt(&wording(status)),
-            Ok(Outcome::NotStarted) => without_effect("stopped before that"),
+            Ok(Outcome::NotStarted) => without_effect("stopped before it was started"),
             Ok(Outcome::TimedOut(ending)) => {
                 in_doubt(&format!("not done within {:?}, {ending}", self.timeout))
             }
@@ -97,7 +97,7 @@ impl Action for Exec {
             }
             Err(RunError::Start(error)) => without_effect(&io_error(&error)),
             Err(RunError::Wait(error)) => {
-                in_doubt(&format!("lost track of it: {}", io_error(&error)))
+                in_doubt(&format!("failed to wait for it: {}", io_error(&error)))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What actions leave behind in a program that runs for months: nothing.
+//! Actions leave no descriptor, thread, memory or zombie behind in a program that runs for months.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,13 +21,13 @@ fn actions_leave_no_descriptor_thread_or_memory_behind() {
 }
 
 #[test]
-fn commands_leave_no_dead_children_to_process_1() {
+fn orphans_of_commands_are_reaped_by_process_1() {
     let output = alone("leftovers::of_commands_in_the_background").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The children of this process that are dead and not buried.
-fn dead_children() -> usize {
+/// The number of this process's zombies.
+fn zombies() -> usize {
     let own = format!("PPid:\t{}\n", std::process::id());
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     let statuses = processes.filter_map(|at| fs::read_to_string(at.path().join("status")).ok());
@@ -35,7 +35,7 @@ fn dead_children() -> usize {
 }
 
 #[test]
-#[ignore = "run by `commands_leave_no_dead_children_to_process_1`, alone"]
+#[ignore = "run by `orphans_of_commands_are_reaped_by_process_1`, alone"]
 fn of_commands_in_the_background() {
     // Orphans become children of this process, as they do of process 1.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("set");
@@ -49,16 +49,16 @@ fn of_commands_in_the_background() {
     for _ in 0..3 {
         exec.act(&content(), &stop).unwrap();
     }
-    assert_eq!(dead_children(), 0);
-    e2e::wait_for("all of them to die", || {
+    assert_eq!(zombies(), 0);
+    e2e::wait_for("all of them to exit", || {
         // Those that wait to open it read its end. Without a reader, opening fails.
         let _ = fs::File::options().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&fifo);
-        dead_children() == 6
+        zombies() == 6
     });
     // The next run of the command, which starts nothing in the background, reaps them.
     fs::write(dir.path().join("quiet"), "").expect("written");
     exec.act(&content(), &stop).unwrap();
-    assert_eq!(dead_children(), 0);
+    assert_eq!(zombies(), 0);
 }
 
 fn entries(directory: &str) -> usize {
