@@ -1,11 +1,15 @@
-//! Whoever is to know that another version is live: a command, or a server that is posted to.
+//! Notifies a command and a server when another version is live. Each is notified at least once:
 //!
-//! They are told at least once. A note on the volume, from before a version goes live until it is
-//! told, makes a run that finds nothing changed tell what one before it could not. Each run has
-//! notes of its own, so that no run removes what another has still to tell.
+//! 1. Before a version goes live, the run records a pending notification for each listener on the
+//!    volume ([`pending`]). Each run has records of its own, so no run removes another's.
+//! 2. After the switch, without the volume's lock, one run at a time notifies the listeners.
+//! 3. A listener that was notified loses its records. The others stay: the next run notifies it,
+//!    even if that run changes nothing.
+//!
+//! A run whose version is no longer live leaves it to the newer run.
 
 mod command;
-mod notes;
+mod pending;
 mod post;
 
 use std::collections::BTreeMap;
@@ -14,9 +18,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use diagnostics::report::Report;
-use published_tree::manifest::hex;
-use published_tree::tree::Hash;
-use published_tree::volume::Volume;
 use serde::{Deserialize, Serialize};
 
 use crate::cli;
@@ -24,143 +25,163 @@ use crate::files;
 use crate::shutdown::Shutdown;
 use crate::state::State;
 use crate::state::lock::{Lock, lock};
-use command::Words;
-use notes::{Kind, Note};
+use command::ThenCommand;
+use pending::{Listener, Pending};
 use post::Post;
+use published_tree::manifest::hex;
+use published_tree::tree::Hash;
+use published_tree::volume::Volume;
 
-/// How often it is tried whether another run has told everything.
-const EVERY: Duration = Duration::from_millis(50);
+/// Time between two attempts to become the run that notifies.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What follows from a failure.
+const NOT_NOTIFIED: &str =
+    "not every listener was notified of the live version; the next run tries again";
 
 /// Counts by name, as in the summary of a run.
 pub type Counts = BTreeMap<String, u64>;
 
-/// Whoever is to be told.
+/// The listeners of a run.
 #[derive(Default)]
 pub struct Listeners {
-    command: Option<Words>,
+    command: Option<ThenCommand>,
     post: Option<Post>,
 }
 
 impl Listeners {
-    /// Those of the command line.
+    /// Takes the listeners from the command line.
     ///
     /// # Errors
-    /// They cannot be told, whatever happens: errors of configuration.
+    /// Fails if one of them can never be notified; errors of configuration.
     pub fn of(options: &cli::Then) -> Result<Self> {
         Ok(Self {
-            command: options.then.as_deref().map(Words::parse).transpose()?,
-            post: options.then_post.as_deref().map(|url| Post::to(url, options)).transpose()?,
+            command: options.then.as_deref().map(ThenCommand::parse).transpose()?,
+            post: options.then_post.as_deref().map(|url| Post::new(url, options)).transpose()?,
         })
     }
 
-    fn kinds(&self) -> impl Iterator<Item = Kind> {
-        let command = self.command.as_ref().map(|_| Kind::Command);
-        command.into_iter().chain(self.post.as_ref().map(|_| Kind::Post))
+    fn all(&self) -> impl Iterator<Item = Listener> {
+        let command = self.command.as_ref().map(|_| Listener::Command);
+        command.into_iter().chain(self.post.as_ref().map(|_| Listener::Post))
     }
 }
 
-/// What listeners are told.
+/// What a listener learns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Message {
-    /// The digest of what is live.
+    /// The digest of the live version.
     digest: String,
-    /// The volume, by the path that this run has; what is not UTF-8 of it is replaced.
+    /// The path of the volume in this run; parts that are not UTF-8 are replaced.
     target: String,
-    /// What became of its files.
+    /// The counts of the run that made the version live.
     counts: Counts,
 }
 
-/// What a run has to tell, its own and what runs before it could not.
-pub struct News {
+/// The notifications of a run, and those that earlier runs left pending.
+pub struct Notifications {
     listeners: Listeners,
     target: PathBuf,
-    /// From runs before.
-    earlier: Vec<Note>,
-    /// Of this run.
-    own: Vec<Note>,
-    /// Why there are none of this run, if there should be.
-    not_noted: Option<anyhow::Error>,
+    /// Left by earlier runs.
+    earlier: Vec<Pending>,
+    /// Recorded by this run.
+    own: Vec<Pending>,
+    /// Why this run could not record a notification.
+    not_recorded: Option<anyhow::Error>,
 }
 
-impl News {
-    /// What runs before could not tell. To be called while no other run can make a version live:
-    /// what is noted later is told by whoever notes it.
+impl Notifications {
+    /// Finds what earlier runs left pending. The caller holds the volume's lock: a run that records
+    /// something later notifies by itself.
     pub fn find(listeners: Listeners, target: &Path, volume: &Volume, report: &mut Report) -> Self {
         let found =
-            if listeners.kinds().next().is_some() { notes::find(volume) } else { Ok(vec![]) };
+            if listeners.all().next().is_some() { pending::find(volume) } else { Ok(vec![]) };
         let earlier = found.unwrap_or_else(|error| {
-            report.warn(format!("it is not known what is still to be told: {error:#}"));
+            report.warn(format!("failed to find pending notifications: {error:#}"));
             Vec::new()
         });
         let target = std::path::absolute(target).unwrap_or_else(|_| target.to_owned());
-        Self { listeners, target, earlier, own: Vec::new(), not_noted: None }
+        Self { listeners, target, earlier, own: Vec::new(), not_recorded: None }
     }
 
-    /// Notes that something is to be told, before it is there to be told of. If it cannot be noted
-    /// that keeps no tree from going live.
-    pub fn note(&mut self, volume: &Volume, digest: &Hash, counts: &Counts) {
-        let text = serde_json::json!(self.message(digest, counts)).to_string();
-        for kind in self.listeners.kinds() {
-            match Note::write(volume, kind, &text) {
-                Ok(note) => self.own.push(note),
-                Err(error) => self.not_noted = Some(error),
+    /// Records notifications of a version that is about to go live. A failure does not keep it from
+    /// going live.
+    pub fn record(&mut self, volume: &Volume, digest: &Hash, counts: &Counts) {
+        let message = serde_json::json!(self.message(digest, counts)).to_string();
+        for listener in self.listeners.all() {
+            match Pending::write(volume, listener, &message) {
+                Ok(pending) => self.own.push(pending),
+                Err(error) => self.not_recorded = Some(error),
             }
         }
     }
 
-    /// Takes back what this run has noted, since nothing came of it. A note that stays makes a run
-    /// tell what is known already, which is no harm.
-    pub fn withdraw(&self, volume: &Volume) {
-        let _ = self.own.iter().try_for_each(|note| note.remove(volume));
+    /// Removes the records of this run, because its version did not go live. A record that stays
+    /// only repeats a notification.
+    pub fn forget(&self, volume: &Volume) {
+        let _ = self.own.iter().try_for_each(|pending| pending.remove(volume));
     }
 
-    /// Tells listeners what is live, if that is another version since they were told last.
+    /// Notifies each listener that has not been notified of the live version.
     ///
     /// # Errors
-    /// One could not be told, or somebody wants an end: the next run tells it.
-    pub fn tell(
+    /// Fails if a listener could not be notified, or a signal came first. Its records stay.
+    pub fn send(
         &mut self,
         volume: &Volume,
-        live: &Live,
+        live: &RunOutcome,
         timeout: Duration,
-        stop: &Shutdown,
+        shutdown: &Shutdown,
         report: &mut Report,
     ) -> Result<()> {
-        let is_due =
-            |kind: Kind| live.is_new || self.earlier.iter().any(|note| note.kind() == kind);
-        if !self.listeners.kinds().any(is_due) {
+        let is_due = |listener: Listener| {
+            live.is_new || self.earlier.iter().any(|pending| pending.listener() == listener)
+        };
+        if !self.listeners.all().any(is_due) {
             return Ok(());
         }
-        let noted = self.not_noted.take().map_or(Ok(()), Err);
-        report.warn_on_error(noted, "it would not be told again if that failed");
-        let _alone = alone(volume, timeout, stop).context(AGAIN)?;
-        if Some(Mark::of(volume)?) != live.mark {
-            // Whoever made another version live meanwhile has taken the notes over.
+        let recorded = self.not_recorded.take().map_or(Ok(()), Err);
+        report.warn_on_error(recorded, "a notification that fails would not be repeated");
+        let _lock = lock_notifications(volume, timeout, shutdown).context(NOT_NOTIFIED)?;
+        if Some(LiveId::of(volume)?) != live.live_id {
+            // The run that made another version live notifies, of that one.
             return Ok(());
         }
         let message = self.message(&live.digest, &self.counts(volume, live));
         let mut failures = Vec::new();
-        for kind in self.listeners.kinds() {
-            let noted = || self.earlier.iter().chain(&self.own).filter(|note| note.kind() == kind);
-            // Another run may have told it, while this one waited.
-            if !live.is_new && !noted().any(|note| note.is_there(volume)) {
+        for listener in self.listeners.all() {
+            let records = || {
+                let all = self.earlier.iter().chain(&self.own);
+                all.filter(|pending| pending.listener() == listener)
+            };
+            // While this run waited, another one may have notified the listener.
+            if !live.is_new && !records().any(|pending| pending.exists(volume)) {
                 continue;
             }
-            match self.tell_one(kind, &message, stop) {
+            match self.notify(listener, &message, shutdown) {
                 Ok(()) => {
-                    let removed = noted().try_for_each(|note| note.remove(volume));
-                    report.warn_on_error(removed, "it will be told again");
+                    let removed = records().try_for_each(|pending| pending.remove(volume));
+                    report.warn_on_error(removed, "the notification will be repeated");
                 }
                 Err(error) => failures.push(format!("{error:#}")),
             }
         }
-        if failures.is_empty() { Ok(()) } else { Err(anyhow!(failures.join("; ")).context(AGAIN)) }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(anyhow!(failures.join("; ")).context(NOT_NOTIFIED))
+        }
     }
 
-    fn tell_one(&self, kind: Kind, message: &Message, stop: &Shutdown) -> Result<()> {
-        match (kind, &self.listeners.command, &self.listeners.post) {
-            (Kind::Command, Some(command), _) => command.run(&message.digest, &self.target, stop),
-            (Kind::Post, _, Some(post)) => post.send(&serde_json::json!(message).to_string(), stop),
+    fn notify(&self, listener: Listener, message: &Message, shutdown: &Shutdown) -> Result<()> {
+        let is_stopped = || shutdown.has_come();
+        match (listener, &self.listeners.command, &self.listeners.post) {
+            (Listener::Command, Some(command), _) => {
+                command.run(&message.digest, &self.target, &is_stopped)
+            }
+            (Listener::Post, _, Some(post)) => {
+                post.send(serde_json::json!(message).to_string(), &is_stopped)
+            }
             _ => Ok(()),
         }
     }
@@ -170,64 +191,69 @@ impl News {
         Message { digest: hex(digest), target, counts: counts.clone() }
     }
 
-    /// The counts of the run that made this version live.
-    fn counts(&self, volume: &Volume, live: &Live) -> Counts {
-        let noted = || {
-            let mut messages = self.earlier.iter().filter_map(|note| note.read(volume).ok());
-            let read = |text: Vec<u8>| serde_json::from_slice::<Message>(&text).ok();
-            let digest = hex(&live.digest);
-            messages.find_map(|text| read(text).filter(|message| message.digest == digest))
-        };
-        let earlier = if live.is_new { None } else { noted() };
-        earlier.map_or_else(|| live.counts.clone(), |message| message.counts)
+    /// The counts of the run that made the live version live: this one, or an earlier one by its
+    /// record.
+    fn counts(&self, volume: &Volume, live: &RunOutcome) -> Counts {
+        if live.is_new {
+            return live.counts.clone();
+        }
+        let digest = hex(&live.digest);
+        let messages = self.earlier.iter().filter_map(|pending| pending.read(volume).ok());
+        messages
+            .filter_map(|text| serde_json::from_slice::<Message>(&text).ok())
+            .find(|message| message.digest == digest)
+            .map_or_else(|| live.counts.clone(), |message| message.counts)
     }
 }
 
-/// Tells what is live on a volume from what was before.
+/// Identifies what is live on a volume, to see whether another run has changed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct LiveId {
     /// The directory of the version.
     pub name: Option<String>,
-    /// That of plain files.
+    /// The record of plain files.
     plain: Option<Vec<u8>>,
 }
 
-impl Mark {
-    /// That of what is live now.
+impl LiveId {
+    /// Identifies what is live now.
     ///
     /// # Errors
-    /// The volume cannot be read.
+    /// Fails if the volume cannot be read.
     pub fn of(volume: &Volume) -> Result<Self> {
-        // What cannot be read of plain files must not keep a tree from going live.
-        let plain = files::claims::mark(volume).unwrap_or_default();
+        // A record of plain files that cannot be read must not keep a tree from going live.
+        let plain = files::claims::published_header(volume).unwrap_or_default();
         Ok(Self { name: volume.live_name()?, plain })
     }
 }
 
-/// What is live after a run.
-pub struct Live {
+/// The live version after a run.
+pub struct RunOutcome {
     /// Its mark, as soon as it is known.
-    pub mark: Option<Mark>,
+    pub live_id: Option<LiveId>,
     /// Its digest.
     pub digest: Hash,
-    /// Whether this run has made it so.
+    /// Whether this run has made it live.
     pub is_new: bool,
-    /// What became of its files.
+    /// The counts of this run's files.
     pub counts: Counts,
 }
 
-/// What follows from a failure.
-const AGAIN: &str = "not everybody was told what is live, which the next run will do";
-
-/// Waits until no other run tells anybody. `None` where nothing is noted.
-fn alone(volume: &Volume, timeout: Duration, stop: &Shutdown) -> Result<Option<Lock>> {
+/// Waits until no other run notifies. `None` on a volume without state.
+fn lock_notifications(
+    volume: &Volume,
+    timeout: Duration,
+    shutdown: &Shutdown,
+) -> Result<Option<Lock>> {
     let Some(state) = State::find(volume)? else { return Ok(None) };
     let start = Instant::now();
     loop {
         match lock(state.dir(), Duration::ZERO) {
             Ok(held) => return Ok(Some(held)),
             Err(error) if start.elapsed() >= timeout => return Err(error),
-            Err(error) if !stop.wait(EVERY) => return Err(error.context("told to end")),
+            Err(error) if !shutdown.wait(LOCK_INTERVAL) => {
+                return Err(error.context("interrupted by a signal"));
+            }
             Err(_) => {}
         }
     }

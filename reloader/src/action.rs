@@ -3,7 +3,6 @@
 pub mod exec;
 pub mod http;
 pub mod rollout;
-mod secret;
 pub mod signal;
 pub mod verify;
 

@@ -16,8 +16,8 @@ use anyhow::{Result, anyhow, bail};
 use rustix::process::Signal;
 
 use self::course::{Course, Look, Verdict, Worker};
-use crate::patience::Patience;
 use crate::process::{Process, bit, now};
+use crate::retry::Retry as Patience;
 
 const MASTER: &[u8] = b"nginx: master process";
 const WORKER: &[u8] = b"nginx: worker process";

@@ -173,7 +173,7 @@ pub fn all(volume: &Volume) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn mark(volume: &Volume) -> Result<Option<Vec<u8>>> {
+pub fn published_header(volume: &Volume) -> Result<Option<Vec<u8>>> {
     let Some(dir) = find(volume)? else { return Ok(None) };
     let Some(file) = records::open(&dir, PUBLISHED)? else { return Ok(None) };
     let mut line = Vec::new();

@@ -37,7 +37,7 @@ use crate::files;
 use crate::progress_line::ProgressLine;
 use crate::source::PublishOptions;
 use crate::source::owner::Owner;
-use crate::then::Mark;
+use crate::then::LiveId;
 use before::Before;
 use lines::Line;
 
@@ -174,7 +174,8 @@ fn show_pinned(
 /// Finds something out about a volume, while the same version stays live.
 fn settled<T>(volume: &Volume, mut find: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 0..TRIES {
-        let standing = || Ok::<_, anyhow::Error>((Mark::of(volume)?, files::claims::all(volume)?));
+        let standing =
+            || Ok::<_, anyhow::Error>((LiveId::of(volume)?, files::claims::all(volume)?));
         let before = standing()?;
         let found = find();
         if standing()? == before {

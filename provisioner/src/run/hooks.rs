@@ -9,7 +9,7 @@ use published_tree::volume::Volume;
 
 use crate::archive::retire::remove_oldest;
 use crate::atomic::hooks::{Counts, Hooks};
-use crate::then::News;
+use crate::then::Notifications;
 
 /// The hooks of one run.
 pub struct RunHooks<'r> {
@@ -20,7 +20,7 @@ pub struct RunHooks<'r> {
     /// The version whose archive must stay, since it is about to be restored.
     pub needed: Option<Hash>,
     /// Who is notified when the run is done.
-    pub news: &'r mut News,
+    pub notifications: &'r mut Notifications,
     /// Where warnings go.
     pub report: &'r mut Report,
 }
@@ -32,7 +32,7 @@ impl Hooks for RunHooks<'_> {
 
     fn before_change(&mut self, digest: &Hash, counts: &Counts) -> Result<()> {
         let counts = counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-        self.news.note(self.volume, digest, &counts);
+        self.notifications.record(self.volume, digest, &counts);
         Ok(())
     }
 

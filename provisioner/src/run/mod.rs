@@ -29,7 +29,7 @@ use crate::archive::retire::retire;
 use crate::cli::{Cli, Command, Look};
 use crate::plan::{show_publication, show_rollback};
 use crate::shutdown::Shutdown;
-use crate::then::{Mark, News};
+use crate::then::{LiveId, Notifications};
 use publish::publish_options;
 use release::Released;
 
@@ -64,9 +64,10 @@ pub fn run(cli: &Cli) -> Result<u8> {
         Ok(released) => (Ok(DONE), released),
         Err(error) => (Err(error), None),
     };
-    if let Some(Released { volume, live: Some(live), news, retention, .. }) = &mut released {
-        let told = news.tell(volume, live, retention.lock_timeout, &shutdown, &mut report);
-        outcome = outcome.and_then(|code| told.map(|()| code));
+    if let Some(Released { volume, live: Some(live), notifications, retention, .. }) = &mut released
+    {
+        let sent = notifications.send(volume, live, retention.lock_timeout, &shutdown, &mut report);
+        outcome = outcome.and_then(|code| sent.map(|()| code));
     }
     // A dry run leaves the metrics of the last real run.
     if let Some(file) = change.metrics_file.as_ref().filter(|_| !change.dry_run) {
@@ -95,12 +96,12 @@ fn show(options: &Look, command: impl FnOnce(&Look, &mut Report) -> Result<u8>) 
 /// Removes the pending notifications of a failed run, if the version `before` is still live.
 fn forget_on_failure<T>(
     outcome: Result<T>,
-    news: &News,
+    notifications: &Notifications,
     volume: &Volume,
-    before: &Mark,
+    before: &LiveId,
 ) -> Result<T> {
-    if outcome.is_err() && Mark::of(volume).is_ok_and(|live| live == *before) {
-        news.withdraw(volume);
+    if outcome.is_err() && LiveId::of(volume).is_ok_and(|live| live == *before) {
+        notifications.forget(volume);
     }
     outcome
 }

@@ -27,7 +27,7 @@ use crate::shutdown::Shutdown;
 use crate::source::PublishOptions;
 use crate::source::modes::Modes;
 use crate::state::lock::{Lock, lock};
-use crate::then::{Counts, Listeners, Live, Mark, News};
+use crate::then::{Counts, Listeners, LiveId, Notifications, RunOutcome};
 
 /// Publishes, or keeps the pinned version live.
 ///
@@ -44,25 +44,25 @@ pub fn run(
     let (volume, retention) = (Volume::open(&cli.at.target)?, Retention::of(&cli.change));
     let lock = lock(volume.dir(), retention.lock_timeout)?;
     retire::remove_leftovers(&volume, &lock, report)?;
-    let before = Mark::of(&volume)?;
-    let mut news = News::find(listeners, &cli.at.target, &volume, report);
+    let before = LiveId::of(&volume)?;
+    let mut notifications = Notifications::find(listeners, &cli.at.target, &volume, report);
     if let Some(pin) = effective_pin(cli.unpin, &volume, report) {
-        let live = keep_pinned(cli, &volume, &pin, &mut news, report)?;
+        let live = keep_pinned(cli, &volume, &pin, &mut notifications, report)?;
         shutdown.defer();
-        return Released::new(volume, lock, before.name, live, news, retention);
+        return Released::new(volume, lock, before.name, live, notifications, retention);
     }
-    let outcome = publish(cli, &volume, &lock, &mut news, report);
-    let mut outcome = forget_on_failure(outcome, &news, &volume, &before)?;
+    let outcome = publish(cli, &volume, &lock, &mut notifications, report);
+    let mut outcome = forget_on_failure(outcome, &notifications, &volume, &before)?;
     record_history(&volume, Action::Published, &outcome.digest, outcome.totals, report);
     shutdown.defer();
-    let live = Live {
-        mark: None,
+    let live = RunOutcome {
+        live_id: None,
         digest: outcome.digest,
         is_new: outcome.is_published,
         counts: owned_counts(&publish::counts(&outcome.comparison, outcome.bytes)),
     };
     let before = outcome.before.take();
-    let released = Released::new(volume, lock, before, Some(live), news, retention);
+    let released = Released::new(volume, lock, before, Some(live), notifications, retention);
     // The version is live, even if the old ones cannot be listed.
     print_outcome(&outcome, start.elapsed(), report, metrics);
     released
@@ -83,7 +83,7 @@ fn publish(
     cli: &Cli,
     volume: &Volume,
     lock: &Lock,
-    news: &mut News,
+    notifications: &mut Notifications,
     report: &mut Report,
 ) -> Result<Outcome> {
     let (source, options) = (Dir::open(&cli.source)?, publish_options(cli));
@@ -92,7 +92,7 @@ fn publish(
     let grace = Duration::from_secs(cli.change.grace);
     match cli.layout {
         Layout::Atomic => {
-            let mut hooks = RunHooks { volume, grace, needed: None, news, report };
+            let mut hooks = RunHooks { volume, grace, needed: None, notifications, report };
             let mut outcome = publish::publish(&source, volume, &options, &mut hooks, &progress)?;
             // A run that was killed may have published the tree, and left the plain files.
             outcome.is_published |= files::remove_all(volume, report)?;
@@ -100,7 +100,7 @@ fn publish(
         }
         Layout::Files => {
             let claims = files::claims::Claims::of(volume, report)?;
-            let mut hooks = RunHooks { volume, grace, needed: None, news, report };
+            let mut hooks = RunHooks { volume, grace, needed: None, notifications, report };
             files::publish(&source, volume, lock, &claims, &options, &mut hooks, &progress)
         }
     }
@@ -111,21 +111,21 @@ fn keep_pinned(
     cli: &Cli,
     volume: &Volume,
     pin: &Pin,
-    news: &mut News,
+    notifications: &mut Notifications,
     report: &mut Report,
-) -> Result<Option<Live>> {
-    let (digest, before) = (hex(&pin.digest), Mark::of(volume)?);
+) -> Result<Option<RunOutcome>> {
+    let (digest, before) = (hex(&pin.digest), LiveId::of(volume)?);
     let progress = Arc::new(Progress::default());
     let line = ProgressLine::start(report.progress(), &progress);
     let restorer = Restorer { volume, owner: cli.change.owner, progress: &progress };
     let grace = Duration::from_secs(cli.change.grace);
-    let mut hooks = RunHooks { volume, grace, needed: Some(pin.digest), news, report };
+    let mut hooks = RunHooks { volume, grace, needed: Some(pin.digest), notifications, report };
     let pinned = restorer.keep_pinned(pin, &mut hooks);
     drop(line);
-    let pinned = forget_on_failure(pinned, news, volume, &before)?;
+    let pinned = forget_on_failure(pinned, notifications, volume, &before)?;
     let live = |totals: Option<Totals>| {
         let counts = totals.map(|totals| owned_counts(&totals_counts(totals))).unwrap_or_default();
-        Some(Live { mark: None, digest: pin.digest, is_new: totals.is_some(), counts })
+        Some(RunOutcome { live_id: None, digest: pin.digest, is_new: totals.is_some(), counts })
     };
     let (live, more) = match pinned {
         Pinned::Live => (live(None), ""),
@@ -136,7 +136,7 @@ fn keep_pinned(
         }
         Pinned::Lost(error) => {
             report.warn(format!("version {digest} is pinned, but not live and sound: {error:#}"));
-            news.withdraw(volume);
+            notifications.forget(volume);
             (None, "")
         }
     };

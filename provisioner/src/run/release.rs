@@ -7,16 +7,16 @@ use published_tree::volume::Volume;
 
 use crate::archive::retire::{Retention, is_grace_over, versions_to_retire};
 use crate::state::lock::Lock;
-use crate::then::{Live, Mark, News};
+use crate::then::{LiveId, Notifications, RunOutcome};
 
 /// What is left to do after the lock is released.
 pub struct Released {
     /// The volume.
     pub volume: Volume,
     /// The live version, for notifications; `None` if it is not known.
-    pub live: Option<Live>,
+    pub live: Option<RunOutcome>,
     /// Who is to be notified.
-    pub news: News,
+    pub notifications: Notifications,
     /// Old versions to archive and remove.
     pub old: Vec<String>,
     /// How they are kept.
@@ -32,15 +32,15 @@ impl Released {
         volume: Volume,
         lock: Lock,
         before: Option<String>,
-        mut live: Option<Live>,
-        news: News,
+        mut live: Option<RunOutcome>,
+        notifications: Notifications,
         mut retention: Retention,
     ) -> Result<Self> {
         let mut old = versions_to_retire(&volume, before, &lock)?;
-        let mark = Mark::of(&volume)?;
+        let mark = LiveId::of(&volume)?;
         drop(lock);
         if let Some(live) = &mut live {
-            live.mark = Some(mark);
+            live.live_id = Some(mark);
         }
         if !live.as_ref().is_some_and(|live| live.is_new) {
             // Nothing has changed: readers of old versions have had their time, or the run that
@@ -50,6 +50,6 @@ impl Released {
             }
             retention.grace = Duration::ZERO;
         }
-        Ok(Self { volume, live, news, old, retention })
+        Ok(Self { volume, live, notifications, old, retention })
     }
 }

@@ -22,7 +22,7 @@ use crate::files;
 use crate::progress_line::ProgressLine;
 use crate::shutdown::Shutdown;
 use crate::state::lock::lock;
-use crate::then::{Listeners, Live, Mark, News};
+use crate::then::{Listeners, LiveId, Notifications, RunOutcome};
 
 /// Rolls back.
 ///
@@ -40,24 +40,25 @@ pub fn run(
     let lock = lock(volume.dir(), retention.lock_timeout)?;
     retire::remove_leftovers(&volume, &lock, report)?;
     files::refuse_rollback(&volume)?;
-    let before = Mark::of(&volume)?;
-    let mut news = News::find(listeners, target, &volume, report);
+    let before = LiveId::of(&volume)?;
+    let mut notifications = Notifications::find(listeners, target, &volume, report);
     let progress = Arc::new(Progress::default());
     let line = ProgressLine::start(report.progress(), &progress);
     let restorer = Restorer { volume: &volume, owner: options.change.owner, progress: &progress };
     let digest = choose(&volume, options.digest.as_deref())?;
     let (grace, needed) = (retention.grace, Some(digest));
-    let mut hooks = RunHooks { volume: &volume, grace, needed, news: &mut news, report };
+    let mut hooks =
+        RunHooks { volume: &volume, grace, needed, notifications: &mut notifications, report };
     let done = restorer.rollback(digest, &mut hooks);
     drop(line);
-    let RolledBack { digest, totals } = forget_on_failure(done, &news, &volume, &before)?;
+    let RolledBack { digest, totals } = forget_on_failure(done, &notifications, &volume, &before)?;
     if let Some(totals) = totals {
         record_history(&volume, Action::RolledBack, &digest, totals, report);
     }
     shutdown.defer();
     let counts = totals.map(|totals| owned_counts(&counts(totals))).unwrap_or_default();
-    let live = Live { mark: None, digest, is_new: totals.is_some(), counts };
-    let released = Released::new(volume, lock, before.name, Some(live), news, retention);
+    let live = RunOutcome { live_id: None, digest, is_new: totals.is_some(), counts };
+    let released = Released::new(volume, lock, before.name, Some(live), notifications, retention);
     let spelt = hex(&digest);
     if let Some(totals) = totals {
         report.count("files", totals.files);

@@ -1,4 +1,5 @@
-//! Runs that are killed anywhere between the new version and the end of the telling.
+//! Runs that are killed, or fail, at each system call between the switch and the end of the
+//! notification.
 
 use std::fs;
 use std::process::Command;
@@ -7,9 +8,9 @@ use e2e::programs::{program, run};
 
 use crate::{Places, digest_of};
 
-const WRITES: &str = "sh -c 'echo $PROVISIONER_DIGEST >> told'";
+const WRITES: &str = "sh -c 'echo $PROVISIONER_DIGEST >> calls'";
 
-/// Whether the run does not come to its end, if this happens to the call of this number.
+/// Whether a run fails if this fault is injected into the call of this number.
 fn is_cut_off(places: &Places, (call, number): (&str, usize), fault: &str, layout: &str) -> bool {
     let mut strace = Command::new("strace");
     let inject = format!("inject={call}:{fault}:when={number}");
@@ -19,8 +20,8 @@ fn is_cut_off(places: &Places, (call, number): (&str, usize), fault: &str, layou
     run(strace.current_dir(places.path("")), b"").code != Some(0)
 }
 
-/// How often a run does not come to its end, whichever of these calls that happens to. The one after
-/// it tells what is live then.
+/// Injects a fault into each of these calls, one in a run, and returns how many runs failed. Asserts
+/// that the next run notifies of the live version.
 fn cut_off(calls: &[&str], fault: &str, before: &str, layout: &str) -> u32 {
     let mut cuts = 0;
     for call in calls {
@@ -32,7 +33,7 @@ fn cut_off(calls: &[&str], fault: &str, before: &str, layout: &str) -> u32 {
             places.publishes(&["--keep", "0", "--then", WRITES, "--layout", before]);
             places.write("two");
             fs::write(places.path("source/b"), "").expect("written");
-            fs::remove_file(places.path("told")).expect("told of the first");
+            fs::remove_file(places.path("calls")).expect("a call for the first version");
             if !is_cut_off(&places, (call, number), fault, layout) {
                 passed += 1;
                 continue;
@@ -41,23 +42,23 @@ fn cut_off(calls: &[&str], fault: &str, before: &str, layout: &str) -> u32 {
             let outcome = places.run(&["--keep", "0", "--then", WRITES, "--layout", layout]);
             let what = format!("{before} {layout} {call} {number} {fault}: {outcome:?}");
             assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{what}");
-            let (told, digest) = (places.read("told"), digest_of(&outcome.stdout));
-            assert!(told.lines().any(|line| line == digest), "{what}: {told}");
-            assert_eq!(places.notes(), 0, "{what}");
+            let (calls, digest) = (places.read("calls"), digest_of(&outcome.stdout));
+            assert!(calls.lines().any(|line| line == digest), "{what}: {calls}");
+            assert_eq!(places.pending(), 0, "{what}");
         }
     }
     cuts
 }
 
 #[test]
-fn nothing_that_went_live_is_left_untold_whenever_a_run_is_killed() {
+fn a_run_killed_at_any_call_leaves_the_notification_to_the_next_run() {
     let calls = ["renameat", "fsync", "unlinkat", "symlinkat", "mkdirat", "execve"];
     let kills = cut_off(&calls, "signal=KILL", "atomic", "atomic");
     assert!(kills > 15, "{kills}");
 }
 
 #[test]
-fn nor_are_plain_files_whenever_a_run_is_killed_or_fails() {
+fn a_run_of_plain_files_killed_or_failing_at_any_call_leaves_the_notification_to_the_next_run() {
     let calls = ["renameat", "fsync", "unlinkat", "mkdirat"];
     let kills = cut_off(&calls, "signal=KILL", "files", "files");
     assert!(kills > 15, "{kills}");

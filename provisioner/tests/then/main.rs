@@ -1,4 +1,4 @@
-//! Whoever is told of another version: commands and servers that work, fail, hang and lie.
+//! Notifications of another version: commands and servers that work, fail, hang and send garbage.
 
 mod command;
 mod killed;
@@ -24,7 +24,7 @@ impl Places {
         places
     }
 
-    /// Runs it without any complaint; the digest in what it says.
+    /// Runs it without warnings; the digest in its output.
     fn publishes(&self, args: &[&str]) -> String {
         digest_of(&self.done(args))
     }
@@ -34,8 +34,8 @@ impl Places {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// How many notes there are of what is still to be told.
-    fn notes(&self) -> usize {
+    /// The number of pending notifications.
+    fn pending(&self) -> usize {
         let state = fs::read_dir(self.path("volume/..provisioner")).into_iter().flatten();
         let names = state.map(|entry| entry.expect("an entry").file_name());
         names.filter(|name| name.to_string_lossy().starts_with("untold-")).count()
@@ -47,12 +47,12 @@ impl Places {
     }
 }
 
-/// The digest in what a run says.
+/// The digest in the output of a run.
 fn digest_of(line: &str) -> String {
     digest_in(line).unwrap_or_else(|| panic!("no digest: {line}"))
 }
 
-/// Every trace that a write would leave below a directory.
+/// Names, inodes, sizes and times below a directory: every trace that a write would leave.
 fn traces(dir: &Path) -> String {
     let mut find = Command::new("find");
     let outcome = run(find.arg(dir).args(["-printf", "%p|%i|%n|%s|%m|%T@|%C@\n"]), b"");

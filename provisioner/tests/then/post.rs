@@ -1,4 +1,4 @@
-//! Servers.
+//! Requests of `--then-post`: what they hold, where they go, and how they fail.
 
 use std::fs;
 use std::io::Write;
@@ -20,22 +20,22 @@ const OK: Answer = Answer::Text("HTTP/1.1 204 No Content\r\n\r\n");
 const BUSY: Answer =
     Answer::Text("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy");
 
-/// Asserts that a run has published, but could not tell it.
-fn assert_untold(places: &Places, outcome: &Outcome, why: &str) {
+/// Asserts that a run has published, but could not notify the server.
+fn assert_not_notified(places: &Places, outcome: &Outcome, why: &str) {
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(outcome.stdout.starts_with("published: "), "{outcome:?}");
     assert!(outcome.stderr.contains(why), "{outcome:?}");
     assert!(!outcome.stderr.contains("in-the-url"), "{outcome:?}");
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
-    assert_eq!((places.notes(), &places.read("volume/a")[..]), (1, "one"));
+    assert_eq!((places.pending(), &places.read("volume/a")[..]), (1, "one"));
 }
 
 #[test]
-fn a_server_is_told_what_is_live_until_it_takes_it() {
+fn a_post_is_repeated_by_later_runs_until_the_server_accepts_it() {
     let places = Places::filled();
     let server = Server::start(vec![BUSY, BUSY, OK, OK], None);
     let url = server.url("http");
-    // There is no proxy there.
+    // No proxy listens there; a request through it would fail.
     let run = |args: &[&str]| {
         let mut run = places.provisioner(&[args, &["--then-post", &url]].concat());
         run.env("http_proxy", "http://127.0.0.1:1").env("ALL_PROXY", "http://127.0.0.1:1");
@@ -44,7 +44,7 @@ fn a_server_is_told_what_is_live_until_it_takes_it() {
     let outcome = run(&[]);
     let why =
         format!("failed to post to `http://127.0.0.1:{}`: it answers with status 503", server.port);
-    assert_untold(&places, &outcome, &why);
+    assert_not_notified(&places, &outcome, &why);
     let first = server.request();
     let digest = crate::digest_of(&outcome.stdout);
     assert!(first.head.starts_with("POST /hook?key=in-the-url HTTP/1.1\r\n"), "{}", first.head);
@@ -57,14 +57,14 @@ fn a_server_is_told_what_is_live_until_it_takes_it() {
         "counts": {"added": 1, "changed": 0, "removed": 0, "unchanged": 0, "repaired": 0, "bytes": 3},
     });
     assert_eq!(serde_json::from_str::<serde_json::Value>(&first.body).expect("JSON"), expected);
-    // Nothing has changed, but what it is told is what was to be told.
+    // Nothing has changed; the pending message is sent as it was.
     for code in [1, 0] {
         let outcome = run(&[]);
         assert_eq!(outcome.code, Some(code), "{outcome:?}");
         assert!(outcome.stdout.starts_with("unchanged: "), "{outcome:?}");
         assert_eq!(server.request().body, first.body);
     }
-    assert_eq!(places.notes(), 0);
+    assert_eq!(places.pending(), 0);
     assert_eq!(run(&[]).code, Some(0));
     server.assert_quiet();
     places.write("two");
@@ -73,20 +73,20 @@ fn a_server_is_told_what_is_live_until_it_takes_it() {
 }
 
 #[test]
-fn each_is_told_for_itself() {
+fn each_listener_is_notified_independently() {
     let places = Places::filled();
     let server = Server::start(vec![BUSY, OK], None);
     let url = server.url("http");
-    let args = ["--then-post", &url, "--then", "sh -c 'echo x >> told'"];
-    assert_untold(&places, &places.run(&args), "status 503");
-    assert_eq!(places.read("told"), "x\n");
+    let args = ["--then-post", &url, "--then", "sh -c 'echo x >> calls'"];
+    assert_not_notified(&places, &places.run(&args), "status 503");
+    assert_eq!(places.read("calls"), "x\n");
     places.publishes(&args);
-    assert_eq!(places.read("told"), "x\n", "it was told already");
+    assert_eq!(places.read("calls"), "x\n", "it was notified already");
     assert_eq!(server.request().body, server.request().body);
 }
 
 #[test]
-fn a_token_goes_to_whom_it_is_for_by_tls() {
+fn a_token_is_sent_over_tls_and_never_shown() {
     let places = Places::filled();
     let authority = Authority::new(&places.path(""), "ca");
     let pair = authority.issue("server", &["127.0.0.1"]);
@@ -107,10 +107,10 @@ fn a_token_goes_to_whom_it_is_for_by_tls() {
 }
 
 #[test]
-fn whoever_does_not_prove_to_be_the_server_is_told_nothing() {
+fn a_server_with_a_wrong_certificate_gets_no_request() {
     let cases: [(&str, &[&str], &str); 2] = [
         ("other", &["127.0.0.1"], "not signed by a trusted authority (--then-ca names"),
-        ("ca", &["elsewhere.example.com"], "not valid for name"),
+        ("ca", &["elsewhere.example.com"], "for another host"),
     ];
     for (trusted, subjects, why) in cases {
         let places = Places::filled();
@@ -120,7 +120,7 @@ fn whoever_does_not_prove_to_be_the_server_is_told_nothing() {
         fs::write(places.path("token"), "s3cret-t0ken").expect("written");
         let (url, ca) = (server.url("https"), format!("--then-ca={trusted}.pem"));
         let outcome = places.run(&["--then-post", &url, &ca, "--then-token-file=token"]);
-        assert_untold(&places, &outcome, why);
+        assert_not_notified(&places, &outcome, why);
         server.assert_quiet();
     }
 }
@@ -136,14 +136,14 @@ fn a_redirect_is_not_followed() {
         let places = Places::filled();
         let server = Server::start(vec![answer, OK], None);
         let outcome = places.run(&["--then-post", &server.url("http")]);
-        assert_untold(&places, &outcome, ", and redirects are not followed");
+        assert_not_notified(&places, &outcome, ", and redirects are not followed");
         server.request();
         server.assert_quiet();
     }
 }
 
 #[test]
-fn servers_that_hang_or_lie_are_given_up() {
+fn servers_that_hang_or_send_garbage_are_given_up() {
     let trickle = |out: &mut dyn Write| {
         let _ = out.write_all(b"HTTP/1.1 200 OK\r\nX: ");
         while out.write_all(b"x").and_then(|()| out.flush()).is_ok() {
@@ -166,20 +166,20 @@ fn servers_that_hang_or_lie_are_given_up() {
         let server = Server::start(vec![answer], None);
         let args = ["--then-post", &server.url("http"), "--then-timeout=1"];
         let outcome = places.run(&args);
-        assert_untold(&places, &outcome, why);
+        assert_not_notified(&places, &outcome, why);
         assert!(!outcome.stderr.contains('\x1b'), "{outcome:?}");
     }
-    // Nobody is there at all, or nobody who knows TLS.
+    // A port where nothing listens.
     let places = Places::filled();
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = closed.local_addr().expect("an address").port();
     drop(closed);
     let outcome = places.run(&["--then-post", &format!("http://127.0.0.1:{port}/in-the-url")]);
-    assert_untold(&places, &outcome, "connection refused");
+    assert_not_notified(&places, &outcome, "connection refused");
 }
 
 #[test]
-fn who_is_told_to_end_does_not_wait_for_an_answer() {
+fn sigterm_ends_the_wait_for_an_answer() {
     let places = Places::filled();
     let server =
         Server::start(vec![Answer::Act(|_| thread::sleep(Duration::from_secs(600)))], None);
@@ -189,11 +189,11 @@ fn who_is_told_to_end_does_not_wait_for_an_answer() {
     server.request();
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("sent");
     let outcome = child.wait_with_output().expect("its end").into();
-    assert_untold(&places, &outcome, "told to end");
+    assert_not_notified(&places, &outcome, "interrupted by a signal");
 }
 
 #[test]
-fn what_cannot_be_told_safely_is_refused_before_anything_is_published() {
+fn unsafe_settings_are_refused_before_anything_is_published() {
     let places = Places::filled();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -207,8 +207,8 @@ fn what_cannot_be_told_safely_is_refused_before_anything_is_published() {
         (vec!["--then-post", "http://s3cret:x@127.0.0.1/"], "holds credentials"),
         (vec!["--then-post", "s3cret"], "neither http:// nor https://"),
         (vec!["--then-post", "http://192.0.2.1/s3cret", "--then-token-file=token"], "needs https"),
-        (vec!["--then-post", &https, "--then-token-file=two"], "it holds none"),
-        (vec!["--then-post", &https, "--then-token-file=empty"], "it holds none"),
+        (vec!["--then-post", &https, "--then-token-file=two"], "it is not a single word"),
+        (vec!["--then-post", &https, "--then-token-file=empty"], "it is not a single word"),
         (vec!["--then-post", &https, "--then-token-file=nowhere"], "no such file"),
         (vec!["--then-post", &https, "--then-token-file=/dev/zero"], "larger than"),
         (vec!["--then-post", &https, "--then-ca=no"], "there are none in PEM form"),
@@ -222,10 +222,10 @@ fn what_cannot_be_told_safely_is_refused_before_anything_is_published() {
         places.assert_empty();
     }
     assert!(!has_connected(&listener));
-    // To this host it may go in the clear.
+    // Loopback needs no TLS.
     let server =
         Server::start(vec![Answer::Text("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")], None);
     places.publishes(&["--then-post", &server.url("http"), "--then-token-file=token"]);
     assert!(server.request().head.contains("Bearer s3cret"));
-    wait_for("the note to be removed", || places.notes() == 0);
+    wait_for("the pending notification to be removed", || places.pending() == 0);
 }

@@ -1,4 +1,4 @@
-//! A server of HTTP for a test, on loopback, with or without TLS.
+//! An HTTP server for tests, on a free port of loopback, with or without TLS.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,32 +13,32 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A request as it came.
+/// A request as it arrived.
 pub struct Request {
-    /// Its first line and headers.
+    /// The request line and the headers.
     pub head: String,
-    /// What follows.
+    /// The body.
     pub body: String,
 }
 
-/// A server. Its threads end with the test.
+/// A server. Its threads end with the test program.
 pub struct Server {
-    /// Where it listens.
+    /// The port where it listens.
     pub port: u16,
     requests: Receiver<Request>,
 }
 
-/// What a server does once it has a request.
+/// What the server does after it has read a request.
 #[derive(Clone, Copy)]
 pub enum Answer {
-    /// Says this, and hangs up.
+    /// Sends this text and closes the connection.
     Text(&'static str),
-    /// Does this.
+    /// Calls this function with the connection, then closes it.
     Act(fn(&mut dyn Write)),
 }
 
 impl Server {
-    /// Starts one that gives each connection the next of the answers, and hangs up on the rest.
+    /// Starts a server that gives each connection the next answer, and closes further connections.
     pub fn start(answers: Vec<Answer>, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -71,12 +71,12 @@ impl Server {
         self.requests.recv_timeout(Duration::from_secs(60)).expect("a request")
     }
 
-    /// Asserts that there was no more.
+    /// Asserts that no other request has arrived.
     pub fn assert_quiet(&self) {
         assert!(self.requests.try_recv().is_err(), "another request");
     }
 
-    /// Its URL.
+    /// A URL of the server with a secret in its query.
     pub fn url(&self, scheme: &str) -> String {
         format!("{scheme}://127.0.0.1:{}/hook?key=in-the-url", self.port)
     }
@@ -103,13 +103,13 @@ fn serve(stream: impl Read + Write, answer: Answer, received: impl FnOnce(Reques
     stream.read_exact(&mut body).expect("a body");
     received(Request { head, body: String::from_utf8(body).expect("UTF-8") });
     match answer {
-        // Who has gone needs no answer.
+        // The client may be gone.
         Answer::Text(text) => drop(stream.get_mut().write_all(text.as_bytes())),
         Answer::Act(act) => act(stream.get_mut()),
     }
 }
 
-/// Whether somebody has connected to a listener.
+/// Whether a client has connected to a listener.
 pub fn has_connected(listener: &TcpListener) -> bool {
     listener.set_nonblocking(true).expect("set");
     listener.accept().is_ok()

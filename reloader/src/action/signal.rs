@@ -24,8 +24,8 @@ pub use self::name::SignalName;
 pub use self::target::Target;
 use crate::action::{Action, Content, Failure};
 use crate::nginx::{Generation, is_master, is_untitled, is_worker};
-use crate::patience::Patience;
 use crate::process::{Process, bit, now};
+use crate::retry::Retry as Patience;
 use crate::stop::Stop;
 
 /// For as long a process may be just starting.

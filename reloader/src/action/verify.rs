@@ -1,4 +1,4 @@
-//! Asks the application itself, after everything is done, whether it uses what is live.
+//! Asks the application, after all actions, whether it uses the live version.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,18 @@ use anyhow::{Result, anyhow};
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
 
-use super::http::HttpCall;
+use super::http::{HttpCall, first_line, send};
 use super::{Action, Content, Failure};
 use crate::stop::Stop;
 
-/// How long to wait between two questions.
+/// Time between two requests, and least time for an answer.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Stands for the digest of what is live.
+/// Stands for the digest of the live version in the expected text.
 const DIGEST: &str = "{digest}";
 
-/// An application's own word for what it uses: its health or version endpoint.
+/// A request to the application's health or version endpoint, repeated until the answer proves that
+/// the application uses the live version.
 #[derive(Clone, Debug)]
 pub struct HttpProof {
     call: HttpCall,
@@ -25,11 +26,12 @@ pub struct HttpProof {
 }
 
 impl HttpProof {
-    /// Asks by `call`, at most for `timeout`, until the answer has the expected status and, if
-    /// there is a `text`, holds it; `{digest}` in it stands for the digest of what is live.
+    /// Repeats `call` for at most `timeout`, until the answer has an expected status and, if
+    /// there is a `text`, holds it. `{digest}` in the text stands for the digest of the live
+    /// version.
     ///
     /// # Errors
-    /// An empty text, which every answer would hold; an error of configuration.
+    /// Fails if the text is empty, since every answer would hold it; an error of configuration.
     pub fn new(call: HttpCall, text: Option<String>, timeout: Duration) -> Result<Self> {
         if text.as_deref() == Some("") {
             return Err(misconfigured("the text to expect in an answer is empty"));
@@ -38,20 +40,20 @@ impl HttpProof {
     }
 
     fn ask(&self, text: Option<&str>, deadline: Instant, stop: &Stop) -> Result<String> {
-        // A last question deserves time for an answer.
+        // The last request needs time for an answer too.
         let left = deadline.saturating_duration_since(Instant::now()).max(PAUSE);
-        let answer = self.call.clone().at_most(left).ask(stop).map_err(|failure| failure.error)?;
+        let call = self.call.clone().at_most(left);
+        let answer = send(&call, stop).map_err(|failure| failure.error)?;
         let Some(text) = text else {
-            return Ok(format!("{} answered {}", self.call, answer.status));
+            return Ok(format!("{call} answered {}", answer.status));
         };
         if answer.body.windows(text.len()).any(|part| part == text.as_bytes()) {
-            return Ok(format!("{} answered with `{}`", self.call, one_line(text.as_bytes())));
+            return Ok(format!("{call} answered with `{}`", one_line(text.as_bytes())));
         }
-        let told =
-            answer.first_line().map_or_else(|| "nothing".to_owned(), |line| format!("`{line}`"));
+        let line = first_line(&answer);
+        let line = line.map_or_else(|| "nothing".to_owned(), |line| format!("`{line}`"));
         Err(anyhow!(
-            "{} answered {} with {told}, without `{}`",
-            self.call,
+            "{call} answered {} with {line}, without `{}`",
             answer.status,
             one_line(text.as_bytes())
         ))

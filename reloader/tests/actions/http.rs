@@ -1,4 +1,5 @@
-//! What an HTTP call sends, what it takes for success, and that it keeps its secrets.
+//! HTTP requests of `--http`: what they send, which answers are a success, and that secrets are
+//! never shown.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ fn file(directory: &Path, name: &str, text: &str) -> PathBuf {
 }
 
 #[test]
-fn a_reload_is_one_post_with_an_empty_body() {
+fn a_post_without_a_body_file_is_sent_once_with_an_empty_body() {
     let server = Server::answering(200, "reloaded");
     let call = call("POST", &server.url("/-/reload?token=s3cret"));
     assert_eq!(call.act(&content(), &Stop::default()).unwrap(), "answered 200");
@@ -42,7 +43,7 @@ fn a_reload_is_one_post_with_an_empty_body() {
 }
 
 #[test]
-fn headers_body_and_credentials_are_sent_as_their_files_are_now() {
+fn files_of_headers_body_and_credentials_are_read_for_each_request() {
     let directory = tempdir().unwrap();
     let at = directory.path();
     let token = file(at, "token", "first\n");
@@ -73,7 +74,7 @@ fn headers_body_and_credentials_are_sent_as_their_files_are_now() {
 }
 
 #[test]
-fn basic_auth_is_the_pair_in_base64() {
+fn basic_credentials_are_sent_as_curl_does() {
     let directory = tempdir().unwrap();
     let password = file(directory.path(), "password", "opensesame\n");
     let server = Server::answering(200, "");
@@ -134,15 +135,16 @@ fn a_redirect_is_not_followed_and_takes_no_credential_along() {
         let call = call("POST", &server.url("/")).bearer(token.clone()).unwrap();
         let (message, is_without_effect) = failure(call.act(&content(), &Stop::default()));
         let origin = other.url("");
-        let told = format!("answered {status}, a redirect to `{origin}`, which is not followed");
-        assert!(message.ends_with(&told), "{message}");
+        let expected =
+            format!("answered {status}, a redirect to `{origin}`, which is not followed");
+        assert!(message.ends_with(&expected), "{message}");
         assert!(!is_without_effect);
     }
     assert_eq!(other.received().len(), 0);
 }
 
 #[test]
-fn no_secret_shows_even_when_the_server_sends_it_back() {
+fn a_secret_that_the_server_sends_back_is_hidden() {
     let directory = tempdir().unwrap();
     let at = directory.path();
     let password = file(at, "password", "s3cret-password");
@@ -162,10 +164,10 @@ fn no_secret_shows_even_when_the_server_sends_it_back() {
         let rehearsal = call.rehearse(&content()).unwrap();
         assert!(rehearsal.ends_with("with 2 secrets, expecting 2xx"), "{rehearsal}");
         assert!(message.contains("(hidden)") || path == "/302", "{message}");
-        for told in [message, call.describe(), format!("{call:?}"), rehearsal] {
+        for text in [message, call.describe(), format!("{call:?}"), rehearsal] {
             // The pair is `admin:s3cret-password` in base64.
             for secret in ["s3cret", "YWRtaW46czNjcmV0LXBhc3N3b3Jk"] {
-                assert!(!told.contains(secret), "{told}");
+                assert!(!text.contains(secret), "{text}");
             }
         }
     }
@@ -173,7 +175,7 @@ fn no_secret_shows_even_when_the_server_sends_it_back() {
 }
 
 #[test]
-fn a_secret_that_cannot_be_read_is_not_called_without() {
+fn nothing_is_sent_if_a_secret_cannot_be_read() {
     let directory = tempdir().unwrap();
     let server = Server::answering(200, "");
     let call = call("POST", &server.url("/")).bearer(directory.path().join("token")).unwrap();
@@ -224,13 +226,13 @@ fn settings_that_would_show_a_secret_or_forge_a_request_are_refused() {
 }
 
 #[test]
-fn tls_is_checked_before_a_secret_is_sent() {
+fn a_secret_is_sent_only_after_the_certificate_was_verified() {
     let directory = tempdir().unwrap();
     let at = directory.path();
     let token = file(at, "token", "s3cret");
     let (good, other) = (Authority::new(at, "good"), Authority::new(at, "other"));
     let names = ["127.0.0.1", "localhost"];
-    for (issued, ca, told) in [
+    for (issued, ca, error) in [
         (good.issue("right", &names), "good.pem", None),
         (other.issue("wrong", &names), "good.pem", Some("not signed by a trusted authority")),
         (good.issue("elsewhere", &["example.com"]), "good.pem", Some("for another host")),
@@ -241,13 +243,13 @@ fn tls_is_checked_before_a_secret_is_sent() {
         let server = Server::start_tls(&issued, |_, stream| answer(stream, 200, "", ""));
         let call = call("POST", &server.url("/")).ca(at.join(ca)).bearer(token.clone()).unwrap();
         let outcome = call.act(&content(), &Stop::default());
-        let Some(told) = told else {
+        let Some(error) = error else {
             assert_eq!(outcome.unwrap(), "answered 200");
             assert_eq!(server.received()[0].header("authorization"), Some("Bearer s3cret"));
             continue;
         };
         let (message, is_without_effect) = failure(outcome);
-        assert!(message.contains(told) && is_without_effect, "{message}");
+        assert!(message.contains(error) && is_without_effect, "{message}");
         assert_eq!(server.received().len(), 0);
     }
 }

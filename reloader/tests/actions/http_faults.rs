@@ -1,4 +1,4 @@
-//! Servers that hang, drip, lie or are not there.
+//! HTTP requests to servers that hang, trickle, send garbage, or are not there.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -12,12 +12,12 @@ use crate::http::call;
 use crate::server::{Request, Server, answer, hang};
 use crate::{content, failure, stopped};
 
-/// How long to wait for what never comes.
+/// A timeout for answers that never come.
 const SHORT: Duration = Duration::from_millis(300);
 
-type Lie = fn(&Request, &mut dyn Write) -> io::Result<()>;
+type BadAnswer = fn(&Request, &mut dyn Write) -> io::Result<()>;
 
-fn late(server: &Server) -> (String, bool) {
+fn time_out(server: &Server) -> (String, bool) {
     let begun = Instant::now();
     let call = call("POST", &server.url("/")).timeout(SHORT);
     let outcome = failure(call.act(&content(), &Stop::default()));
@@ -25,7 +25,7 @@ fn late(server: &Server) -> (String, bool) {
     outcome
 }
 
-fn drip(stream: &mut dyn Write) -> io::Result<()> {
+fn trickle(stream: &mut dyn Write) -> io::Result<()> {
     for _ in 0..1000 {
         thread::sleep(Duration::from_millis(20));
         stream.write_all(b"x")?;
@@ -35,22 +35,22 @@ fn drip(stream: &mut dyn Write) -> io::Result<()> {
 }
 
 #[test]
-fn the_time_covers_everything() {
-    let (message, is_without_effect) = late(&Server::start(|_, _| hang()));
+fn the_timeout_covers_headers_and_body() {
+    let (message, is_without_effect) = time_out(&Server::start(|_, _| hang()));
     assert!(message.ends_with("no whole answer within 300ms"), "{message}");
     assert!(!is_without_effect);
 
     let head = Server::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nX: ")?;
-        drip(stream)
+        trickle(stream)
     });
-    assert!(late(&head).0.ends_with("no whole answer within 300ms"));
+    assert!(time_out(&head).0.ends_with("no whole answer within 300ms"));
 
     let body = Server::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
-        drip(stream)
+        trickle(stream)
     });
-    let (message, is_without_effect) = late(&body);
+    let (message, is_without_effect) = time_out(&body);
     assert!(message.contains("answered 200, but not to the end: "), "{message}");
     assert!(!is_without_effect);
 }
@@ -87,8 +87,8 @@ fn a_stop_ends_the_wait_for_an_answer() {
 }
 
 #[test]
-fn what_is_no_answer_is_a_failure_in_doubt() {
-    let lies: [Lie; 5] = [
+fn a_bad_answer_is_a_failure_in_doubt_and_not_retried() {
+    let answers: [BadAnswer; 5] = [
         |_, stream| {
             stream.write_all(b"\x00\xff\r\n\x1b[2J\r\n\r\n")?;
             Err(io::ErrorKind::Other.into())
@@ -104,8 +104,8 @@ fn what_is_no_answer_is_a_failure_in_doubt() {
             Err(io::ErrorKind::Other.into())
         },
     ];
-    for lie in lies {
-        let server = Server::start(lie);
+    for bad in answers {
+        let server = Server::start(bad);
         let call = call("POST", &server.url("/"));
         let (message, is_without_effect) = failure(call.act(&content(), &Stop::default()));
         assert!(!is_without_effect, "{message}");
@@ -114,7 +114,7 @@ fn what_is_no_answer_is_a_failure_in_doubt() {
 }
 
 #[test]
-fn an_endless_answer_ends() {
+fn an_endless_answer_is_read_up_to_a_limit() {
     let server = Server::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         loop {

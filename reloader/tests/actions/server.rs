@@ -1,4 +1,4 @@
-//! An HTTP server of a test's own, which may do what servers must not.
+//! An HTTP server for tests, on a free port of loopback, that can also break the protocol.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// A request as it came.
+/// A request as it arrived.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     pub method: String,
@@ -33,13 +33,13 @@ impl Request {
     }
 }
 
-/// Writes the answer; the connection goes on as long as there is no error.
+/// Writes an answer. The connection stays open unless this fails.
 type Answer = dyn Fn(&Request, &mut dyn Write) -> io::Result<()> + Send + Sync;
 
 trait Connection: Read + Write {}
 impl<T: Read + Write> Connection for T {}
 
-/// A server that ends with its test.
+/// A server. It ends when it is dropped.
 pub struct Server {
     address: SocketAddr,
     scheme: &'static str,
@@ -56,7 +56,7 @@ impl Server {
         Self::listen("http", None, Arc::new(answer))
     }
 
-    /// The same behind TLS, with a certificate and its key in PEM files.
+    /// The same over TLS, with a certificate and its key in PEM files.
     pub fn start_tls(
         (certificate, key): &(impl AsRef<Path>, impl AsRef<Path>),
         answer: impl Fn(&Request, &mut dyn Write) -> io::Result<()> + Send + Sync + 'static,
@@ -99,12 +99,12 @@ impl Server {
         Self { address, scheme, received, ended, acceptor: Some(acceptor) }
     }
 
-    /// A URL that leads here.
+    /// A URL of this server.
     pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// What came so far.
+    /// The requests so far.
     pub fn received(&self) -> Vec<Request> {
         self.received.lock().expect("no panic").clone()
     }
@@ -125,7 +125,7 @@ fn serve(
     received: &Mutex<Vec<Request>>,
     answer: &Answer,
 ) {
-    // Whoever is gone ends the connection, whoever hangs must not do so for ever.
+    // A client that hangs must not keep the thread for ever.
     stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a time-out");
     let stream: Box<dyn Connection> = match tls {
         Some(tls) => Box::new(StreamOwned::new(ServerConnection::new(tls).expect("TLS"), stream)),
@@ -167,14 +167,14 @@ fn read(stream: &mut impl BufRead) -> io::Result<Request> {
     Ok(request)
 }
 
-/// Writes a whole answer, with more header lines (each ended by a line break).
+/// Writes a whole answer. `headers` are further header lines, each with its line end.
 pub fn answer(stream: &mut dyn Write, status: u16, headers: &str, body: &str) -> io::Result<()> {
     let length = body.len();
     let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
     stream.write_all(answer.as_bytes())
 }
 
-/// Does not answer as long as anybody waits: the answer to the next request, which never comes.
+/// Sends nothing: the connection waits for another request, which never comes.
 pub fn hang() -> io::Result<()> {
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Whether the application itself says that it uses what is live.
+//! `--verify-http`: asking the application whether it uses the live version.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,38 +20,39 @@ fn proof(server: &Server, text: Option<&str>, timeout: Duration) -> HttpProof {
 }
 
 #[test]
-fn it_asks_until_the_application_is_well() {
+fn it_asks_until_the_status_is_expected() {
     let asked = AtomicUsize::new(0);
     let server = Server::start(move |_, stream| {
         let status = if asked.fetch_add(1, Ordering::SeqCst) < 3 { 503 } else { 200 };
         answer(stream, status, "", "starting")
     });
-    let told = proof(&server, None, LONG).act(&content(), &Stop::default()).unwrap();
-    assert_eq!(told, format!("GET `{}` answered 200", server.url("/healthz")));
+    let message = proof(&server, None, LONG).act(&content(), &Stop::default()).unwrap();
+    assert_eq!(message, format!("GET `{}` answered 200", server.url("/healthz")));
     assert_eq!(server.received().len(), 4);
 }
 
 #[test]
-fn it_asks_until_the_application_names_the_digest() {
+fn it_asks_until_the_answer_holds_the_digest() {
     let asked = AtomicUsize::new(0);
     let server = Server::start(move |_, stream| {
         let digest = if asked.fetch_add(1, Ordering::SeqCst) < 2 { "old" } else { "0123abcd" };
         answer(stream, 200, "", &format!("{{\n\"content\": \"{}\"}}", digest.repeat(8)))
     });
     let proof = proof(&server, Some("\"content\": \"{digest}\""), LONG);
-    let told = proof.act(&content(), &Stop::default()).unwrap();
-    assert!(told.contains(&content().digest), "{told}");
+    let message = proof.act(&content(), &Stop::default()).unwrap();
+    assert!(message.contains(&content().digest), "{message}");
     assert_eq!(server.received().len(), 3);
 }
 
 #[test]
-fn what_it_was_told_last_is_in_the_failure() {
+fn the_failure_holds_the_last_answer() {
     let ill = Server::answering(503, "no database");
     let (message, is_without_effect) =
         failure(proof(&ill, None, SHORT).act(&content(), &Stop::default()));
     let url = ill.url("/healthz");
-    let told = format!("not proved within 600ms: GET `{url}` answered 503, not 2xx: no database");
-    assert_eq!(message, told);
+    let expected =
+        format!("not proved within 600ms: GET `{url}` answered 503, not 2xx: no database");
+    assert_eq!(message, expected);
     assert!(!is_without_effect);
     assert!(ill.received().len() > 1);
 
@@ -66,7 +67,7 @@ fn what_it_was_told_last_is_in_the_failure() {
 }
 
 #[test]
-fn a_stop_ends_the_questions() {
+fn a_stop_ends_the_requests() {
     let server = Server::answering(503, "");
     let proof = proof(&server, None, Duration::from_secs(600));
     let outcome = stopped(|| server.received().len() > 1, |stop| proof.act(&content(), stop));
@@ -74,7 +75,7 @@ fn a_stop_ends_the_questions() {
 }
 
 #[test]
-fn a_text_that_every_answer_holds_is_no_proof() {
+fn an_empty_text_is_refused() {
     let call = call("GET", "http://127.0.0.1/");
     let error = HttpProof::new(call, Some(String::new()), LONG).unwrap_err();
     assert_eq!(diagnostics::exit::code_of(&error), 2);

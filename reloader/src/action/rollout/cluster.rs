@@ -9,9 +9,9 @@ use diagnostics::wording::{io_error, io_failure, one_line};
 use kube::client::AuthError;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use outbound::secret::Secret;
 
 use super::name::check_namespace;
-use crate::action::secret::Secret;
 
 /// How long a connection may take.
 const TIMEOUT: Duration = Duration::from_secs(10);

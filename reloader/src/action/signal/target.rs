@@ -10,8 +10,8 @@ use diagnostics::wording::{io_failure, one_line};
 use super::alone::{alone, quoted, unless_alone};
 use super::pid_file;
 use crate::nginx::is_master;
-use crate::patience::Patience;
 use crate::process::Process;
+use crate::retry::Retry as Patience;
 
 /// For as long several processes that match may be one and its new children, which have not
 /// written their own titles yet.

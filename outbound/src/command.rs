@@ -1,0 +1,319 @@
+//! Runs a command line, without a shell, in a process group that ends with it.
+//!
+//! 1. The command starts in a process group that it leads. Its stdin is empty; its output goes to
+//!    this program's stderr, since stdout is for data.
+//! 2. [`CommandLine::run`] waits until the command exits, the timeout passes, or the caller stops.
+//! 3. In the last two cases the group gets SIGTERM, and SIGKILL after a grace period ([`group`]).
+//! 4. Processes that the command left in the background go on. Those that became children of this
+//!    program, as they do where it is process 1, are reaped at the next run.
+
+mod group;
+
+use std::env;
+use std::error::Error;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use diagnostics::wording::{io_error, one_line};
+use rustix::fs::{Access, access};
+
+use group::Background;
+pub use group::Ending;
+
+/// Shortest and longest time between two looks at a command that runs.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// A program and its arguments. Clones share the record of processes left in the background.
+#[derive(Clone)]
+pub struct CommandLine {
+    program: String,
+    arguments: Vec<String>,
+    background: Background,
+}
+
+/// Why a command line cannot be run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// A quote or an escape is not complete.
+    OpenQuote,
+    /// There is no program.
+    Empty,
+    /// There is a NUL character, which no argument can hold.
+    Nul,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenQuote => "ends within quotes or an escape",
+            Self::Empty => "is empty",
+            Self::Nul => "holds a NUL character",
+        })
+    }
+}
+
+impl Error for ParseError {}
+
+/// How long a command may run, and how it is ended.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long it may run; no limit if `None`.
+    pub timeout: Option<Duration>,
+    /// Time from SIGTERM to SIGKILL after the timeout.
+    pub grace: Duration,
+    /// Time from SIGTERM to SIGKILL when the caller stops.
+    pub grace_on_stop: Duration,
+    /// Whether SIGKILL is also sent if the command has exited, but others of its process group
+    /// have not.
+    pub ends_group: bool,
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The caller stopped before the command was started.
+    NotStarted,
+    /// The command exited, or was killed by a signal that did not come from here.
+    Exited(ExitStatus),
+    /// The timeout passed.
+    TimedOut(Ending),
+    /// The caller stopped.
+    Stopped(Ending),
+}
+
+/// Why it is not known how a run went.
+#[derive(Debug)]
+pub enum RunError {
+    /// The command could not be started.
+    Start(io::Error),
+    /// The command was started, but could not be waited for. It was ended.
+    Wait(io::Error),
+}
+
+impl CommandLine {
+    /// Splits a line by the quoting rules of a POSIX shell. Nothing is expanded.
+    ///
+    /// # Errors
+    /// Fails if a quote is not closed, there is no program, or there is a NUL character.
+    pub fn parse(line: &str) -> Result<Self, ParseError> {
+        if line.contains('\0') {
+            return Err(ParseError::Nul);
+        }
+        let mut words = shlex::split(line).ok_or(ParseError::OpenQuote)?.into_iter();
+        let program = words.next().filter(|program| !program.is_empty());
+        let program = program.ok_or(ParseError::Empty)?;
+        Ok(Self { program, arguments: words.collect(), background: Background::default() })
+    }
+
+    /// The number of arguments after the program.
+    pub fn argument_count(&self) -> usize {
+        self.arguments.len()
+    }
+
+    /// Finds the program as [`run`](Self::run) would, by `PATH` if its name holds no slash.
+    ///
+    /// # Errors
+    /// Fails if there is no such program, or it cannot be executed.
+    pub fn find_program(&self) -> Result<PathBuf> {
+        let program = Path::new(&self.program);
+        if self.program.contains('/') {
+            return executable(program).map_err(|error| anyhow!(io_error(&error)));
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let mut candidates = env::split_paths(&path).map(|directory| directory.join(program));
+        candidates
+            .find_map(|candidate| executable(&candidate).ok())
+            .ok_or_else(|| anyhow!("it is in no directory of PATH"))
+    }
+
+    /// Runs the command to its end, with these variables added to the environment. An `is_stopped`
+    /// that returns true ends it.
+    ///
+    /// # Errors
+    /// Fails if the command cannot be started or waited for. Its exit status is not an error.
+    pub fn run(
+        &self,
+        variables: &[(&str, &OsStr)],
+        limits: &Limits,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Outcome, RunError> {
+        if is_stopped() {
+            return Ok(Outcome::NotStarted);
+        }
+        self.background.reap();
+        let child = self.spawn(variables).map_err(RunError::Start)?;
+        let group = rustix::process::Pid::from_child(&child);
+        let outcome = supervise(child, limits, is_stopped);
+        self.background.add(group);
+        self.background.reap();
+        outcome
+    }
+
+    fn spawn(&self, variables: &[(&str, &OsStr)]) -> io::Result<Child> {
+        let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
+        Command::new(&self.program)
+            .args(&self.arguments)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            // Not a pipe, which a process in the background could hold open.
+            .stdout(stderr()?)
+            .stderr(stderr()?)
+            .process_group(0)
+            .spawn()
+    }
+}
+
+/// Shows the program alone: the arguments may hold a secret.
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", one_line(self.program.as_bytes()))
+    }
+}
+
+impl fmt::Debug for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandLine({self}, {} arguments)", self.arguments.len())
+    }
+}
+
+/// Waits for the command's end, and brings it about after the timeout or a stop.
+fn supervise(
+    mut child: Child,
+    limits: &Limits,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<Outcome, RunError> {
+    // A timeout beyond the range of `Instant` means no limit.
+    let deadline = limits.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(Outcome::Exited(status)),
+            Ok(None) => {}
+            Err(error) => {
+                group::end(child, limits.grace_on_stop, limits.ends_group);
+                return Err(RunError::Wait(error));
+            }
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(Outcome::TimedOut(group::end(child, limits.grace, limits.ends_group)));
+        }
+        if is_stopped() {
+            return Ok(Outcome::Stopped(group::end(
+                child,
+                limits.grace_on_stop,
+                limits.ends_group,
+            )));
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn executable(file: &Path) -> io::Result<PathBuf> {
+    access(file, Access::EXEC_OK)?;
+    if file.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(file.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        timeout: Some(Duration::from_secs(60)),
+        grace: Duration::from_secs(60),
+        grace_on_stop: Duration::from_secs(60),
+        ends_group: true,
+    };
+
+    fn run(line: &str, limits: &Limits) -> Outcome {
+        CommandLine::parse(line).unwrap().run(&[], limits, &|| false).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_split_as_a_shell_does_without_expanding_anything() {
+        let line = CommandLine::parse(r#"a 'b c' "d \" e" f\ g '' ~ $HOME *"#).unwrap();
+        assert_eq!(line.program, "a");
+        assert_eq!(line.arguments, ["b c", "d \" e", "f g", "", "~", "$HOME", "*"]);
+    }
+
+    #[test]
+    fn a_line_that_runs_nothing_is_refused() {
+        for (line, why) in [
+            ("", ParseError::Empty),
+            ("  ", ParseError::Empty),
+            ("'' x", ParseError::Empty),
+            ("# a", ParseError::Empty),
+            ("a 'b", ParseError::OpenQuote),
+            ("a \"b", ParseError::OpenQuote),
+            ("a \\", ParseError::OpenQuote),
+            ("a\0b", ParseError::Nul),
+        ] {
+            assert_eq!(CommandLine::parse(line).unwrap_err(), why, "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_not_shown() {
+        let line = CommandLine::parse("a --password s3cret").unwrap();
+        assert_eq!(format!("{line} {line:?}"), "`a` CommandLine(`a`, 2 arguments)");
+    }
+
+    #[test]
+    fn a_timeout_ends_the_command_and_its_group() {
+        let limits = Limits { timeout: Some(Duration::from_millis(50)), ..LIMITS };
+        let outcome = run("sh -c 'sleep 20 & wait'", &limits);
+        assert!(matches!(outcome, Outcome::TimedOut(Ending::Terminated(_))), "{outcome:?}");
+    }
+
+    /// Runs a script, and stops it as soon as it has made the file `up` in its directory, `$0`.
+    fn stop_when_up(script: &str, limits: &Limits) -> Outcome {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().to_str().unwrap();
+        let line = shlex::try_join(["sh", "-c", script, at]).unwrap();
+        let is_up = || directory.path().join("up").exists();
+        CommandLine::parse(&line).unwrap().run(&[], limits, &is_up).unwrap()
+    }
+
+    #[test]
+    fn a_command_that_ignores_sigterm_is_killed_after_the_grace_period() {
+        let limits = Limits { grace_on_stop: Duration::from_millis(300), ..LIMITS };
+        let script = "trap '' TERM; echo >$0/up; while :; do sleep 0.1; done";
+        let outcome = stop_when_up(script, &limits);
+        let Outcome::Stopped(Ending::Killed(status)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(status.signal(), Some(9));
+    }
+
+    #[test]
+    fn a_background_process_may_outlive_the_command_unless_the_group_is_to_end() {
+        // On SIGTERM the command exits; its child ignores it.
+        let script = "trap 'exit 3' TERM; (trap '' TERM; echo >$0/up; sleep 20) & wait";
+        let limits = Limits { grace_on_stop: Duration::from_millis(500), ..LIMITS };
+        let outcome = stop_when_up(script, &limits);
+        assert!(matches!(outcome, Outcome::Stopped(Ending::Killed(_))), "{outcome:?}");
+        let limits = Limits { ends_group: false, ..LIMITS };
+        let outcome = stop_when_up(script, &limits);
+        let Outcome::Stopped(Ending::Terminated(status)) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_stop_before_the_start_starts_nothing() {
+        let line = CommandLine::parse("/nowhere").unwrap();
+        assert!(matches!(line.run(&[], &LIMITS, &|| true), Ok(Outcome::NotStarted)));
+        assert!(matches!(line.run(&[], &LIMITS, &|| false), Err(RunError::Start(_))));
+    }
+}
