@@ -3,6 +3,8 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 BINARIES := provisioner reloader resolve-in-pod resolver scan-uids
+# Those that `make demo` shows.
+DEMO_BINARIES := resolve-in-pod resolver scan-uids
 # The links keep manifests written for the original shell scripts working.
 LINKS := scan-uids.sh:scan-uids resolve-in-pod.sh:resolve-in-pod
 # How much is optimised: for people all of it (release), for tests less (dev, or in pods quick).
@@ -23,32 +25,45 @@ LISTS := e2e/checks
 # For each fuzz target.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build demo test lint unit checks test-manifests test-airflow lock-checks fuzz \
+.PHONY: help build demo check fmt-check clippy lint lint-manifests test unit checks test-manifests \
+  test-airflow lock-checks fuzz \
   test-storage test-volumes test-directories bench-scan bench-resolver bench-provisioner \
   bench-reloader install image e2e deny clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## Build the binaries into target/release
-	$(CARGO) build --locked --profile $(PROFILE) --workspace --bins
+	$(CARGO) build --locked --profile $(PROFILE) --workspace $(addprefix --bin ,$(BINARIES))
 
-demo: build ## Print who owns the directories of a small tree, without any server
+demo: ## Print who owns the directories of a small tree, without any server
+	$(CARGO) build --locked --profile $(PROFILE) --workspace $(addprefix --bin ,$(DEMO_BINARIES))
 	@examples/demo.sh target/$(PROFILE:dev=debug)
 
+check: fmt-check clippy ## Formatting, compiler warnings and unit tests: in under a minute, with Rust alone
+	$(CARGO) test --locked --quiet --workspace --lib --bins
+
+fmt-check: ## Say what is not formatted as rustfmt does
+	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+
+clippy: ## Compiler and clippy warnings, which are errors here
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+
 test: ## Set up what the tests need, then run all of them, those in pods where root may make some
+	$(MAKE) check
 	e2e/setup.sh
 	e2e/setup.sh manifests
 	$(MAKE) lint
+	$(MAKE) lint-manifests
 	$(MAKE) unit
 	@if [ "$(CI)" = true ] || e2e/pods/possible; then $(MAKE) e2e PROFILE=quick; fi
 
-lint: $(CHECKS)/ready ## Formatting, compiler and script warnings
-	$(CARGO) fmt --all --check
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+lint: fmt-check clippy ## Warnings about formatting, code, its documentation and scripts (needs shellcheck)
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
 	shellcheck .ci/run e2e/setup.sh e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh
+
+lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests and examples (needs `make checks`)
 	$(CHECKS)/bin/yamllint --strict --config-file $(LISTS)/yamllint.yaml k8s examples
 
 unit: $(CHECKS)/ready ## Unit, binary and server tests (needs what `make test` sets up)
