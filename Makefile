@@ -61,7 +61,8 @@ test: ## Set up what the tests need, then run all of them, those in pods where r
 
 lint: fmt-check clippy ## Warnings about formatting, code, its documentation and scripts (needs shellcheck)
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
-	shellcheck .ci/run e2e/setup.sh e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh
+	shellcheck .ci/run e2e/setup.sh e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh \
+	  provisioner/testdata/*/*.sh
 
 lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests and examples (needs `make checks`)
 	$(CHECKS)/bin/yamllint --strict --config-file $(LISTS)/yamllint.yaml k8s examples
