@@ -3,10 +3,19 @@
 PREFIX ?= /usr/local
 CARGO ?= cargo
 BINARIES := provisioner reloader resolve-in-pod resolver scan-uids
+# Those that `make demo` shows.
+DEMO_BINARIES := resolve-in-pod resolver scan-uids
 # The links keep manifests written for the original shell scripts working.
 LINKS := scan-uids.sh:scan-uids resolve-in-pod.sh:resolve-in-pod
+# What `make install` puts below PREFIX/share, and where, if it was made.
+SHARED := man:man/man1 completions/bash:bash-completion/completions \
+  completions/zsh:zsh/site-functions completions/fish:fish/vendor_completions.d
 # How much is optimised: for people all of it (release), for tests less (dev, or in pods quick).
 PROFILE ?= release
+# Where cargo puts what it builds.
+BUILT = target/$(PROFILE:dev=debug)
+# Makes man pages and completions.
+XTASK = $(BUILT)/xtask
 # What `make image` builds with, and more of its options (IMAGE_OPTIONS=--platform=linux/arm64).
 PODMAN ?= podman
 IMAGE ?= data-owner-resolver
@@ -25,32 +34,56 @@ SKIPPED := $(CURDIR)/target/skipped-tests
 # For each fuzz target.
 FUZZ_SECONDS ?= 60
 
-.PHONY: help build demo test lint unit checks test-manifests test-airflow lock-checks fuzz \
+.PHONY: help build man completions demo check fmt-check clippy lint lint-manifests test unit checks test-manifests \
+  test-airflow lock-checks fuzz \
   test-storage test-volumes test-directories bench-scan bench-resolver bench-provisioner \
   bench-reloader install image e2e deny clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-build: ## Build the binaries into target/release
-	$(CARGO) build --locked --profile $(PROFILE) --workspace --bins
+build: ## Build the binaries into target/release, man pages and completions into target
+	$(CARGO) build --locked --profile $(PROFILE) --workspace $(addprefix --bin ,$(BINARIES) xtask)
+	rm -rf target/man && $(XTASK) man target/man
+	rm -rf target/completions && $(XTASK) completions target/completions
 
-demo: build ## Print who owns the directories of a small tree, without any server
-	@examples/demo.sh target/$(PROFILE:dev=debug)
+man: ## Make man pages from the command lines, into target/man
+	$(CARGO) build --locked --profile $(PROFILE) --workspace --bin xtask
+	rm -rf target/man && $(XTASK) man target/man
+
+completions: ## Make completions for bash, zsh and fish, into target/completions
+	$(CARGO) build --locked --profile $(PROFILE) --workspace --bin xtask
+	rm -rf target/completions && $(XTASK) completions target/completions
+
+demo: ## Print who owns the directories of a small tree, without any server
+	$(CARGO) build --locked --profile $(PROFILE) --workspace $(addprefix --bin ,$(DEMO_BINARIES))
+	@examples/demo.sh $(BUILT)
+
+check: fmt-check clippy ## Formatting, compiler warnings and unit tests: in under a minute, with Rust alone
+	$(CARGO) test --locked --quiet --workspace --lib --bins
+
+fmt-check: ## Say what is not formatted as rustfmt does
+	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+
+clippy: ## Compiler and clippy warnings, which are errors here
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 
 test: ## Set up what the tests need, then run all of them, those in pods where root may make some
+	$(MAKE) check
 	e2e/setup.sh
 	e2e/setup.sh manifests
 	$(MAKE) lint
+	$(MAKE) lint-manifests
 	$(MAKE) unit
 	@if [ "$(CI)" = true ] || e2e/pods/possible; then $(MAKE) e2e PROFILE=quick; fi
 
-lint: $(CHECKS)/ready ## Formatting, compiler and script warnings
-	$(CARGO) fmt --all --check
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+lint: fmt-check clippy ## Warnings about formatting, code, its documentation and scripts (needs shellcheck)
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
-	shellcheck .ci/run e2e/setup.sh e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh
+	shellcheck .ci/run e2e/setup.sh e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh \
+	  provisioner/testdata/*/*.sh
+
+lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests and examples (needs `make checks`)
 	$(CHECKS)/bin/yamllint --strict --config-file $(LISTS)/yamllint.yaml k8s examples
 
 unit: $(CHECKS)/ready ## Unit, binary and server tests (needs what `make test` sets up)
@@ -142,12 +175,18 @@ bench-reloader: ## Compare reloader with loops around inotify (settings: reloade
 	@e2e/setup.sh bench-reloader >&2
 	@$(CARGO) bench --locked --quiet -p reloader --bench reload
 
-install: ## Install what `make build` built, with the old scripts' names as links, below PREFIX
+install: ## Install what `make build` made, with the old scripts' names as links, below PREFIX
 	@test -x target/release/resolver || { echo "run 'make build' first" >&2; exit 1; }
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	cd target/release && install -m 755 $(BINARIES) "$(DESTDIR)$(PREFIX)/bin"
 	for link in $(LINKS); do \
 	  ln -sf "$${link#*:}" "$(DESTDIR)$(PREFIX)/bin/$${link%:*}" || exit 1; \
+	done
+	for pair in $(SHARED); do \
+	  if [ -d "target/$${pair%%:*}" ]; then \
+	    install -d "$(DESTDIR)$(PREFIX)/share/$${pair#*:}" && \
+	    install -m 644 "target/$${pair%%:*}"/* "$(DESTDIR)$(PREFIX)/share/$${pair#*:}" || exit 1; \
+	  fi; \
 	done
 
 image: ## Build the container image with podman; the same commit gives the same image

@@ -11,7 +11,8 @@ needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:fin
 unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck strace:strace
 mkfs.ext4:e2fsprogs mount:mount diff:diffutils setpriv:util-linux bindfs:bindfs
 mkfs.exfat:exfatprogs mount.exfat-fuse:exfat-fuse
-nginx:nginx kubectl:kubernetes-client'
+nginx:nginx kubectl:kubernetes-client
+man:man-db bash:bash zsh:zsh fish:fish'
 
 case ${1-} in
 manifests)

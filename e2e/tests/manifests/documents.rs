@@ -19,7 +19,9 @@ pub fn pages() -> Vec<String> {
         "scan-uids",
     ];
     let mut all: Vec<String> =
-        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned).into();
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
+            .map(str::to_owned)
+            .into();
     all.extend(crates.map(|name| format!("{name}/README.md")));
     all.retain(|page| top().join(page).is_file());
     for below in ["docs", "examples", "k8s"] {

@@ -13,6 +13,7 @@ mod commands;
 mod complaints;
 mod documents;
 mod examples;
+mod gates;
 mod metrics;
 mod network;
 mod objects;
