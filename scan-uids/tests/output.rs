@@ -120,7 +120,7 @@ fn directories_can_come_from_a_list() {
     }
     let failing = [
         ("nowhere", 2, "scan-uids: failed to open `nowhere`: no such file or directory\n"),
-        ("tree", 2, "scan-uids: `tree` is a directory, not a list of some\n"),
+        ("tree", 2, "scan-uids: `tree` is a directory, not a list of directories\n"),
     ];
     for (source, code, message) in failing {
         let mut scan = command("scan-uids");

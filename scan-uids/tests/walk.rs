@@ -220,7 +220,7 @@ fn what_was_moved_away_from_under_the_walk_is_reported() {
     };
     let outcome = interrupted(dir.path(), "ulimit -n 16", tear_apart);
     assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
-    let expected = "scan-uids: failed to read on in `tree/top/b";
+    let expected = "scan-uids: failed to continue reading `tree/top/b";
     assert!(outcome.stderr.starts_with(expected), "{}", outcome.stderr);
 }
 
