@@ -1,6 +1,6 @@
 //! How findings are printed and counted: formats, order, lists, limits, metrics, progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -215,4 +215,26 @@ fn progress_is_shown_on_a_terminal_alone() {
             assert!(outcome.stdout.ends_with("\r\x1b[K"), "{:?}", outcome.stdout);
         }
     }
+}
+
+#[test]
+fn short_help_fits_on_one_screen_and_long_help_has_every_option() {
+    let help = |flag| run(command("scan-uids").arg(flag).env("COLUMNS", "80"), b"").stdout;
+    let short = help("-h");
+    assert!(short.lines().count() <= 24, "{short}");
+    assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");
+    for part in ["Usage: ", "Example: scan-uids ", "--recursive", "--format", "--help"] {
+        assert!(short.contains(part), "{part}: {short}");
+    }
+    let long = help("--help");
+    let groups = ["Options:", "What to scan:", "Output:", "Scan speed:", "Examples:"];
+    for part in groups.iter().chain(&["[env: SCAN_UIDS_TRUST_NLINK=]", "[default: 8]"]) {
+        assert!(long.contains(part), "{part}: {long}");
+    }
+    let options = |help: &str| {
+        let words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        words.filter(|word| word.starts_with("--")).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    assert!(options(&short).is_subset(&options(&long)));
+    assert_eq!(options(&long).len(), 18, "{:?}", options(&long));
 }
