@@ -150,6 +150,30 @@ for level in range(600):
     }
 }
 
+#[test]
+fn large_directories_are_read_on_where_reading_had_stopped() {
+    let dir = TempDir::new().unwrap();
+    let mut at = dir.path().join("tree");
+    for level in 0..10 {
+        // More than the walk's buffer holds, with the next level early or late in the directory.
+        for number in 0..700 {
+            fs::create_dir_all(at.join(format!("{number:0100}"))).unwrap();
+        }
+        at.push(format!("{:0100}", level * 70));
+    }
+    let expected = oracle(dir.path(), "tree", false);
+    for threads in ["1", "8"] {
+        let mut limited = Command::new("sh");
+        // Reading from the start again and again would never end.
+        let scan = format!("ulimit -n 16; exec timeout 30 \"$0\" -r --threads {threads} tree");
+        limited.args(["-c", &scan]).arg(program("scan-uids")).current_dir(dir.path());
+        let outcome = run(&mut limited, b"");
+        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{threads} threads");
+        let found = unique(python_pairs(&outcome.stdout));
+        assert!(found == expected, "{threads} threads: {} of {}", found.len(), expected.len());
+    }
+}
+
 /// Starts a scan, which soon blocks because its output is not read; makes a change; reads on.
 fn interrupted(dir: &Path, shell: &str, change: impl FnOnce()) -> Outcome {
     let mut scan = Command::new("sh");
@@ -188,18 +212,20 @@ fn fill(tree: &Path, below: &str) {
 fn new_subdirectories_do_not_hide_old_ones_from_the_link_count_rule() {
     let dir = TempDir::new().unwrap();
     let tree = dir.path().join("tree");
-    let all = |name: &str| {
-        for victim in 0..40 {
-            for number in 0..20 {
-                fs::create_dir_all(tree.join(format!("v{victim}/{name}{number}"))).unwrap();
+    // The walk's buffer holds 292 entries with names of 200 bytes: as many as the link count tells,
+    // but half of those in the first buffer are new.
+    let make_all = |kind: &str| {
+        for victim in 0..10 {
+            for number in 0..292 {
+                let name = format!("v{victim}/{kind}{number:0197}");
+                fs::create_dir_all(tree.join(name)).unwrap();
             }
         }
     };
-    all("old");
-    fill(&tree, "");
-    let outcome = interrupted(dir.path(), ":", || all("new"));
+    make_all("old");
+    let outcome = interrupted(dir.path(), ":", || make_all("new"));
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
-    assert_eq!(outcome.stdout.matches("/old").count(), 40 * 20);
+    assert_eq!(outcome.stdout.matches("/old").count(), 10 * 292);
 }
 
 /// Makes a chain of directories `b`, each with two siblings.
