@@ -14,6 +14,7 @@ use clap::{ArgMatches, Command, Parser};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 
+use crate::help::env_in_long_help_only;
 use crate::stderr::tell;
 use crate::wording::one_line;
 
@@ -92,7 +93,7 @@ pub fn parse<C: Parser>() -> Result<Option<C>> {
 /// # Errors
 /// As [`parse`].
 pub fn parse_command(command: Command) -> Result<Option<ArgMatches>> {
-    match without_empty(command).try_get_matches() {
+    match without_empty(env_in_long_help_only(command)).try_get_matches() {
         Ok(matches) => Ok(Some(matches)),
         Err(said) if said.use_stderr() => Err(usage(&said)),
         Err(said) => {

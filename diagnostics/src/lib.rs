@@ -10,6 +10,7 @@
 //! * [`metrics`]: counts of a run for Prometheus.
 
 pub mod exit;
+mod help;
 pub mod metrics;
 pub mod progress;
 pub mod report;

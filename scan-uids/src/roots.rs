@@ -1,4 +1,4 @@
-//! The directories that are asked for: arguments, or a list in a file.
+//! The directories to scan: arguments, or names in a file (`--files0-from`).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,44 +10,47 @@ use anyhow::{Result, anyhow};
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::{io_failure, one_line};
 
-/// Longest name in a list, in bytes.
+/// The longest name in a list, in bytes.
 const MAX_NAME: u64 = 1024 * 1024;
 
-/// Calls `visit` for each directory, as it comes, and `before_wait` before reading on in the list,
-/// which may take a while.
+/// Calls `visit` for each directory in `args`, or in the file `list` if that is given (`-`: stdin).
+/// Names are visited while the list is being read; `before_read` is called before each read, which
+/// may block.
 ///
 /// # Errors
-/// The list cannot be opened, which is an error of configuration, or not be read to its end; or
-/// those of `visit`.
+/// Fails if the list cannot be opened (an error of configuration) or read, if a name in it is
+/// longer than 1 MiB, or if `visit` or `before_read` fails.
 pub fn for_each(
-    given: &[OsString],
+    args: &[OsString],
     list: Option<&Path>,
-    before_wait: impl FnMut() -> Result<()>,
+    before_read: impl FnMut() -> Result<()>,
     mut visit: impl FnMut(&OsStr) -> Result<()>,
 ) -> Result<()> {
-    let Some(list) = list else { return given.iter().try_for_each(|dir| visit(dir)) };
+    let Some(list) = list else { return args.iter().try_for_each(|dir| visit(dir)) };
     if list.as_os_str() == "-" {
         let name = Path::new("standard input");
-        return for_each_listed(BufReader::new(io::stdin()), name, before_wait, visit);
+        return for_each_listed(BufReader::new(io::stdin()), name, before_read, visit);
     }
     let file = File::open(list).map_err(|error| misconfigured(io_failure("open", list, &error)))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         let list = one_line(list.as_os_str().as_encoded_bytes());
-        return Err(misconfigured(format_args!("`{list}` is a directory, not a list of some")));
+        return Err(misconfigured(format_args!(
+            "`{list}` is a directory, not a list of directories"
+        )));
     }
-    for_each_listed(BufReader::new(file), list, before_wait, visit)
+    for_each_listed(BufReader::new(file), list, before_read, visit)
 }
 
 fn for_each_listed(
     mut list: BufReader<impl Read>,
     name: &Path,
-    mut before_wait: impl FnMut() -> Result<()>,
+    mut before_read: impl FnMut() -> Result<()>,
     mut visit: impl FnMut(&OsStr) -> Result<()>,
 ) -> Result<()> {
     loop {
         let mut dir = Vec::new();
         if !list.buffer().contains(&0) {
-            before_wait()?;
+            before_read()?;
         }
         let read = list.by_ref().take(MAX_NAME + 1).read_until(0, &mut dir);
         read.map_err(|error| io_failure("read", name, &error))?;
@@ -86,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn names_end_in_nul_and_the_last_need_not() {
+    fn names_end_in_a_nul_byte_except_perhaps_the_last() {
         assert_eq!(listed(b"a\0b\nc\0\0d").unwrap(), ["a", "b\nc", "", "d"]);
         assert_eq!(listed(b"a\0").unwrap(), ["a"]);
         assert!(listed(b"").unwrap().is_empty());
     }
 
     #[test]
-    fn a_list_of_lines_is_told_from_a_list_of_names() {
+    fn a_list_of_lines_is_refused_with_a_hint() {
         let error = listed(&b"/srv/projects/alpha\n".repeat(100_000)).unwrap_err().to_string();
         let expected = "failed to read `list`: the name that starts with `/srv/projects/alpha\\n";
         assert!(error.starts_with(expected) && error.ends_with("must end in NUL bytes"), "{error}");

@@ -1,8 +1,10 @@
-//! How findings are printed and counted: formats, order, lists, limits, metrics, progress.
+//! The output of the program: formats, order, lists of directories, the rate limit, metrics,
+//! progress, help.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,19 +13,28 @@ use std::time::{Duration, Instant};
 use e2e::programs::{command, program, python_pairs, run};
 use tempfile::TempDir;
 
-/// Paths with what formats must escape, below a directory `tree`.
-const NAMES: [&[u8]; 7] =
-    [b"plain", b"tab\there", b"new\nline", b"back\\slash", b"\xff\xfe", b"a", b"a/b"];
+/// Paths below `tree` with all bytes that a format must escape.
+const NAMES: [&[u8]; 8] = [
+    b"plain",
+    b"tab\there",
+    b"new\nline",
+    b"return\rhere",
+    b"back\\slash",
+    b"\xff\xfe",
+    b"a",
+    b"a/b",
+];
 
 fn tree() -> TempDir {
-    let dir = TempDir::new().expect("a directory");
+    let dir = TempDir::new().expect("a temporary directory");
     for name in NAMES {
-        fs::create_dir_all(dir.path().join("tree").join(OsStr::from_bytes(name))).expect("made");
+        fs::create_dir_all(dir.path().join("tree").join(OsStr::from_bytes(name)))
+            .expect("create a directory");
     }
     dir
 }
 
-/// What a scan prints, byte for byte.
+/// Returns what a successful scan prints, byte for byte.
 fn printed(dir: &Path, args: &[&str]) -> Vec<u8> {
     let output = command("scan-uids").current_dir(dir).args(args).output().expect("run");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
@@ -34,17 +45,17 @@ fn owners(pairs: impl IntoIterator<Item = (Vec<u8>, String)>) -> BTreeMap<Vec<u8
     pairs.into_iter().collect()
 }
 
-/// Python's reading of an output, as path and UID ended by NUL bytes.
+/// Reads an output by a Python script, which calls `emit` for each record.
 fn by_python(script: &str, output: &[u8]) -> BTreeMap<Vec<u8>, String> {
     let head = "import base64, json, os, sys\n\
-                def tell(path, uid): sys.stdout.buffer.write(path + b'\\0%d\\0' % int(uid))\n\
+                def emit(path, uid): sys.stdout.buffer.write(path + b'\\0%d\\0' % int(uid))\n\
                 data = sys.stdin.buffer.read()\n";
     let mut python = Command::new("python3");
     python.args(["-c", &format!("{head}{script}")]).stdin(Stdio::piped());
     let read = {
         let mut child = python.stdout(Stdio::piped()).spawn().expect("python");
         let mut stdin = child.stdin.take().expect("stdin");
-        std::io::Write::write_all(&mut stdin, output).expect("written");
+        stdin.write_all(output).expect("write to python");
         drop(stdin);
         child.wait_with_output().expect("python's end")
     };
@@ -58,7 +69,7 @@ fn by_python(script: &str, output: &[u8]) -> BTreeMap<Vec<u8>, String> {
 }
 
 #[test]
-fn every_format_tells_the_same() {
+fn every_format_has_the_same_paths_and_owners() {
     let dir = tree();
     let json = printed(dir.path(), &["-r", "tree"]);
     let expected = owners(python_pairs(std::str::from_utf8(&json).unwrap()));
@@ -70,17 +81,17 @@ fn every_format_tells_the_same() {
              \x20 o = json.loads(line); path = os.fsencode(o['path'])\n\
              \x20 assert path == base64.b64decode(o.get('path_b64', base64.b64encode(path)))\n\
              \x20 assert ('path_b64' in o) == (b'\\xff' in path)\n\
-             \x20 tell(path, o['uid'])",
+             \x20 emit(path, o['uid'])",
         ),
         (
             "--format=tsv",
             "for line in data.split(b'\\n')[:-1]:\n\
              \x20 path, uid = line.split(b'\\t')\n\
-             \x20 for a, b in (b'\\\\t', b'\\t'), (b'\\\\n', b'\\n'), (b'\\\\\\\\', b'\\\\'):\n\
-             \x20   path = path.replace(a, b)\n\
-             \x20 tell(path, uid)",
+             \x20 for a, b in zip((b'\\\\t', b'\\\\n', b'\\\\r', b'\\\\\\\\'), b'\\t\\n\\r\\\\'):\n\
+             \x20   path = path.replace(a, bytes([b]))\n\
+             \x20 emit(path, uid)",
         ),
-        ("--print0", "for record in data.split(b'\\0')[:-1]: tell(*record.rsplit(b'\\t', 1))"),
+        ("--print0", "for record in data.split(b'\\0')[:-1]: emit(*record.rsplit(b'\\t', 1))"),
     ];
     for (option, script) in readers {
         for sort in [&[][..], &["--sort"]] {
@@ -91,20 +102,20 @@ fn every_format_tells_the_same() {
 }
 
 #[test]
-fn sorted_output_is_the_same_whatever_the_threads() {
+fn sorted_output_does_not_depend_on_the_number_of_threads() {
     let dir = tree();
     for n in 0..500 {
         fs::create_dir_all(dir.path().join(format!("tree/x{}/y{n}", n % 7))).unwrap();
     }
     let one = printed(dir.path(), &["--entries", "--sort", "--threads=1", "tree", "."]);
     let eight = printed(dir.path(), &["--entries", "--sort", "tree", "."]);
-    assert!(one == eight, "the threads leave traces");
+    assert!(one == eight, "output depends on the number of threads");
     let pairs = python_pairs(std::str::from_utf8(&one).unwrap());
     assert!(pairs.len() > 1000 && pairs.is_sorted(), "{} pairs", pairs.len());
 }
 
 #[test]
-fn directories_can_come_from_a_list() {
+fn directories_are_read_from_a_list() {
     let dir = tree();
     let list = b"tree/new\nline\0tree/\xff\xfe\0missing\0tree/a";
     fs::write(dir.path().join("list"), list).unwrap();
@@ -120,7 +131,7 @@ fn directories_can_come_from_a_list() {
     }
     let failing = [
         ("nowhere", 2, "scan-uids: failed to open `nowhere`: no such file or directory\n"),
-        ("tree", 2, "scan-uids: `tree` is a directory, not a list of some\n"),
+        ("tree", 2, "scan-uids: `tree` is a directory, not a list of directories\n"),
     ];
     for (source, code, message) in failing {
         let mut scan = command("scan-uids");
@@ -130,7 +141,7 @@ fn directories_can_come_from_a_list() {
 }
 
 #[test]
-fn snapshots_are_left_out_unless_they_are_meant() {
+fn snapshot_directories_are_left_out_unless_asked_for() {
     let dir = TempDir::new().unwrap();
     for name in [".snapshot/hourly", ".zfs/snapshot", "sub/.snapshot/x", ".snapshots"] {
         fs::create_dir_all(dir.path().join("tree").join(name)).unwrap();
@@ -151,37 +162,75 @@ fn snapshots_are_left_out_unless_they_are_meant() {
 }
 
 #[test]
-fn a_rate_is_not_exceeded_and_holds_nothing_back() {
+fn names_from_stdin_are_scanned_before_the_list_ends() {
+    let dir = tree();
+    // Without the timeout, a name that is held back would block the test for ever.
+    let mut scan = Command::new("timeout");
+    scan.arg("30").arg(program("scan-uids")).args(["--files0-from=-", "--format=tsv"]);
+    scan.current_dir(dir.path());
+    let mut child = scan.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut names = child.stdin.take().unwrap();
+    let mut records = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The first record is written at once in any case.
+    for name in ["tree/plain", "tree/a", "tree/a/b"] {
+        names.write_all(&[name.as_bytes(), b"\0"].concat()).unwrap();
+        let record = records.next().unwrap().unwrap();
+        assert!(record.starts_with(&format!("{name}\t")), "{record}");
+    }
+    drop(names);
+    assert!(records.next().is_none() && child.wait().unwrap().success());
+}
+
+#[test]
+fn the_rate_limit_is_not_exceeded() {
     let dir = TempDir::new().unwrap();
     for n in 0..30 {
         fs::create_dir_all(dir.path().join(format!("tree/d{n}/e"))).unwrap();
     }
     let start = Instant::now();
     let json = printed(dir.path(), &["-r", "--max-rate=60", "tree"]);
-    // The first of 61 entries comes at once.
+    // The first of 61 entries does not wait.
     assert!(start.elapsed() >= Duration::from_secs(1), "{:?}", start.elapsed());
     assert_eq!(python_pairs(std::str::from_utf8(&json).unwrap()).len(), 61);
+}
 
-    let mut slow = command("scan-uids");
-    slow.current_dir(dir.path()).args(["-r", "--max-rate=1", "--format=tsv", "tree"]);
-    let mut child = slow.stdout(Stdio::piped()).spawn().unwrap();
-    let start = Instant::now();
-    let mut first = [0; 5];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(&first, b"tree\t");
-    assert!(start.elapsed() < Duration::from_secs(20), "held back until there was more");
+/// The number of records in each piece of output, as the reader of a pipe gets them.
+fn records_by_write(scan: &mut Command) -> Vec<usize> {
+    let mut child = scan.stdout(Stdio::piped()).spawn().expect("start the scan");
+    let mut stdout = child.stdout.take().expect("stdout");
+    let (mut buffer, mut records) = ([0; 4096], Vec::new());
+    while let count @ 1.. = stdout.read(&mut buffer).expect("read") {
+        records.push(buffer[..count].iter().filter(|&&byte| byte == b'\n').count());
+    }
+    assert!(child.wait().expect("the end of the scan").success());
+    records
 }
 
 #[test]
-fn metrics_tell_what_came_of_the_directories() {
+fn nothing_is_held_back_while_the_rate_limit_makes_a_scan_wait() {
+    let dir = TempDir::new().unwrap();
+    for name in ["tree/a", "tree/b", "tree/c", "tree/d"] {
+        fs::create_dir_all(dir.path().join(name)).unwrap();
+    }
+    for args in [&["-r", "tree"][..], &["tree", "tree/a", "tree/b", "tree/c", "tree/d"]] {
+        let mut scan = command("scan-uids");
+        scan.current_dir(dir.path()).args(["--max-rate=1", "--format=tsv"]).args(args);
+        let records = records_by_write(&mut scan);
+        assert_eq!(records.iter().sum::<usize>(), 5, "{records:?}");
+        // The first is written at once. A record that waits for the next comes together with it.
+        // On a busy machine a reader may miss the second between two writes, but not each time.
+        assert!(records[1..].contains(&1), "{args:?}: {records:?}");
+    }
+}
+
+#[test]
+fn metrics_and_summary_count_directories_by_result() {
     let dir = tree();
     let args = ["-r", "--metrics-file", "x.prom", "--summary", "summary", "tree", "missing"];
     printed(dir.path(), &args);
     let metrics = fs::read_to_string(dir.path().join("x.prom")).unwrap();
     for sample in [
-        "scan_uids_directories_scanned_total{result=\"listed\"} 8\n",
+        "scan_uids_directories_scanned_total{result=\"listed\"} 9\n",
         "scan_uids_directories_scanned_total{result=\"skipped\"} 1\n",
         "scan_uids_directories_scanned_total{result=\"unreadable\"} 0\n",
         "scan_uids_directories_scanned_total{result=\"vanished\"} 0\n",
@@ -191,7 +240,7 @@ fn metrics_tell_what_came_of_the_directories() {
         assert!(metrics.contains(sample), "{sample}: {metrics}");
     }
     let summary = fs::read_to_string(dir.path().join("summary")).unwrap();
-    let counts = r#""counts":{"directories":8,"skipped":1,"unreadable":0,"vanished":0}"#;
+    let counts = r#""counts":{"directories":9,"skipped":1,"unreadable":0,"vanished":0}"#;
     assert!(summary.contains(counts), "{summary}");
 
     let outcome = run(command("scan-uids").args(["--metrics-file", "/nowhere/x", "/"]), b"");
@@ -201,11 +250,11 @@ fn metrics_tell_what_came_of_the_directories() {
 }
 
 #[test]
-fn progress_is_shown_on_a_terminal_alone() {
+fn progress_is_shown_on_a_terminal_only_if_stdout_is_a_file() {
     let dir = tree();
     for (stdout, is_shown) in [(" > out", true), ("", false)] {
         let scan = format!("{} -r --max-rate=20 tree{stdout}", program("scan-uids").display());
-        // A terminal of its own, whose output comes out here.
+        // script(1) runs it on a new terminal and prints what it writes there.
         let mut script = Command::new("script");
         script.args(["-qec", &scan, "/dev/null"]).current_dir(dir.path()).env("TERM", "xterm");
         let outcome = run(&mut script, b"");
@@ -215,4 +264,26 @@ fn progress_is_shown_on_a_terminal_alone() {
             assert!(outcome.stdout.ends_with("\r\x1b[K"), "{:?}", outcome.stdout);
         }
     }
+}
+
+#[test]
+fn short_help_fits_on_one_screen_and_long_help_has_every_option() {
+    let help = |flag| run(command("scan-uids").arg(flag).env("COLUMNS", "80"), b"").stdout;
+    let short = help("-h");
+    assert!(short.lines().count() <= 24, "{short}");
+    assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");
+    for part in ["Usage: ", "Example: scan-uids ", "--recursive", "--format", "--help"] {
+        assert!(short.contains(part), "{part}: {short}");
+    }
+    let long = help("--help");
+    let groups = ["Options:", "What to scan:", "Output:", "Scan speed:", "Examples:"];
+    for part in groups.iter().chain(&["[env: SCAN_UIDS_TRUST_NLINK=]", "[default: 8]"]) {
+        assert!(long.contains(part), "{part}: {long}");
+    }
+    let options = |help: &str| {
+        let words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        words.filter(|word| word.starts_with("--")).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    assert!(options(&short).is_subset(&options(&long)));
+    assert_eq!(options(&long).len(), 18, "{:?}", options(&long));
 }

@@ -1,4 +1,5 @@
-//! The program against real directories, with find and Python as oracles.
+//! The program on real directories: what it lists, what it skips, what it reports. GNU find and
+//! Python's JSON reader are the oracles.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -15,14 +16,14 @@ use e2e::programs::{
 };
 use tempfile::TempDir;
 
-/// A user without rights.
+/// The UID of a user without rights.
 const NOBODY: u32 = 65534;
 
 fn scan(dir: &Path, args: &[&str]) -> Outcome {
     run(command("scan-uids").current_dir(dir).args(args), b"")
 }
 
-/// Names that break careless programs.
+/// File names that break careless programs.
 fn hostile_names() -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = [
         &b"with space"[..],
@@ -61,21 +62,24 @@ fn keys_come_in_argument_order_and_as_given() {
 }
 
 #[test]
-fn the_owner_is_that_of_the_directory_itself() {
+fn the_owner_is_that_of_the_directory_and_not_of_a_link_to_it() {
     let dir = TempDir::new().unwrap();
     let owned = dir.path().join("owned");
     fs::create_dir(&owned).unwrap();
     symlink("owned", dir.path().join("link")).unwrap();
+    // Root gives a directory away; others have a link to a directory that is not theirs.
+    symlink("/", dir.path().join("to-root")).unwrap();
     if is_root() {
         chown(&owned, Some(30001), None).unwrap();
     }
     let uid = fs::metadata(&owned).unwrap().uid();
-    let outcome = scan(dir.path(), &["owned", "link"]);
-    assert_eq!(outcome.stdout, format!("{{\n  \"owned\": {uid},\n  \"link\": {uid}\n}}\n"));
+    let outcome = scan(dir.path(), &["owned", "link", "to-root"]);
+    let expected = format!(r#"{{"owned": {uid}, "link": {uid}, "to-root": 0}}"#);
+    assert_eq!(python_pairs(&outcome.stdout), python_pairs(&expected));
 }
 
 #[test]
-fn what_is_no_directory_is_skipped_with_the_original_warning() {
+fn an_argument_that_is_not_a_directory_is_skipped_with_the_original_warning() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
     symlink("nowhere", dir.path().join("dangling")).unwrap();
@@ -90,7 +94,7 @@ fn what_is_no_directory_is_skipped_with_the_original_warning() {
 }
 
 #[test]
-fn hostile_names_are_given_back_byte_for_byte() {
+fn hostile_names_survive_json_byte_for_byte() {
     let dir = TempDir::new().unwrap();
     let mut expected = Vec::new();
     for name in hostile_names() {
@@ -100,7 +104,7 @@ fn hostile_names_are_given_back_byte_for_byte() {
     let names = expected.iter().map(|name| OsStr::from_bytes(name));
     let outcome = run(command("scan-uids").current_dir(dir.path()).arg("--").args(names), b"");
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
-    let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+    let keys = keys(&outcome);
     assert_eq!(keys, expected);
 
     let recursive = scan(dir.path(), &["-r", "."]);
@@ -113,24 +117,24 @@ fn hostile_names_are_given_back_byte_for_byte() {
     assert_eq!(keys, expected);
 }
 
-/// A tree with links, files, and several owners if we may.
+/// A tree with links, files and, if root runs the test, several owners.
 fn tree() -> TempDir {
     let dir = TempDir::new().expect("a directory");
     let root = dir.path();
     for (number, path) in ["a/b/c/d", "a/skip/x", "a/keep/skip", "e", "skip"].iter().enumerate() {
-        fs::create_dir_all(root.join(path)).expect("made");
+        fs::create_dir_all(root.join(path)).expect("create a directory");
         if is_root() {
             let uid = 30001 + u32::try_from(number).expect("small");
-            chown(root.join(path), Some(uid), None).expect("given away");
+            chown(root.join(path), Some(uid), None).expect("chown");
         }
     }
-    fs::write(root.join("a/file"), "").expect("written");
-    symlink("..", root.join("a/b/loop")).expect("linked");
-    symlink("../e", root.join("a/link")).expect("linked");
+    fs::write(root.join("a/file"), "").expect("write a file");
+    symlink("..", root.join("a/b/loop")).expect("create a link");
+    symlink("../e", root.join("a/link")).expect("create a link");
     dir
 }
 
-/// What find says of directories below `dir`.
+/// The directories below `dir` with their owners, according to find.
 fn find(dir: &Path, args: &[&str]) -> BTreeMap<Vec<u8>, String> {
     let output = Command::new("find")
         .current_dir(dir)
@@ -176,45 +180,82 @@ fn excluded_directories_are_neither_listed_nor_entered() {
     let by_path = find(dir.path(), &[".", "-path", "./a/skip", "-prune", "-o"]);
     let excluded = keys(&["-r", "--exclude", "./a/s*", "--exclude", "nothing", "."]);
     assert_eq!(excluded, by_path.into_keys().collect::<Vec<_>>());
-    // What is asked for by name is listed all the same.
+    // Arguments are never excluded.
     assert_eq!(keys(&["-r", "--exclude", "skip", "skip"]), [b"skip".to_vec()]);
 }
 
+/// Scans in a mount namespace, after a shell script that mounts in it.
+fn scan_after_mounting(dir: &Path, mounts: &str, args: &[&str]) -> Outcome {
+    let mut unshare = Command::new("unshare");
+    unshare.args(if is_root() { &["-m"][..] } else { &["-rm"] });
+    unshare.args(["sh", "-c", &format!("{mounts} && exec \"$@\""), "sh"]);
+    run(unshare.arg(program("scan-uids")).args(args).current_dir(dir), b"")
+}
+
+fn keys(outcome: &Outcome) -> Vec<Vec<u8>> {
+    python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect()
+}
+
 #[test]
-fn one_file_system_lists_mount_points_and_does_not_enter_them() {
+fn with_one_file_system_mount_points_are_listed_and_not_entered() {
     let dir = tree();
-    let script = "mount -t tmpfs none a/b && mkdir -p a/b/on/tmpfs && exec \"$@\"";
-    let in_namespace = |args: &[&str]| {
-        let mut unshare = Command::new("unshare");
-        unshare.args(if is_root() { &["-m"][..] } else { &["-rm"] });
-        unshare.args(["sh", "-c", script, "sh"]).arg(program("scan-uids")).args(args);
-        let outcome = run(unshare.current_dir(dir.path()), b"");
+    let listed = |args: &[&str]| {
+        let mounts = "mount -t tmpfs none a/b && mkdir -p a/b/on/tmpfs";
+        let outcome = scan_after_mounting(dir.path(), mounts, args);
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
-        python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        keys(&outcome)
     };
-    let everything = in_namespace(&["-r", "a"]);
+    let everything = listed(&["-r", "a"]);
     assert!(everything.contains(&b"a/b/on/tmpfs".to_vec()));
-    let here = in_namespace(&["-r", "--one-file-system", "a"]);
+    let here = listed(&["-r", "--one-file-system", "a"]);
     assert!(here.contains(&b"a/b".to_vec()) && here.contains(&b"a/keep/skip".to_vec()));
     assert!(!here.iter().any(|key| key.starts_with(b"a/b/")), "{here:?}");
 }
 
 #[test]
+fn file_systems_of_the_kernel_are_entered_only_if_they_are_arguments() {
+    let dir = tree();
+    let listed = |args: &[&str]| {
+        let outcome = scan_after_mounting(dir.path(), "mount --rbind /proc a/b", args);
+        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+        keys(&outcome)
+    };
+    let below = listed(&["-r", "a"]);
+    assert!(below.contains(&b"a/b".to_vec()) && below.contains(&b"a/keep/skip".to_vec()));
+    assert!(!below.iter().any(|key| key.starts_with(b"a/b/")), "{} paths", below.len());
+    let as_argument = listed(&["-r", "--max-depth=1", "--exclude=[0-9]*", "a/b"]);
+    assert!(as_argument.contains(&b"a/b/sys".to_vec()), "{as_argument:?}");
+}
+
+#[test]
 fn a_directory_that_is_mounted_below_itself_is_not_entered_again() {
     let dir = tree();
-    let script = "mount --bind a a/b/c && exec \"$@\"";
-    let mut unshare = Command::new("unshare");
-    unshare.args(if is_root() { &["-m"][..] } else { &["-rm"] });
-    unshare.args(["sh", "-c", script, "sh"]).arg(program("scan-uids")).args(["-r", "a"]);
-    let outcome = run(unshare.current_dir(dir.path()), b"");
+    let outcome = scan_after_mounting(dir.path(), "mount --bind a a/b/c", &["-r", "a"]);
     let expected = "scan-uids: failed to enter `a/b/c`: a directory above it is mounted there\n";
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(1), expected));
-    let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+    let keys = keys(&outcome);
     assert!(keys.contains(&b"a/b/c".to_vec()) && !keys.contains(&b"a/b/c/b".to_vec()));
 }
 
 #[test]
-fn what_must_not_be_read_is_named_and_the_rest_is_printed() {
+fn access_times_of_directories_stay_as_they_are() {
+    let dir = tree();
+    let mounts = "mount -t tmpfs -o strictatime none a && mkdir -p a/x/y && touch -a -d @1 a a/x";
+    let times = |read: &str| {
+        let script = format!("{mounts} && {read} >/dev/null && stat -c %X a a/x");
+        let mut unshare = Command::new("unshare");
+        unshare.args(if is_root() { &["-m"][..] } else { &["-rm"] }).args(["sh", "-c", &script]);
+        unshare.arg(program("scan-uids")).current_dir(dir.path());
+        let outcome = run(&mut unshare, b"");
+        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
+        outcome.stdout
+    };
+    assert_ne!(times("ls -R a"), "1\n1\n", "reading changes access times here");
+    assert_eq!(times("\"$0\" -r --trust-nlink=never a"), "1\n1\n");
+}
+
+#[test]
+fn an_unreadable_directory_is_reported_and_the_rest_is_listed() {
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     for path in ["open", "shut/inside", "tree/locked/inside"] {
@@ -223,7 +264,7 @@ fn what_must_not_be_read_is_named_and_the_rest_is_printed() {
     for path in ["shut", "tree/locked"] {
         fs::set_permissions(dir.path().join(path), Permissions::from_mode(0o000)).unwrap();
     }
-    // Nobody may not be able to reach the program where it was built.
+    // The user nobody may have no access to the build directory.
     let copy = copy_program("scan-uids", dir.path());
     let as_nobody = |args: &[&str]| {
         let mut scan = Command::new(&copy);
@@ -241,7 +282,7 @@ fn what_must_not_be_read_is_named_and_the_rest_is_printed() {
     let outcome = as_nobody(&["-r", "tree", "open"]);
     assert_eq!(outcome.code, Some(1));
     assert_eq!(outcome.stderr, "scan-uids: failed to read `tree/locked`: permission denied\n");
-    let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+    let keys = keys(&outcome);
     assert_eq!(keys, [&b"tree"[..], b"tree/locked", b"open"]);
 
     for path in ["shut", "tree/locked"] {
@@ -250,7 +291,7 @@ fn what_must_not_be_read_is_named_and_the_rest_is_printed() {
 }
 
 #[test]
-fn each_kind_of_closed_directory_is_listed_and_named() {
+fn a_directory_is_listed_and_reported_with_every_mode_that_forbids_to_read_it() {
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     let modes = [0o000, 0o111, 0o444, 0o711];
@@ -268,7 +309,7 @@ fn each_kind_of_closed_directory_is_listed_and_named() {
         fs::set_permissions(path(mode), Permissions::from_mode(0o755)).unwrap();
     }
     assert_eq!(outcome.code, Some(1));
-    let keys: Vec<_> = python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect();
+    let keys = keys(&outcome);
     let mut listed = vec!["tree", "tree/m000", "tree/m111", "tree/m444", "tree/m711"];
     let mut errors = vec![
         "scan-uids: failed to read `tree/m000`: permission denied",
@@ -280,9 +321,9 @@ fn each_kind_of_closed_directory_is_listed_and_named() {
     } else {
         listed.push("tree/m711/below"); // The owner may read it.
     }
-    let mut told: Vec<_> = outcome.stderr.lines().collect();
-    told.sort_unstable();
-    assert_eq!(told, errors);
+    let mut reported: Vec<_> = outcome.stderr.lines().collect();
+    reported.sort_unstable();
+    assert_eq!(reported, errors);
     assert!(keys.iter().map(Vec::as_slice).eq(listed.iter().map(|path| path.as_bytes())));
 }
 
@@ -297,7 +338,7 @@ fn a_summary_takes_the_place_of_warnings() {
 }
 
 #[test]
-fn an_unwritable_stderr_costs_the_message_alone() {
+fn an_unwritable_stderr_does_not_fail_the_scan() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let output = command("scan-uids").args(["/nowhere", "/"]).stderr(full).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -305,7 +346,7 @@ fn an_unwritable_stderr_costs_the_message_alone() {
 }
 
 #[test]
-fn an_empty_name_is_no_directory() {
+fn an_empty_argument_is_not_a_directory() {
     let dir = TempDir::new().unwrap();
     let outcome = scan(dir.path(), &["", "."]);
     assert_eq!(outcome.stderr, "Warning:  is not a directory, skipping\n");
@@ -313,7 +354,7 @@ fn an_empty_name_is_no_directory() {
 }
 
 #[test]
-fn mistakes_on_the_command_line_are_told_and_exit_2() {
+fn usage_errors_are_one_line_on_stderr_and_exit_2() {
     let dir = TempDir::new().unwrap();
     let cases: [&[&str]; 4] =
         [&[], &["--max-depth", "1", "."], &["-r", "--exclude", "a[", "."], &["--no-such", "."]];
@@ -326,7 +367,7 @@ fn mistakes_on_the_command_line_are_told_and_exit_2() {
 }
 
 #[test]
-fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
+fn a_closed_stdout_ends_the_program_quietly_and_a_full_disk_is_an_error() {
     let mut child = command("scan-uids")
         .args(["-r", "/usr"])
         .stdout(Stdio::piped())
@@ -345,7 +386,7 @@ fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
 }
 
 #[test]
-fn a_path_longer_than_one_system_call_takes_is_looked_up_in_parts() {
+fn a_path_longer_than_one_system_call_takes_is_scanned() {
     let dir = TempDir::new().unwrap();
     let long = [&b"x/"[..]; 3000].concat();
     let make = "import os\nfor _ in range(3000): os.mkdir('x'); os.chdir('x')\nos.mkdir('end')";
@@ -358,11 +399,11 @@ fn a_path_longer_than_one_system_call_takes_is_looked_up_in_parts() {
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("x/end\": "), "{outcome:?}");
     assert!(outcome.stderr.ends_with("x/missing is not a directory, skipping\n"));
-    // Deeper than what a recursive removal by path can reach.
+    // TempDir removes by path, which does not reach this deep.
     assert!(Command::new("rm").arg("-rf").arg(dir.path()).status().unwrap().success());
 }
 
 #[test]
-fn as_the_first_process_of_a_container_it_ends_when_told_to() {
+fn as_process_1_of_a_container_it_ends_on_sigterm() {
     assert_eq!(ended_as_first_process("scan-uids", &["--files0-from", "-"]), Some(128 + 15));
 }

@@ -1,11 +1,11 @@
-//! How findings are spelt.
+//! The output formats: how a path and its UID are written as one record.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
 use owner_json::{SEPARATOR, push_fragment};
 
-use crate::walk::path::{Push, push_raw};
+use crate::walk::path_stack::{PushPath, push_raw};
 
 /// A format of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -13,70 +13,71 @@ pub enum Format {
     /// One object, {"path": uid}, which resolver reads.
     #[default]
     Json,
-    /// An object a line, {"path":"...","uid":0}, with "path_b64" where a path is not UTF-8.
+    /// One object a line, {"path":"...","uid":0}, with "path_b64" if the path is not UTF-8.
     Ndjson,
-    /// A line of path, tab and UID, with `\\`, `\t`, `\n` and `\r` in paths escaped.
+    /// One line a path: path, tab, UID; with `\\`, `\t`, `\n` and `\r` in paths escaped.
     Tsv,
-    /// As tsv, with nothing escaped and a NUL byte at the end of each.
+    /// Path, tab, UID and a NUL byte, with nothing escaped.
     Nul,
 }
 
-/// What stands around a path and its UID.
+/// Writes records in one format: start, path, end.
 #[derive(Clone, Copy)]
-pub struct Spelling {
-    open: [&'static [u8]; 2],
-    middle: &'static str,
-    close: &'static str,
-    /// How the path is spelt.
-    pub path: Push,
-    /// Whether a path that is not UTF-8 is given in base64 as well.
+pub struct Encoder {
+    start: [&'static [u8]; 2],
+    before_uid: &'static str,
+    end: &'static str,
+    /// Appends a path, or a part of one.
+    pub push_path: PushPath,
+    /// Whether the record of a path that is not UTF-8 also has the path in base64.
     pub adds_base64: bool,
 }
 
 impl Format {
-    /// How findings are spelt in this format.
-    pub fn spelling(self) -> Spelling {
-        let (open, middle, close, path): (_, _, _, Push) = match self {
-            Self::Json => ([SEPARATOR, b"\""], "\": ", "", push_fragment),
-            Self::Ndjson => ([b"{\"path\":\"", b""], "\",\"uid\":", "}\n", push_fragment),
-            Self::Tsv => ([b"", b""], "\t", "\n", push_escaped),
-            Self::Nul => ([b"", b""], "\t", "\0", push_raw),
+    /// The encoder of this format.
+    pub fn encoder(self) -> Encoder {
+        let adds_base64 = self == Self::Ndjson;
+        let encoder = |start, push_path, before_uid, end| Encoder {
+            start,
+            before_uid,
+            end,
+            push_path,
+            adds_base64,
         };
-        Spelling {
-            open: [open[0], open[1]],
-            middle,
-            close,
-            path,
-            adds_base64: self == Self::Ndjson,
+        match self {
+            Self::Json => encoder([SEPARATOR, b"\""], push_fragment, "\": ", ""),
+            Self::Ndjson => encoder([b"{\"path\":\"", b""], push_fragment, "\",\"uid\":", "}\n"),
+            Self::Tsv => encoder([b"", b""], push_escaped, "\t", "\n"),
+            Self::Nul => encoder([b"", b""], push_raw, "\t", "\0"),
         }
     }
 }
 
-impl Spelling {
-    /// Appends what stands before the path.
-    pub fn open(&self, out: &mut Vec<u8>) {
-        self.open.iter().for_each(|part| out.extend_from_slice(part));
+impl Encoder {
+    /// Appends the part of a record before the path.
+    pub fn push_start(&self, out: &mut Vec<u8>) {
+        self.start.iter().for_each(|part| out.extend_from_slice(part));
     }
 
-    /// What stands after the path.
-    pub fn ending(&self, uid: u32) -> Vec<u8> {
-        format!("{}{uid}{}", self.middle, self.close).into_bytes()
+    /// Returns the part of a record after the path.
+    pub fn end(&self, uid: u32) -> Vec<u8> {
+        format!("{}{uid}{}", self.before_uid, self.end).into_bytes()
     }
 
-    /// What stands after a path that is not UTF-8.
-    pub fn ending_with_base64(&self, uid: u32, path: &[u8]) -> Vec<u8> {
+    /// Returns the part of a record after a path that is not UTF-8.
+    pub fn end_with_base64(&self, uid: u32, path: &[u8]) -> Vec<u8> {
         let path = STANDARD.encode(path);
-        format!("{}{uid},\"path_b64\":\"{path}\"{}", self.middle, self.close).into_bytes()
+        format!("{}{uid},\"path_b64\":\"{path}\"{}", self.before_uid, self.end).into_bytes()
     }
 
-    /// Appends a whole finding.
-    pub fn push(&self, out: &mut Vec<u8>, path: &[u8], uid: u32) {
-        self.open(out);
-        (self.path)(out, path);
+    /// Appends a whole record.
+    pub fn push_record(&self, out: &mut Vec<u8>, path: &[u8], uid: u32) {
+        self.push_start(out);
+        (self.push_path)(out, path);
         if self.adds_base64 && std::str::from_utf8(path).is_err() {
-            out.extend_from_slice(&self.ending_with_base64(uid, path));
+            out.extend_from_slice(&self.end_with_base64(uid, path));
         } else {
-            out.extend_from_slice(&self.ending(uid));
+            out.extend_from_slice(&self.end(uid));
         }
     }
 }
@@ -97,27 +98,27 @@ fn push_escaped(out: &mut Vec<u8>, path: &[u8]) {
 mod tests {
     use super::*;
 
-    fn spelt(format: Format, path: &[u8]) -> Vec<u8> {
+    fn record(format: Format, path: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        format.spelling().push(&mut out, path, 7);
+        format.encoder().push_record(&mut out, path, 7);
         out
     }
 
     #[test]
     fn every_format_keeps_hostile_paths_apart() {
-        let path = b"a\tb\n\\\xff";
-        assert_eq!(spelt(Format::Json, path), b",\n  \"a\\tb\\n\\\\\\udcff\": 7");
+        let path = b"a\tb\n\\\xff\r";
+        assert_eq!(record(Format::Json, path), b",\n  \"a\\tb\\n\\\\\\udcff\\r\": 7");
         assert_eq!(
-            spelt(Format::Ndjson, path),
-            b"{\"path\":\"a\\tb\\n\\\\\\udcff\",\"uid\":7,\"path_b64\":\"YQliClz/\"}\n"
+            record(Format::Ndjson, path),
+            b"{\"path\":\"a\\tb\\n\\\\\\udcff\\r\",\"uid\":7,\"path_b64\":\"YQliClz/DQ==\"}\n"
         );
-        assert_eq!(spelt(Format::Tsv, path), b"a\\tb\\n\\\\\xff\t7\n");
-        assert_eq!(spelt(Format::Nul, path), b"a\tb\n\\\xff\t7\0");
+        assert_eq!(record(Format::Tsv, path), b"a\\tb\\n\\\\\xff\\r\t7\n");
+        assert_eq!(record(Format::Nul, path), b"a\tb\n\\\xff\r\t7\0");
     }
 
     #[test]
-    fn base64_is_given_only_where_it_is_needed() {
+    fn base64_is_added_only_to_paths_that_are_not_utf8() {
         let path = "ü".as_bytes();
-        assert_eq!(spelt(Format::Ndjson, path), "{\"path\":\"ü\",\"uid\":7}\n".as_bytes());
+        assert_eq!(record(Format::Ndjson, path), "{\"path\":\"ü\",\"uid\":7}\n".as_bytes());
     }
 }

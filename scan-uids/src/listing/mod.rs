@@ -1,7 +1,13 @@
-//! The walk's findings as output, with a buffer for each thread.
+//! The output: collects the results of all threads of the walk and writes them to stdout.
+//!
+//! Each thread encodes its results into a buffer of its own ([`thread`]). The buffer goes out when
+//! it is full, when its oldest result is 50 ms old, or when the thread becomes idle. One lock
+//! guards the output, the counts and the report. With `--sort` the results go to a [`Sorter`]
+//! instead, which gives them back in order at the end.
 
 pub mod format;
 mod sort;
+mod thread;
 
 use std::fs::File;
 use std::io::Write;
@@ -13,29 +19,28 @@ use diagnostics::report::Report;
 use owner_json::{ObjectWriter, write_error};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use crate::walk::Visitor;
-use crate::walk::path::{PathStack, push_raw};
-use format::{Format, Spelling};
-use sort::{Sorter, push_record};
+use format::{Encoder, Format};
+use sort::{Sorter, push_sort_record};
+use thread::ThreadListing;
 
-/// Output collected by a thread before it is written, in bytes.
-const CHUNK: usize = 128 * 1024;
-/// Longest time that a finding waits in a thread's buffer while more are found.
+/// How many bytes of output a thread collects before it writes them.
+const BUFFER_SIZE: usize = 128 * 1024;
+/// The longest time that a result stays in a buffer while more results come.
 const MAX_AGE_MS: i64 = 50;
 
-/// How many of what were found.
+/// Counts of results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Directories that are listed.
+    /// Directories listed.
     pub directories: u64,
-    /// Anything else that is listed.
+    /// Other entries listed.
     pub others: u64,
-    /// What was there and was gone when it was looked at or opened.
+    /// Entries that were gone when they were to be statted or opened.
     pub vanished: u64,
 }
 
 impl Counts {
-    /// Everything that is listed.
+    /// All entries listed.
     pub fn listed(&self) -> u64 {
         self.directories + self.others
     }
@@ -47,270 +52,263 @@ impl Counts {
     }
 }
 
-/// The output that all threads write to, and the report of the run.
+/// The output of a run and the report of it, shared by all threads.
 pub struct Listing<'r> {
-    spelling: Spelling,
+    encoder: Encoder,
     is_sorted: bool,
-    inner: Mutex<Inner<'r>>,
+    shared: Mutex<Shared<'r>>,
 }
 
-struct Inner<'r> {
-    out: Out,
+struct Shared<'r> {
+    sink: Sink,
     counts: Counts,
-    /// Directories that were asked for and are not written yet, and since when.
-    roots: (Vec<u8>, u64, i64),
+    roots: PendingRoots,
     report: &'r mut Report,
 }
 
-/// Where findings go.
-enum Out {
-    Object(ObjectWriter<File>),
-    Records(File),
-    Sorted(Sorter, Box<Out>),
+/// Roots that are encoded but not yet written.
+#[derive(Default)]
+struct PendingRoots {
+    encoded: Vec<u8>,
+    count: u64,
+    /// When the oldest was added, in milliseconds.
+    since: i64,
 }
 
-impl Out {
-    /// Takes findings that are spelt as the output wants them, or, to be sorted, as records.
-    fn take(&mut self, findings: &[u8], count: u64) -> Result<()> {
+/// Where encoded results go.
+enum Sink {
+    Object(ObjectWriter<File>),
+    Records(File),
+    Sorted(Sorter, Box<Sink>),
+}
+
+impl Sink {
+    /// Takes `count` results: encoded in the output's format, or as records to sort.
+    fn write(&mut self, encoded: &[u8], count: u64) -> Result<()> {
         match self {
             _ if count == 0 => Ok(()),
-            Self::Object(object) => object.write_members(findings, count),
-            Self::Records(file) => file.write_all(findings).map_err(|error| write_error(&error)),
-            Self::Sorted(sorter, _) => sorter.add(findings),
+            Self::Object(object) => object.write_members(encoded, count),
+            Self::Records(file) => file.write_all(encoded).map_err(|error| write_error(&error)),
+            Self::Sorted(sorter, _) => sorter.add(encoded),
         }
     }
 
-    fn finish(self, spelling: &Spelling) -> Result<()> {
+    /// Writes sorted results and the end of the output.
+    fn finish(self, encoder: &Encoder) -> Result<()> {
         match self {
             Self::Object(object) => object.finish(),
             Self::Records(_) => Ok(()),
-            Self::Sorted(sorter, mut out) => {
-                let (mut buffer, mut count) = (Vec::with_capacity(CHUNK), 0);
+            Self::Sorted(sorter, mut sink) => {
+                let (mut buffer, mut count) = (Vec::with_capacity(BUFFER_SIZE), 0);
                 sorter.finish(|path, uid| {
-                    spelling.push(&mut buffer, path, uid);
+                    encoder.push_record(&mut buffer, path, uid);
                     count += 1;
-                    if buffer.len() >= CHUNK {
-                        out.take(&buffer, count)?;
+                    if buffer.len() >= BUFFER_SIZE {
+                        sink.write(&buffer, count)?;
                         buffer.clear();
                         count = 0;
                     }
                     Ok(())
                 })?;
-                out.take(&buffer, count)?;
-                out.finish(spelling)
+                sink.write(&buffer, count)?;
+                sink.finish(encoder)
             }
         }
     }
 }
 
-impl Inner<'_> {
+impl Shared<'_> {
     fn write_roots(&mut self) -> Result<()> {
-        let (buffer, count, _) = &mut self.roots;
-        let directories = std::mem::take(count);
-        let written = self.out.take(buffer, directories);
-        buffer.clear();
+        let directories = std::mem::take(&mut self.roots.count);
+        let written = self.sink.write(&self.roots.encoded, directories);
+        self.roots.encoded.clear();
         self.counts.add(Counts { directories, ..Counts::default() });
         written
     }
 
-    fn take(&mut self, findings: &[u8], counts: Counts) -> Result<()> {
+    /// Takes the results of a thread. Roots go first, since their entries follow them.
+    fn write(&mut self, encoded: &[u8], counts: Counts) -> Result<()> {
         self.write_roots()?;
         self.counts.add(counts);
         let listed = self.counts.listed();
         self.report.progress().show(|seconds| progress(listed, seconds));
-        self.out.take(findings, counts.listed())
+        self.sink.write(encoded, counts.listed())
     }
 }
 
 impl<'r> Listing<'r> {
-    /// A listing on `out`, which should not buffer by itself; sorted by path if `sort` says so.
+    /// A listing to `out`, which must not be buffered; sorted by path if `sort`.
     pub fn new(out: File, format: Format, sort: bool, report: &'r mut Report) -> Self {
-        let out = match format {
-            Format::Json => Out::Object(ObjectWriter::new(out)),
-            _ => Out::Records(out),
+        let sink = match format {
+            Format::Json => Sink::Object(ObjectWriter::new(out)),
+            _ => Sink::Records(out),
         };
-        let out = match sort {
-            true => Out::Sorted(Sorter::new(temporary_directory()), Box::new(out)),
-            false => out,
+        let sink = match sort {
+            true => Sink::Sorted(Sorter::new(temporary_directory()), Box::new(sink)),
+            false => sink,
         };
-        let roots = (Vec::new(), 0, 0);
-        let inner = Inner { out, counts: Counts::default(), roots, report };
-        Self { spelling: format.spelling(), is_sorted: sort, inner: Mutex::new(inner) }
+        let roots = PendingRoots::default();
+        let shared = Shared { sink, counts: Counts::default(), roots, report };
+        Self { encoder: format.encoder(), is_sorted: sort, shared: Mutex::new(shared) }
     }
 
-    /// Adds a directory by the name it was asked for.
+    /// Adds a root by its path as given. The first is written at once, others together.
     ///
     /// # Errors
-    /// Unwritable output.
-    pub fn add_root(&self, name: &[u8], uid: u32) -> Result<()> {
-        let mut inner = self.lock();
-        let is_first = inner.counts == Counts::default();
-        let (buffer, count, since) = &mut inner.roots;
+    /// Fails if the output cannot be written.
+    pub fn add_root(&self, path: &[u8], uid: u32) -> Result<()> {
+        let mut shared = self.lock();
+        let is_first = shared.counts == Counts::default();
+        let roots = &mut shared.roots;
         let now = now_ms();
-        if buffer.is_empty() {
-            *since = now;
+        if roots.encoded.is_empty() {
+            roots.since = now;
         }
         if self.is_sorted {
-            push_record(buffer, uid, |out| out.extend_from_slice(name));
+            push_sort_record(&mut roots.encoded, uid, |out| out.extend_from_slice(path));
         } else {
-            self.spelling.push(buffer, name, uid);
+            self.encoder.push_record(&mut roots.encoded, path, uid);
         }
-        *count += 1;
-        if is_first || buffer.len() >= CHUNK || now - *since >= MAX_AGE_MS {
-            return inner.write_roots();
+        roots.count += 1;
+        if is_first || roots.encoded.len() >= BUFFER_SIZE || now - roots.since >= MAX_AGE_MS {
+            return shared.write_roots();
         }
         Ok(())
     }
 
-    /// Writes the directories that were asked for and found so far, before something that may take
-    /// a while.
+    /// Writes all roots added so far. To be called before anything that may take long.
     ///
     /// # Errors
-    /// Unwritable output.
+    /// Fails if the output cannot be written.
     pub fn flush(&self) -> Result<()> {
         self.lock().write_roots()
     }
 
-    /// Notes something that was skipped.
+    /// Reports something that was skipped.
     pub fn warn(&self, warning: String) {
         self.lock().report.warn(warning);
     }
 
-    /// Notes a failure that the scan survives.
+    /// Reports a failure after which the scan continues.
     pub fn fail(&self, error: &anyhow::Error) {
         self.lock().report.partial_failure("scan-uids", error);
     }
 
-    /// A visitor for one thread.
+    /// The visitor for one thread of a walk.
     pub fn visitor(&self) -> ThreadListing<'_, 'r> {
-        let path = if self.is_sorted { push_raw } else { self.spelling.path };
-        ThreadListing {
-            listing: self,
-            buffer: Vec::new(),
-            counts: Counts::default(),
-            since: 0,
-            prefix: PathStack::new(path),
-            raw_prefix: self.needs_raw_paths().then(|| PathStack::new(push_raw)),
-            last_uid: (0, self.spelling.ending(0)),
-        }
+        ThreadListing::new(self)
     }
 
-    fn needs_raw_paths(&self) -> bool {
-        self.spelling.adds_base64 && !self.is_sorted
-    }
-
-    /// Completes the output if all went well; what was found in any case.
+    /// Completes the output if `outcome` is a success. Returns the counts in any case.
     pub fn finish(self, outcome: Result<()>) -> (Counts, Result<()>) {
-        let mut inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         let outcome = outcome
-            .and_then(|()| inner.write_roots())
-            .and_then(|()| inner.out.finish(&self.spelling));
-        (inner.counts, outcome)
+            .and_then(|()| shared.write_roots())
+            .and_then(|()| shared.sink.finish(&self.encoder));
+        (shared.counts, outcome)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<'r>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What one thread has found and not written yet.
-pub struct ThreadListing<'l, 'r> {
-    listing: &'l Listing<'r>,
-    buffer: Vec<u8>,
-    counts: Counts,
-    /// When the oldest finding in the buffer came, in milliseconds.
-    since: i64,
-    /// The current directory as it is spelt in the output.
-    prefix: PathStack,
-    /// The current directory's bytes, where the output may need them too.
-    raw_prefix: Option<PathStack>,
-    /// The last UID with the text that ends its finding: most neighbours have one owner.
-    last_uid: (u32, Vec<u8>),
-}
-
-impl ThreadListing<'_, '_> {
-    fn push(&mut self, name: &[u8], uid: u32) {
-        let spelling = &self.listing.spelling;
-        spelling.open(&mut self.buffer);
-        self.prefix.push_child(&mut self.buffer, name);
-        if let Some(raw) = &self.raw_prefix {
-            let mut path = Vec::new();
-            raw.push_child(&mut path, name);
-            if std::str::from_utf8(&path).is_err() {
-                return self.buffer.extend_from_slice(&spelling.ending_with_base64(uid, &path));
-            }
-        }
-        if self.last_uid.0 != uid {
-            self.last_uid = (uid, spelling.ending(uid));
-        }
-        self.buffer.extend_from_slice(&self.last_uid.1);
+    fn lock(&self) -> MutexGuard<'_, Shared<'r>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Visitor for ThreadListing<'_, '_> {
-    fn directory(&mut self, depth: usize, name: &[u8]) {
-        self.prefix.set(depth, name);
-        if let Some(raw) = &mut self.raw_prefix {
-            raw.set(depth, name);
-        }
-    }
-
-    fn entry(&mut self, name: &[u8], uid: u32, is_directory: bool) -> Result<()> {
-        let now = now_ms();
-        if self.buffer.is_empty() {
-            self.since = now;
-        }
-        if self.listing.is_sorted {
-            push_record(&mut self.buffer, uid, |out| self.prefix.push_child(out, name));
-        } else {
-            self.push(name, uid);
-        }
-        *(if is_directory { &mut self.counts.directories } else { &mut self.counts.others }) += 1;
-        if self.buffer.len() >= CHUNK || now - self.since >= MAX_AGE_MS {
-            return self.pause();
-        }
-        Ok(())
-    }
-
-    fn failure(&mut self, error: anyhow::Error) {
-        self.listing.fail(&error);
-    }
-
-    fn vanished(&mut self) {
-        self.counts.vanished += 1;
-    }
-
-    fn breathe(&mut self) -> Result<()> {
-        if self.buffer.is_empty() || now_ms() - self.since < MAX_AGE_MS {
-            return Ok(());
-        }
-        self.pause()
-    }
-
-    fn pause(&mut self) -> Result<()> {
-        let counts = std::mem::take(&mut self.counts);
-        if counts == Counts::default() {
-            return Ok(());
-        }
-        let taken = self.listing.lock().take(&self.buffer, counts);
-        self.buffer.clear();
-        taken
-    }
-}
-
-/// How far the scan is, in words.
+/// The text of the progress line.
 fn progress(listed: u64, seconds: f64) -> String {
     format!("{listed} listed in {seconds:.0} s, {:.0}/s", listed as f64 / seconds)
 }
 
-/// A clock good to a few milliseconds, which costs next to nothing to read.
+/// Reads a clock that is exact to a few milliseconds and costs next to nothing.
 fn now_ms() -> i64 {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::MonotonicCoarse);
     tv_sec * 1000 + tv_nsec / 1_000_000
 }
 
-/// `TMPDIR`, or `/tmp` if that is not set, or empty.
+/// `TMPDIR`, or `/tmp` if `TMPDIR` is unset or empty.
 fn temporary_directory() -> PathBuf {
     let given = std::env::var_os("TMPDIR").filter(|directory| !directory.is_empty());
     given.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::Visitor;
+    use std::io::{Read, Seek, SeekFrom};
+
+    /// What `fill` writes in a format, and the counts.
+    fn listed(format: Format, sort: bool, fill: impl FnOnce(&Listing<'_>)) -> (String, Counts) {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut report = Report::new(false);
+        let listing = Listing::new(file.try_clone().unwrap(), format, sort, &mut report);
+        fill(&listing);
+        let (counts, outcome) = listing.finish(Ok(()));
+        outcome.unwrap();
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        (text, counts)
+    }
+
+    fn one_tree(listing: &Listing<'_>) {
+        listing.add_root(b"b/", 1).unwrap();
+        listing.add_root(b"a", 2).unwrap();
+        let mut thread = listing.visitor();
+        thread.enter_directory(0, b"a");
+        thread.entry(b"y", 3, true).unwrap();
+        thread.enter_directory(1, b"y");
+        thread.entry(b"file", 3, false).unwrap();
+        thread.enter_directory(0, b"a");
+        thread.entry(b"x", 4, true).unwrap();
+        thread.vanished();
+        thread.before_idle().unwrap();
+    }
+
+    #[test]
+    fn results_of_a_thread_follow_all_roots_added_before() {
+        let (text, counts) = listed(Format::Tsv, false, one_tree);
+        assert_eq!(text, "b/\t1\na\t2\na/y\t3\na/y/file\t3\na/x\t4\n");
+        assert_eq!(counts, Counts { directories: 4, others: 1, vanished: 1 });
+        assert_eq!(counts.listed(), 5);
+    }
+
+    #[test]
+    fn sorted_results_of_all_roots_come_in_the_order_of_their_bytes() {
+        let (text, counts) = listed(Format::Tsv, true, one_tree);
+        assert_eq!(text, "a\t2\na/x\t4\na/y\t3\na/y/file\t3\nb/\t1\n");
+        assert_eq!(counts.listed(), 5);
+    }
+
+    #[test]
+    fn without_any_result_the_output_is_an_empty_object() {
+        assert_eq!(listed(Format::Json, false, |_| ()).0, "{}\n");
+        assert_eq!(listed(Format::Ndjson, true, |_| ()).0, "");
+    }
+
+    #[test]
+    fn ndjson_of_a_thread_has_base64_of_the_whole_path() {
+        let fill = |listing: &Listing<'_>| {
+            let mut thread = listing.visitor();
+            thread.enter_directory(0, b"\xff");
+            thread.entry(b"x", 0, true).unwrap();
+            thread.before_idle().unwrap();
+        };
+        let expected = "{\"path\":\"\\udcff/x\",\"uid\":0,\"path_b64\":\"/y94\"}\n";
+        assert_eq!(listed(Format::Ndjson, false, fill).0, expected);
+    }
+
+    #[test]
+    fn an_output_after_a_failure_is_not_completed() {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut report = Report::new(false);
+        let out = file.try_clone().unwrap();
+        let listing = Listing::new(out, Format::Json, false, &mut report);
+        listing.add_root(b"a", 1).unwrap();
+        let (_, outcome) = listing.finish(Err(anyhow::anyhow!("lost")));
+        assert_eq!(outcome.unwrap_err().to_string(), "lost");
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "{\n  \"a\": 1");
+    }
 }

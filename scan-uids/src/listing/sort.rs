@@ -1,7 +1,9 @@
-//! Sorts findings by the bytes of their paths, in bounded memory.
+//! Sorts results by the bytes of their paths, in bounded memory (`--sort`).
 //!
-//! What does not fit into memory is written to a temporary file without a name as sorted runs,
-//! which are merged at the end. All runs share that one file and its descriptor.
+//! 1. Collect records (UID, length, path) in memory, up to 16 MiB.
+//! 2. When the next does not fit, sort them and write them to a temporary file: a sorted run. The
+//!    file has no name, and all runs share it, so one descriptor is enough.
+//! 3. At the end, merge all runs with a heap of their first records.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,14 +17,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use diagnostics::wording::io_failure;
 
-/// Findings held in memory, in bytes; their order needs about a tenth of that again.
+/// Records held in memory, in bytes; sorting them takes about a tenth of that in addition.
 const MEMORY: usize = 16 * 1024 * 1024;
-/// Memory for reading all runs, in bytes, and the least and the most for one.
-const BUFFERS: (usize, usize, usize) = (16 * 1024 * 1024, 4 * 1024, 64 * 1024);
-/// Bytes before the path of a record: its UID, and how long it is.
+/// Buffers for reading all runs, in bytes, and the smallest and the largest for one run.
+const ALL_BUFFERS: usize = 16 * 1024 * 1024;
+const MIN_BUFFER: usize = 4 * 1024;
+const MAX_BUFFER: usize = 64 * 1024;
+/// Bytes of a record before the path: the UID and the length of the path.
 const HEADER: usize = 8;
 
-/// Takes findings in any order.
+/// Takes records in any order and returns them sorted.
 pub struct Sorter {
     records: Vec<u8>,
     memory: usize,
@@ -31,8 +35,8 @@ pub struct Sorter {
     runs: Vec<Range<u64>>,
 }
 
-/// Appends the record of a finding, the path of which `path` appends.
-pub fn push_record(out: &mut Vec<u8>, uid: u32, path: impl FnOnce(&mut Vec<u8>)) {
+/// Appends a record; `path` appends its path.
+pub fn push_sort_record(out: &mut Vec<u8>, uid: u32, path: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&uid.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
@@ -42,7 +46,7 @@ pub fn push_record(out: &mut Vec<u8>, uid: u32, path: impl FnOnce(&mut Vec<u8>))
 }
 
 impl Sorter {
-    /// Keeps what is too much for memory in `directory`.
+    /// A sorter that puts its temporary file into `directory`.
     pub fn new(directory: PathBuf) -> Self {
         Self::with_memory(directory, MEMORY)
     }
@@ -51,10 +55,10 @@ impl Sorter {
         Self { records: Vec::new(), memory, directory, file: None, runs: Vec::new() }
     }
 
-    /// Adds records made by [`push_record`].
+    /// Adds records made by [`push_sort_record`] (step 1).
     ///
     /// # Errors
-    /// The temporary file cannot be written.
+    /// Fails if the temporary file cannot be written.
     pub fn add(&mut self, records: &[u8]) -> Result<()> {
         if !self.records.is_empty() && self.records.len() + records.len() > self.memory {
             self.write_run()?;
@@ -63,6 +67,7 @@ impl Sorter {
         Ok(())
     }
 
+    /// Step 2.
     fn write_run(&mut self) -> Result<()> {
         let file = match self.file.take() {
             Some(file) => file,
@@ -91,15 +96,15 @@ impl Sorter {
         io_failure(&format!("{operation} a temporary file for --sort in"), &self.directory, error)
     }
 
-    /// Hands all findings on in the order of their paths, then their UIDs.
+    /// Calls `each` for every record, ordered by path and then UID (step 3).
     ///
     /// # Errors
-    /// Those of `give`; the temporary file cannot be read.
-    pub fn finish(mut self, mut give: impl FnMut(&[u8], u32) -> Result<()>) -> Result<()> {
+    /// Fails if `each` does, or if the temporary file cannot be read.
+    pub fn finish(mut self, mut each: impl FnMut(&[u8], u32) -> Result<()>) -> Result<()> {
         if self.runs.is_empty() {
             for at in sorted(&self.records) {
                 let (path, uid) = parse(&self.records[at..]);
-                give(path, uid)?;
+                each(path, uid)?;
             }
             return Ok(());
         }
@@ -107,8 +112,7 @@ impl Sorter {
             self.write_run()?;
         }
         self.records = Vec::new();
-        let (all, least, most) = BUFFERS;
-        let capacity = (all / self.runs.len()).clamp(least, most);
+        let capacity = (ALL_BUFFERS / self.runs.len()).clamp(MIN_BUFFER, MAX_BUFFER);
         let mut heap = BinaryHeap::with_capacity(self.runs.len());
         for run in &self.runs {
             let file = self.file.as_ref().expect("made with the first run");
@@ -120,7 +124,7 @@ impl Sorter {
         }
         while let Some(mut least) = heap.peek_mut() {
             let run = &mut least.0;
-            give(&run.path, run.uid)?;
+            each(&run.path, run.uid)?;
             if !run.advance().map_err(|error| self.failure("read", &error))? {
                 PeekMut::pop(least);
             }
@@ -129,7 +133,7 @@ impl Sorter {
     }
 }
 
-/// Where the records start, in their order.
+/// Returns the offsets of all records, in sorted order.
 fn sorted(records: &[u8]) -> Vec<usize> {
     let mut starts = Vec::new();
     let mut at = 0;
@@ -153,7 +157,7 @@ fn parse(records: &[u8]) -> (&[u8], u32) {
     (&records[HEADER..size_of_record(records)], number(records))
 }
 
-/// A part of a file, read from its start to its end.
+/// Reads one part of a file.
 struct Section<'f> {
     file: &'f File,
     range: Range<u64>,
@@ -169,7 +173,7 @@ impl Read for Section<'_> {
     }
 }
 
-/// A sorted run, at one of its records.
+/// A sorted run that is being read, with its current record.
 #[derive(Debug)]
 struct Run<R> {
     path: Vec<u8>,
@@ -182,7 +186,7 @@ impl<R: BufRead> Run<R> {
         Self { path: Vec::new(), uid: 0, rest }
     }
 
-    /// Goes to the next record; false at the end.
+    /// Moves to the next record; returns false at the end of the run.
     fn advance(&mut self) -> io::Result<bool> {
         if self.rest.fill_buf()?.is_empty() {
             return Ok(false);
@@ -221,46 +225,46 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sort(findings: &[(Vec<u8>, u32)], memory: usize) -> (Vec<(Vec<u8>, u32)>, usize) {
+    fn sort(results: &[(Vec<u8>, u32)], memory: usize) -> (Vec<(Vec<u8>, u32)>, usize) {
         let mut sorter = Sorter::with_memory(std::env::temp_dir(), memory);
-        for (path, uid) in findings {
+        for (path, uid) in results {
             let mut record = Vec::new();
-            push_record(&mut record, *uid, |out| out.extend_from_slice(path));
+            push_sort_record(&mut record, *uid, |out| out.extend_from_slice(path));
             sorter.add(&record).unwrap();
         }
-        let (runs, mut given) = (sorter.runs.len(), Vec::new());
+        let (runs, mut sorted) = (sorter.runs.len(), Vec::new());
         sorter
             .finish(|path, uid| {
-                given.push((path.to_vec(), uid));
+                sorted.push((path.to_vec(), uid));
                 Ok(())
             })
             .unwrap();
-        (given, runs)
+        (sorted, runs)
     }
 
     proptest! {
         #[test]
-        fn any_findings_come_out_sorted_whether_they_fit_or_not(
-            findings: Vec<(Vec<u8>, u32)>,
+        fn any_results_come_out_sorted_whether_they_fit_into_memory_or_not(
+            results: Vec<(Vec<u8>, u32)>,
             memory in 1usize..2000,
         ) {
-            let mut expected = findings.clone();
+            let mut expected = results.clone();
             expected.sort();
-            prop_assert_eq!(sort(&findings, memory).0, expected.clone());
-            prop_assert_eq!(sort(&findings, usize::MAX).0, expected);
+            prop_assert_eq!(sort(&results, memory).0, expected.clone());
+            prop_assert_eq!(sort(&results, usize::MAX).0, expected);
         }
     }
 
     #[test]
-    fn what_is_too_much_for_memory_goes_through_the_file() {
-        let findings: Vec<_> =
+    fn results_beyond_the_memory_limit_go_through_the_file() {
+        let results: Vec<_> =
             (0..5000u32).map(|n| (format!("{}", n * 7919 % 5000).into_bytes(), n)).collect();
-        let (given, runs) = sort(&findings, 1000);
-        assert!(runs > 50 && given.is_sorted() && given.len() == 5000, "{runs} runs");
+        let (sorted, runs) = sort(&results, 1000);
+        assert!(runs > 50 && sorted.is_sorted() && sorted.len() == 5000, "{runs} runs");
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_named() {
+    fn an_unwritable_temporary_directory_is_named() {
         let mut sorter = Sorter::with_memory(PathBuf::from("/nowhere"), 1);
         sorter.add(&[0; HEADER]).unwrap();
         let error = sorter.add(&[0; HEADER]).unwrap_err().to_string();

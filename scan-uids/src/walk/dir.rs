@@ -1,89 +1,113 @@
-//! Directories of the walk: where they lie, and what is known of them.
+//! A directory of the walk: its place in the tree, its descriptor, and what its link count tells.
 
 mod descriptor;
-mod links;
+mod link_count;
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::volume::Volume;
-use descriptor::State;
-pub use descriptor::{InUse, Open};
-pub use links::Counted;
+use rustix::fs::Statx;
 
-/// Which file it is: device (major, minor) and inode number.
-pub type FileId = (u32, u32, u64);
+use super::file_system::FileSystem;
+use descriptor::Descriptor;
+pub use descriptor::{DirInUse, OpenDir};
+pub use link_count::{FileTime, LinkCount};
 
-/// A directory that is read, or whose children still are.
-pub struct Dir {
-    /// What it is called in its parent; the path as given for a root.
+/// The identity of a file: its device and inode number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    device_major: u32,
+    device_minor: u32,
+    inode: u64,
+}
+
+impl FileId {
+    /// The identity of a file whose inode number was asked for.
+    pub fn of(status: &Statx) -> Self {
+        Self {
+            device_major: status.stx_dev_major,
+            device_minor: status.stx_dev_minor,
+            inode: status.stx_ino,
+        }
+    }
+
+    /// Whether both files lie on one device.
+    pub fn is_on_device_of(self, other: Self) -> bool {
+        (self.device_major, self.device_minor) == (other.device_major, other.device_minor)
+    }
+}
+
+/// What is known of a directory when it has been opened.
+pub struct DirInfo {
+    /// Its name in its parent; for a root the path as given.
     pub name: Box<CStr>,
-    /// Levels below the root, which is 0.
-    pub depth: usize,
-    /// Which directory it is.
+    /// Its identity.
     pub id: FileId,
     /// The file system that it lies on.
-    pub volume: Volume,
-    /// Tells directories apart, for whoever must not keep them alive.
+    pub file_system: FileSystem,
+    /// A number that no other directory of the walk has.
     pub serial: u64,
-    /// How many subdirectories are still to be found by its link count; `i64::MAX` for unknown.
-    left: AtomicI64,
-    /// All of its subdirectories have been found: it need not be read any further.
-    pub is_complete: AtomicBool,
-    /// A failure to go on in it was told.
-    pub is_lost: AtomicBool,
-    counted: Option<Counted>,
+    /// Its link count, if that tells the number of its subdirectories.
+    pub link_count: Option<LinkCount>,
+}
+
+/// A directory with tasks left, in itself or below.
+pub struct Dir {
+    /// Its name in its parent; for a root the path as given.
+    pub name: Box<CStr>,
+    /// Levels below the root, which has 0.
+    pub depth: usize,
+    /// Its identity.
+    pub id: FileId,
+    /// The file system that it lies on.
+    pub file_system: FileSystem,
+    /// Tells directories apart without keeping them alive.
+    pub serial: u64,
+    /// All its subdirectories have been found: it need not be read any further.
+    pub has_all_subdirs: AtomicBool,
+    /// The failure to continue reading it was reported.
+    pub is_reported_lost: AtomicBool,
+    /// Subdirectories still to be found by the link count; `i64::MAX` if unknown.
+    subdirs_left: AtomicI64,
+    link_count: Option<LinkCount>,
     parent: Option<Arc<Dir>>,
-    /// How much is left to do in it.
+    /// How many [`DirInUse`] there are of it.
     uses: AtomicUsize,
-    state: Mutex<State>,
+    descriptor: Mutex<Descriptor>,
 }
 
 impl Dir {
     /// A directory that was just opened.
-    pub fn new(
-        parent: Option<Arc<Dir>>,
-        name: Box<CStr>,
-        id: FileId,
-        volume: Volume,
-        serial: u64,
-        counted: Option<Counted>,
-        fd: OwnedFd,
-    ) -> Self {
-        let depth = parent.as_ref().map_or(0, |parent| parent.depth + 1);
-        let left = counted.map_or(i64::MAX, |counted| i64::from(counted.links) - 2);
-        let state = Mutex::new(State::open(fd));
+    pub fn new(parent: Option<Arc<Dir>>, info: DirInfo, fd: OwnedFd) -> Self {
+        let DirInfo { name, id, file_system, serial, link_count } = info;
+        let subdirs = link_count.map_or(i64::MAX, |count| i64::from(count.links) - 2);
         Self {
             name,
-            depth,
+            depth: parent.as_ref().map_or(0, |parent| parent.depth + 1),
             id,
-            volume,
+            file_system,
             serial,
-            left: AtomicI64::new(left),
-            is_complete: AtomicBool::new(left == 0),
-            is_lost: AtomicBool::new(false),
-            counted,
+            has_all_subdirs: AtomicBool::new(subdirs == 0),
+            is_reported_lost: AtomicBool::new(false),
+            subdirs_left: AtomicI64::new(subdirs),
+            link_count,
             parent,
             uses: AtomicUsize::new(1),
-            state,
+            descriptor: Mutex::new(Descriptor::open(fd)),
         }
     }
 
-    /// The directory above; none for a root.
+    /// The directory above; `None` for a root.
     pub fn parent(&self) -> Option<&Arc<Dir>> {
         self.parent.as_ref()
     }
 
-    /// Its path, which starts with the root's as given.
+    /// Its path, which starts with the root's path as given.
     pub fn path(&self) -> Vec<u8> {
         let mut names = Vec::with_capacity(self.depth + 1);
-        let mut at = Some(self);
-        while let Some(dir) = at {
-            names.push(dir.name.to_bytes());
-            at = dir.parent.as_deref();
-        }
+        names.extend(self.with_ancestors().map(|dir| dir.name.to_bytes()));
         let mut path = Vec::new();
         for name in names.into_iter().rev() {
             push_part(&mut path, name);
@@ -91,27 +115,24 @@ impl Dir {
         path
     }
 
-    /// The path of an entry.
+    /// The path of an entry of this directory.
     pub fn path_of(&self, name: &CStr) -> Vec<u8> {
         let mut path = self.path();
         push_part(&mut path, name.to_bytes());
         path
     }
 
-    /// Whether this or a directory above is `id`: to enter it again would never end.
+    /// Whether this directory or one of its ancestors is `id`: entering `id` would never end.
     pub fn is_within(&self, id: FileId) -> bool {
-        let mut at = Some(self);
-        while let Some(dir) = at {
-            if dir.id == id {
-                return true;
-            }
-            at = dir.parent.as_deref();
-        }
-        false
+        self.with_ancestors().any(|dir| dir.id == id)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn with_ancestors(&self) -> impl Iterator<Item = &Dir> {
+        std::iter::successors(Some(self), |dir| dir.parent.as_deref())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Descriptor> {
+        self.descriptor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

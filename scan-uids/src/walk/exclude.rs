@@ -1,27 +1,26 @@
-//! Globs of directories to leave out.
+//! Matches directories against the globs of `--exclude`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-/// What to leave out.
-#[derive(Default)]
+/// The globs, compiled.
 pub struct Exclude {
     names: GlobSet,
     paths: GlobSet,
 }
 
 impl Exclude {
-    /// Globs without `/` (but at their ends) are matched against the last part of a path, the others
-    /// against all of it; `*` and `?` do not match `/`, `**` does.
+    /// Compiles globs. One without `/` (except at its end) is matched against the last part of a
+    /// path, one with `/` against the whole path. `*` and `?` do not match `/`, `**` does.
     ///
     /// # Errors
-    /// A glob cannot be parsed.
+    /// Fails if a glob cannot be parsed.
     pub fn new(globs: &[String]) -> Result<Self, globset::Error> {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for glob in globs {
-            // What a shell completes ends in a slash.
+            // Shells complete the name of a directory with a slash.
             let glob = glob.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(glob);
             let set = if glob.contains('/') { &mut paths } else { &mut names };
             set.add(GlobBuilder::new(glob).literal_separator(true).build()?);
@@ -29,13 +28,13 @@ impl Exclude {
         Ok(Self { names: names.build()?, paths: paths.build()? })
     }
 
-    /// Whether some glob is matched against whole paths.
+    /// Whether a glob is matched against whole paths.
     pub fn needs_paths(&self) -> bool {
         !self.paths.is_empty()
     }
 
-    /// Whether `name` is left out; `push_path` appends the whole path, and is only called when
-    /// some glob [needs it](Self::needs_paths).
+    /// Whether to leave out directory `name`. `push_path` appends its whole path; it is called only
+    /// if a glob [needs that](Self::needs_paths).
     pub fn matches(&self, name: &[u8], push_path: impl FnOnce(&mut Vec<u8>)) -> bool {
         if !self.names.is_empty() && self.names.is_match(OsStr::from_bytes(name)) {
             return true;
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_glob_is_an_error() {
+    fn a_malformed_glob_is_an_error() {
         assert!(Exclude::new(&["a[".to_owned()]).is_err());
     }
 }

@@ -1,19 +1,23 @@
-//! The walk: which directories, or entries, there are, and who owns them. Knows nothing of JSON
-//! or arguments.
+//! The parallel walk: finds every directory, or every entry, below a root, and its owner.
 //!
-//! `root` is where it starts, `hand` what one thread does, `pool` shares the work, `dir` keeps
-//! descriptors within bounds, `access` and `rate` are how file systems are touched, `volume` knows
-//! them, `path` spells paths.
+//! It knows neither arguments nor output formats: a [`Visitor`] receives the results.
+//!
+//! 1. [`Walk::stat_root`] reads the attributes of a path that the user named ([`root`]).
+//! 2. [`Walk::descend`] opens that directory; reading it is the first task.
+//! 3. The calling thread works alone while no task waits, so a small tree costs no thread.
+//! 4. Once a task waits, another thread continues the work, and the calling thread supervises: it
+//!    starts more threads while tasks wait and no thread is idle.
+//! 5. Each thread runs a [`worker`], which takes tasks from the [`pool`] until none is pending.
 
-mod access;
 mod dir;
 pub mod exclude;
-mod hand;
-pub mod path;
+mod file_system;
+pub mod path_stack;
 mod pool;
-mod rate;
+mod rate_limit;
 pub mod root;
-mod volume;
+mod syscalls;
+mod worker;
 
 use std::ffi::OsStr;
 use std::io;
@@ -25,200 +29,208 @@ use std::thread::{self, Builder};
 use std::time::Duration;
 
 use anyhow::Result;
-use crossbeam_deque::Worker;
 use diagnostics::wording::io_failure;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
-use access::Access;
-use dir::{Counted, Dir, InUse};
+use dir::{Dir, DirInUse, DirInfo, FileId, FileTime, LinkCount};
 use exclude::Exclude;
-use hand::{Hand, Shared, Task};
-use pool::Pool;
-use rate::Rate;
-use root::{Root, Start};
-use volume::Volume;
+use file_system::FileSystem;
+use pool::{Deque, Pool};
+use rate_limit::RateLimit;
+use root::{Root, RootDir};
+use syscalls::Syscalls;
+use worker::{BUFFER_SIZE, Shared, Task, Worker};
 
-/// Descriptors left for everything but the walk, beside those that are open at its start.
+/// Descriptors kept free for everything but the walk, beside those open at its start.
 const OTHER_DESCRIPTORS: usize = 4;
-/// Descriptors that a thread needs at least: its directory, that one's parent, the one before,
-/// and one to move.
-const DESCRIPTORS_A_THREAD: usize = 4;
+/// The fewest descriptors that a thread can work with: the directory it reads, that directory's
+/// parent, the directory read before, and one to move with.
+const MIN_DESCRIPTORS_PER_THREAD: usize = 4;
 
-/// How long to watch before another thread is called, first and at most.
-const NAP: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(40));
+/// The first and the longest time to wait before checking whether another thread is needed.
+const FIRST_CHECK: Duration = Duration::from_millis(5);
+const LONGEST_CHECK: Duration = Duration::from_millis(40);
 
-/// What lies below the directories that are asked for, and how to get there.
-#[derive(Default)]
-pub struct Below {
-    /// List every entry, not only directories.
+/// What to walk below a root, and how.
+pub struct Options {
+    /// Report every entry, not only directories.
     pub entries: bool,
-    /// How many levels to go down; `None` for all.
+    /// How many levels to descend; `None` for no limit.
     pub max_depth: Option<usize>,
-    /// List mount points, but do not enter them.
+    /// Report mount points, but do not enter them.
     pub one_file_system: bool,
-    /// What to leave out.
+    /// Directories to leave out.
     pub exclude: Exclude,
-    /// List and enter `.snapshot` and `.zfs` as well.
+    /// Report and enter `.snapshot` and `.zfs` as well.
     pub snapshots: bool,
-    /// Which link counts of directories to believe.
-    pub link_counts: LinkCounts,
-    /// Attributes that a network file system's client has cached will do.
+    /// Where to trust the link counts of directories.
+    pub trust_link_counts: TrustLinkCounts,
+    /// Accept attributes that the client of a network file system has cached.
     pub dont_sync: bool,
-    /// At most so many entries a second.
+    /// Stat at most this many entries a second; `None` for no limit.
     pub max_rate: Option<u32>,
-    /// At most this many threads, at least 1.
+    /// Use at most this many threads; at least 1.
     pub threads: usize,
 }
 
-/// Where the link count of a directory is believed to be two more than it has subdirectories.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LinkCounts {
+/// Where to rely on a directory's link count being two more than its number of subdirectories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustLinkCounts {
     /// Nowhere.
     Never,
     /// On file systems that are known for it.
-    #[default]
     WhereKnown,
     /// On every file system.
     Always,
 }
 
-/// Is told what the walk finds; one for each thread.
+/// Receives the results of one thread of the walk.
 pub trait Visitor: Send {
-    /// Moves to directory `name`, `depth` levels below the root (0 for the root, by its name as
-    /// given). What stands above has been told before.
-    fn directory(&mut self, depth: usize, name: &[u8]);
+    /// Moves to directory `name`, `depth` levels below the root (0: the root, by its path as
+    /// given). All its ancestors are current already.
+    fn enter_directory(&mut self, depth: usize, name: &[u8]);
 
-    /// An entry of the current directory, the UID of its own inode, and whether that is a
-    /// directory.
+    /// Receives an entry of the current directory: its name, the UID of its own inode, and
+    /// whether it is a directory.
     ///
     /// # Errors
-    /// Whatever ends the walk.
+    /// An error ends the walk.
     fn entry(&mut self, name: &[u8], uid: u32, is_directory: bool) -> Result<()>;
 
-    /// Something could not be read; the rest is walked all the same.
+    /// Something could not be read; the walk continues with the rest.
     fn failure(&mut self, error: anyhow::Error);
 
-    /// Something was there and is no more.
+    /// An entry was listed by its directory, but is gone.
     fn vanished(&mut self);
 
-    /// What comes next may take a while, or not.
+    /// The next system calls may block: results that have been held back for long should go out.
     ///
     /// # Errors
-    /// Whatever ends the walk.
-    fn breathe(&mut self) -> Result<()>;
+    /// An error ends the walk.
+    fn before_blocking(&mut self) -> Result<()>;
 
-    /// There is nothing to do for a while.
+    /// The thread is about to sleep or to end: all results held back should go out.
     ///
     /// # Errors
-    /// Whatever ends the walk.
-    fn pause(&mut self) -> Result<()>;
+    /// An error ends the walk.
+    fn before_idle(&mut self) -> Result<()>;
 }
 
-/// Walks one directory after another.
+/// Walks one root after another with the same options.
 pub struct Walk {
-    below: Below,
-    access: Access,
-    rate: Option<Rate>,
+    options: Options,
+    syscalls: Syscalls,
+    rate_limit: Option<RateLimit>,
     descriptors: usize,
-    started: (i64, u32),
+    started: FileTime,
 }
 
 impl Walk {
-    /// A walk of what is `below`. Raises the soft limit of descriptors to the hard one.
-    pub fn new(below: Below) -> Self {
-        let access = Access::new(below.dont_sync);
-        let rate = below.max_rate.map(Rate::new);
+    /// Prepares a walk. Raises the soft limit of open files to the hard one.
+    pub fn new(options: Options) -> Self {
+        let syscalls = Syscalls::new(options.dont_sync);
+        let rate_limit = options.max_rate.map(RateLimit::new);
         let now = clock_gettime(ClockId::RealtimeCoarse);
-        let started = (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0));
-        Self { below, access, rate, descriptors: descriptor_budget(), started }
+        let started =
+            FileTime { seconds: now.tv_sec, nanos: u32::try_from(now.tv_nsec).unwrap_or(0) };
+        Self { options, syscalls, rate_limit, descriptors: descriptor_budget(), started }
     }
 
-    /// Waits until a path may be looked at.
-    pub fn keep_to_the_rate(&self, before_sleep: impl FnOnce() -> Result<()>) -> Result<()> {
-        if let Some(wait) = self.rate.as_ref().and_then(Rate::take) {
+    /// Waits until the rate limit allows one more path; calls `before_sleep` if that takes time.
+    ///
+    /// # Errors
+    /// Fails if `before_sleep` does.
+    pub fn wait_for_rate_limit(&self, before_sleep: impl FnOnce() -> Result<()>) -> Result<()> {
+        if let Some(wait) = self.rate_limit.as_ref().and_then(RateLimit::reserve) {
             before_sleep()?;
             thread::sleep(wait);
         }
         Ok(())
     }
 
-    /// Looks at a path that is asked for, following symbolic links.
+    /// Step 1: reads the attributes of a path that the user named; follows symbolic links.
     ///
     /// # Errors
-    /// It exists but cannot be looked at: ``failed to stat `PATH`: ...``.
-    pub fn look(&self, path: &Path) -> Result<Root> {
-        Root::look(&self.access, path)
+    /// Fails if the path exists but its attributes cannot be read: ``failed to stat `PATH`: ...``.
+    pub fn stat_root(&self, path: &Path) -> Result<Root> {
+        Root::stat(&self.syscalls, path)
     }
 
-    /// Walks what lies below `start`, which itself is not told, and hands it to visitors made by
-    /// `visitor`, one for each thread.
+    /// Steps 2 to 5: walks everything below `root`. The root itself is not reported. Each thread
+    /// reports to a visitor of its own, made by `visitor`.
     ///
     /// # Errors
-    /// Only those of the visitors, which end the walk.
+    /// Fails only if a visitor does. What cannot be read goes to [`Visitor::failure`].
     pub fn descend<V: Visitor>(
         &self,
-        start: &Start,
+        root: &RootDir,
         visitor: &(dyn Fn() -> V + Sync),
     ) -> Result<()> {
-        if self.below.max_depth == Some(0) {
+        if self.options.max_depth == Some(0) {
             return Ok(());
         }
-        let (fd, status) = match start.open(&self.access) {
+        let (fd, status) = match root.open(&self.syscalls) {
             Ok(opened) => opened,
             Err(error) => {
-                let path = OsStr::from_bytes(start.path.to_bytes());
+                let path = OsStr::from_bytes(root.path.to_bytes());
                 visitor().failure(io_failure("read", path, &io::Error::from(error)));
                 return Ok(());
             }
         };
-        let threads = self.below.threads.clamp(1, (self.descriptors / DESCRIPTORS_A_THREAD).max(1));
-        let stacks: Vec<_> = (0..threads).map(|_| Worker::new_lifo()).collect();
-        let pool = Pool::new(&stacks);
-        let volume = Volume::of(&fd);
+        let most_threads = (self.descriptors / MIN_DESCRIPTORS_PER_THREAD).max(1);
+        let threads = self.options.threads.clamp(1, most_threads);
+        let deques: Vec<_> = (0..threads).map(|_| Deque::new_lifo()).collect();
+        let pool = Pool::new(&deques);
         let shared = Shared {
             pool: &pool,
-            below: &self.below,
-            access: &self.access,
-            rate: self.rate.as_ref(),
-            serials: AtomicU64::new(1),
-            descriptors_a_thread: (self.descriptors / threads).max(DESCRIPTORS_A_THREAD),
+            options: &self.options,
+            syscalls: &self.syscalls,
+            rate_limit: self.rate_limit.as_ref(),
+            next_serial: AtomicU64::new(1),
+            descriptors_per_thread: (self.descriptors / threads).max(MIN_DESCRIPTORS_PER_THREAD),
             started: self.started,
         };
-        let name = start.path.clone().into_boxed_c_str();
-        let counted = shared.believed(volume, Counted::of(&status));
-        let root = Dir::new(None, name, hand::file_id(&status), volume, 0, counted, fd);
-        let is_huge = status.stx_size > hand::PIECE as u64;
-        run(&shared, stacks, InUse::new(root), is_huge, visitor)
+        let file_system = FileSystem::of(&fd);
+        let info = DirInfo {
+            name: root.path.clone().into_boxed_c_str(),
+            id: FileId::of(&status),
+            file_system,
+            serial: 0,
+            link_count: shared.trusted(file_system, LinkCount::of(&status)),
+        };
+        let is_huge = status.stx_size > BUFFER_SIZE as u64;
+        let root = DirInUse::new(Dir::new(None, info, fd));
+        walk(&shared, deques, root, is_huge, visitor)
     }
 }
 
-/// Walks alone as long as there is nothing to do for others.
-fn run<V: Visitor>(
+/// Step 3: works alone while no task waits.
+fn walk<V: Visitor>(
     shared: &Shared<'_>,
-    stacks: Vec<Worker<Task>>,
-    root: InUse,
+    deques: Vec<Deque<Task>>,
+    root: DirInUse,
     is_huge: bool,
     visitor: &(dyn Fn() -> V + Sync),
 ) -> Result<()> {
-    let mut stacks = stacks.into_iter();
-    let Some(own) = stacks.next() else { return Ok(()) };
-    shared.pool.push(&own, Task::Read(root));
-    let mut first = Hand::new(shared, own, visitor());
-    let has_work_for_others = is_huge || first.work_alone()?;
-    match has_work_for_others {
-        true if stacks.len() > 0 => supervise(shared, first, stacks, visitor),
+    let mut deques = deques.into_iter();
+    let Some(tasks) = deques.next() else { return Ok(()) };
+    shared.pool.push(&tasks, Task::Read(root));
+    let mut first = Worker::new(shared, tasks, visitor());
+    let needs_help = is_huge || first.work_alone()?;
+    match needs_help {
+        true if deques.len() > 0 => supervise(shared, first, deques, visitor),
         true => first.work(),
         false => Ok(()),
     }
 }
 
-/// Lets another thread go on with the work and watches it: however long a file system makes one
-/// wait, more are called as long as something waits to be done.
+/// Step 4: moves the first worker to a thread of its own and starts more workers as needed. The
+/// supervising thread makes no calls to the file system, so it cannot block there.
 fn supervise<V: Visitor>(
     shared: &Shared<'_>,
-    first: Hand<'_, V>,
-    mut stacks: std::vec::IntoIter<Worker<Task>>,
+    first: Worker<'_, V>,
+    mut deques: std::vec::IntoIter<Deque<Task>>,
     visitor: &(dyn Fn() -> V + Sync),
 ) -> Result<()> {
     let first = Mutex::new(Some(first));
@@ -228,27 +240,27 @@ fn supervise<V: Visitor>(
         let mut threads = Vec::new();
         match Builder::new().spawn_scoped(scope, begin) {
             Ok(thread) => threads.push(thread),
-            // Where no more threads may be made, those that there are do the work.
+            // No thread can be started: this one does the work.
             Err(_) => return begin(),
         }
-        let mut nap = NAP.0;
+        let mut wait = FIRST_CHECK;
         let mut has_waited = false;
-        while stacks.len() > 0 {
-            if shared.pool.needs_help(threads.len(), has_waited)
-                && let Some(own) = stacks.next()
+        while deques.len() > 0 {
+            if shared.pool.needs_thread(threads.len(), has_waited)
+                && let Some(tasks) = deques.next()
             {
-                let work = || Hand::new(shared, own, visitor()).work();
+                let work = || Worker::new(shared, tasks, visitor()).work();
                 match Builder::new().spawn_scoped(scope, work) {
                     Ok(thread) => threads.push(thread),
                     Err(_) => break,
                 }
-                (nap, has_waited) = (NAP.0, false);
+                (wait, has_waited) = (FIRST_CHECK, false);
                 continue;
             }
-            if shared.pool.wait_for_end(nap) {
+            if shared.pool.wait_for_end(wait) {
                 break;
             }
-            (nap, has_waited) = (NAP.1.min(nap * 2), true);
+            (wait, has_waited) = (LONGEST_CHECK.min(wait * 2), true);
         }
         let mut outcome = Ok(());
         for thread in threads {
@@ -260,7 +272,7 @@ fn supervise<V: Visitor>(
     })
 }
 
-/// How many descriptors the walk may hold. The soft limit is raised to the hard one first.
+/// Returns how many descriptors the walk may hold. Raises the soft limit to the hard one first.
 fn descriptor_budget() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let mut current = limit.current;
@@ -271,7 +283,7 @@ fn descriptor_budget() -> usize {
     }
     // Beyond a few thousand, more open directories make nothing faster.
     let current = current.unwrap_or(4096).min(4096);
-    // Whoever started us may have left some open.
+    // The parent process may have left some open.
     let open = std::fs::read_dir("/proc/self/fd").map_or(4, |open| open.count());
     usize::try_from(current).unwrap_or(0).saturating_sub(open + OTHER_DESCRIPTORS)
 }

@@ -1,9 +1,17 @@
-//! The descriptors that directories are read through.
+//! The descriptor of a directory: shared by the directory's tasks, closed with the last of them,
+//! and evicted and reopened in between when descriptors are short.
 //!
-//! Everything is opened relative to its parent's descriptor, since full paths cost more the
-//! deeper they are and cannot be longer than `PATH_MAX`. A descriptor is closed as soon as nothing
-//! is left to do in its directory. One that was given up before is found again from the nearest
-//! directory that is open, up by `..` and down by name, and must then still be the same.
+//! Everything is opened relative to its parent's descriptor: full paths cost more the deeper they
+//! are, and cannot be longer than `PATH_MAX`. To reopen an evicted directory:
+//! 1. Go up from it to its nearest ancestor that is open, or that is above `nearby`, the directory
+//!    that the worker has read last.
+//! 2. In the second case, climb to that ancestor from `nearby` by `..`.
+//! 3. Open the directories below it by name, down to the evicted one.
+//! 4. Check that the directory reached by `..`, and each that is to stay open, has the device and
+//!    inode number it had before: another directory fails with `ESTALE`.
+//! 5. Seek to where reading has stopped, and keep the directory and its nearest ancestors open.
+//!
+//! If that fails with `nearby`, it is tried again without: directories may have been moved.
 
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,53 +22,65 @@ use rustix::fs::{AtFlags, SeekFrom, StatxFlags, seek, statx, tell};
 use rustix::io::Errno;
 
 use super::{Dir, FileId};
-use crate::walk::access::Access;
+use crate::walk::syscalls::Syscalls;
 
-/// A directory that is open, whether or not anybody has to do with it.
-pub type Open = (Arc<Dir>, Arc<OwnedFd>);
+/// A directory with an open descriptor, whether or not it has tasks left.
+#[derive(Clone)]
+pub struct OpenDir {
+    /// The directory.
+    pub dir: Arc<Dir>,
+    /// Its descriptor.
+    pub fd: Arc<OwnedFd>,
+}
 
-/// A descriptor, and the directories that were opened again for it.
-pub type Reopened = (Arc<OwnedFd>, Vec<Arc<Dir>>);
+/// The descriptor of a directory, and what had to be reopened for it.
+pub struct Found {
+    /// The descriptor.
+    pub fd: Arc<OwnedFd>,
+    /// The directories that were reopened and stay open.
+    pub reopened: Vec<Arc<Dir>>,
+}
 
-/// The descriptor of a directory, and where reading it goes on after it was given up.
-pub(super) struct State {
+/// The state of a directory's descriptor.
+pub(super) struct Descriptor {
     fd: Option<Arc<OwnedFd>>,
-    given_up: Option<GivenUp>,
-    /// How many threads read through the descriptor, so that its position may change.
+    evicted: Option<Evicted>,
+    /// How many threads read through the descriptor, and so move its position.
     readers: usize,
 }
 
-impl State {
+impl Descriptor {
     pub(super) fn open(fd: OwnedFd) -> Self {
-        Self { fd: Some(Arc::new(fd)), given_up: None, readers: 0 }
+        Self { fd: Some(Arc::new(fd)), evicted: None, readers: 0 }
     }
 }
 
-/// What finding a directory again needs.
+/// What is needed to reopen an evicted directory.
 #[derive(Clone, Copy)]
-struct GivenUp {
+struct Evicted {
     id: FileId,
+    /// Where reading goes on.
     position: u64,
 }
 
-/// A directory with something left to do in it: keeps its descriptor from being closed for good.
-pub struct InUse(Arc<Dir>);
+/// A counted use of a directory by a task. The last one that is dropped closes the descriptor.
+pub struct DirInUse(Arc<Dir>);
 
-impl InUse {
-    /// A directory that was just opened.
+impl DirInUse {
+    /// The first use of a directory that was just opened.
     pub fn new(dir: Dir) -> Self {
         Self(Arc::new(dir))
     }
 }
 
-impl Clone for InUse {
+impl Clone for DirInUse {
     fn clone(&self) -> Self {
         self.0.uses.fetch_add(1, Ordering::Relaxed);
         Self(self.0.clone())
     }
 }
 
-impl Deref for InUse {
+impl Deref for DirInUse {
     type Target = Arc<Dir>;
 
     fn deref(&self) -> &Arc<Dir> {
@@ -68,151 +88,155 @@ impl Deref for InUse {
     }
 }
 
-impl Drop for InUse {
+impl Drop for DirInUse {
     fn drop(&mut self) {
-        // Roots stay open: everything is found again through them.
+        // Roots stay open: every search ends at one.
         if self.0.uses.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.parent.is_some() {
-            let mut state = self.0.lock();
-            (state.fd, state.given_up) = (None, None);
+            let mut descriptor = self.0.lock();
+            (descriptor.fd, descriptor.evicted) = (None, None);
         }
     }
 }
 
 /// How to get to a directory.
-struct Way<'d> {
-    from: Arc<OwnedFd>,
-    /// The last directory of `down` is the one to start from; otherwise that lies above it.
-    is_climbed: bool,
-    /// The directories to go through, the nearest last.
+struct Route<'d> {
+    /// The descriptor to start from.
+    start: Arc<OwnedFd>,
+    /// Whether `start` is the last directory of `down` itself, reached by `..`, or its parent.
+    has_climbed: bool,
+    /// The directories to go through, from the target upwards.
     down: Vec<&'d Arc<Dir>>,
 }
 
 impl Dir {
-    /// Its descriptor, opened again and moved to where reading goes on if it was given up; and
-    /// the directories that were opened again for it: this one and the nearest `keep` above, since
-    /// the walk will come back to them next. `near` is where the search may start.
+    /// Returns the descriptor, after reopening the directory if it was evicted. Its `keep`
+    /// nearest ancestors stay open as well, since the walk will come back to them next. `nearby`
+    /// is where the search may start.
     ///
     /// # Errors
-    /// It cannot be opened; `ESTALE` when another directory has taken its place.
+    /// Fails if the directory cannot be opened; `ESTALE` if another one has taken its place.
     pub fn fd(
         self: &Arc<Self>,
-        access: &Access,
+        syscalls: &Syscalls,
         keep: usize,
-        near: Option<&Open>,
-    ) -> Result<Reopened, Errno> {
+        nearby: Option<&OpenDir>,
+    ) -> Result<Found, Errno> {
         if let Some(fd) = &self.lock().fd {
-            return Ok((fd.clone(), Vec::new()));
+            return Ok(Found { fd: fd.clone(), reopened: Vec::new() });
         }
-        let by_near = near.and_then(|near| self.find(access, keep, Some(near)).ok());
-        by_near.map_or_else(|| self.find(access, keep, None), Ok)
+        let from_nearby = nearby.and_then(|dir| self.reopen(syscalls, keep, Some(dir)).ok());
+        from_nearby.map_or_else(|| self.reopen(syscalls, keep, None), Ok)
     }
 
-    fn find(
+    fn reopen(
         self: &Arc<Self>,
-        access: &Access,
+        syscalls: &Syscalls,
         keep: usize,
-        near: Option<&Open>,
-    ) -> Result<Reopened, Errno> {
-        let Way { from: mut fd, mut is_climbed, down } = self.way(access, near)?;
+        nearby: Option<&OpenDir>,
+    ) -> Result<Found, Errno> {
+        // Steps 1 and 2.
+        let Route { start: mut fd, mut has_climbed, down } = self.route(syscalls, nearby)?;
         let mut reopened = Vec::new();
-        for (above, dir) in down.into_iter().enumerate().rev() {
-            let has_climbed = std::mem::take(&mut is_climbed);
-            if !has_climbed {
-                fd = Arc::new(access.open(fd.as_fd(), &dir.name)?);
+        for (levels_above, dir) in down.into_iter().enumerate().rev() {
+            // Step 3.
+            let is_climbed = std::mem::take(&mut has_climbed);
+            if !is_climbed {
+                fd = Arc::new(syscalls.open(fd.as_fd(), &dir.name)?);
             }
-            let mut state = dir.lock();
-            if let Some(open) = &state.fd {
+            let mut descriptor = dir.lock();
+            if let Some(open) = &descriptor.fd {
                 fd = open.clone(); // Another thread was faster.
                 continue;
             }
-            let id = state.given_up.map(|given_up| given_up.id);
-            let must_match = has_climbed || above <= keep && id.is_some();
+            // Step 4.
+            let id = descriptor.evicted.map(|evicted| evicted.id);
+            let must_match = is_climbed || levels_above <= keep && id.is_some();
             if must_match && id.unwrap_or(dir.id) != identify(fd.as_fd())? {
                 return Err(Errno::STALE);
             }
-            if let Some(given_up) = state.given_up.filter(|_| above <= keep) {
-                seek(&*fd, SeekFrom::Start(given_up.position))?;
-                state.fd = Some(fd.clone());
+            // Step 5.
+            if let Some(evicted) = descriptor.evicted.filter(|_| levels_above <= keep) {
+                seek(&*fd, SeekFrom::Start(evicted.position))?;
+                descriptor.fd = Some(fd.clone());
                 reopened.push(dir.clone());
             }
         }
-        Ok((fd, reopened))
+        Ok(Found { fd, reopened })
     }
 
-    /// The shortest way here, from an open directory above or from `near`.
-    fn way(self: &Arc<Self>, access: &Access, near: Option<&Open>) -> Result<Way<'_>, Errno> {
+    fn route(
+        self: &Arc<Self>,
+        syscalls: &Syscalls,
+        nearby: Option<&OpenDir>,
+    ) -> Result<Route<'_>, Errno> {
         let mut down = vec![self];
-        let mut low = near.map(|(dir, _)| dir);
+        let mut above_nearby = nearby.map(|nearby| &nearby.dir);
         loop {
             let at = down[down.len() - 1];
-            while let Some(dir) = low.filter(|low| low.depth > at.depth) {
-                low = dir.parent.as_ref();
+            while let Some(dir) = above_nearby.filter(|dir| dir.depth > at.depth) {
+                above_nearby = dir.parent.as_ref();
             }
-            if let (Some(low), Some((start, fd))) = (low, near)
-                && Arc::ptr_eq(low, at)
+            if let (Some(dir), Some(nearby)) = (above_nearby, nearby)
+                && Arc::ptr_eq(dir, at)
             {
-                let from = climb(access, fd, start.depth - at.depth)?;
-                return Ok(Way { from, is_climbed: true, down });
+                let start = climb(syscalls, &nearby.fd, nearby.dir.depth - at.depth)?;
+                return Ok(Route { start, has_climbed: true, down });
             }
             let parent = at.parent.as_ref().ok_or(Errno::STALE)?;
             if let Some(fd) = &parent.lock().fd {
-                return Ok(Way { from: fd.clone(), is_climbed: false, down });
+                return Ok(Route { start: fd.clone(), has_climbed: false, down });
             }
             down.push(parent);
         }
     }
 
-    /// Reads through its descriptor, which is not given up meanwhile. With what was read come the
-    /// descriptor and the directories that were [opened again](Self::fd).
+    /// Calls `read` with the descriptor, which is not evicted meanwhile.
     ///
     /// # Errors
     /// As [`fd`](Self::fd).
-    pub fn reading<T>(
+    pub fn with_fd<T>(
         self: &Arc<Self>,
-        access: &Access,
+        syscalls: &Syscalls,
         keep: usize,
-        near: Option<&Open>,
+        nearby: Option<&OpenDir>,
         read: impl FnOnce(BorrowedFd<'_>) -> T,
-    ) -> Result<(T, Reopened), Errno> {
+    ) -> Result<(T, Found), Errno> {
         self.lock().readers += 1;
-        let found = self.fd(access, keep, near);
-        let outcome = found.map(|reopened| (read(reopened.0.as_fd()), reopened));
+        let found = self.fd(syscalls, keep, nearby);
+        let outcome = found.map(|found| (read(found.fd.as_fd()), found));
         self.lock().readers -= 1;
         outcome
     }
 
-    /// Gives the descriptor up, to be closed when nobody uses it any more; false if it is being
-    /// read or cannot be found again. Roots keep theirs.
-    pub fn give_up_fd(&self) -> bool {
-        let mut state = self.lock();
-        let Some(fd) = state.fd.as_ref().filter(|_| self.parent.is_some() && state.readers == 0)
-        else {
-            return false;
-        };
-        // The number is taken from what is open: what it was called before may have changed.
+    /// Evicts the descriptor: it is closed once no thread uses it. Returns false if the directory
+    /// is a root, is being read, or could not be found again.
+    pub fn evict(&self) -> bool {
+        let mut descriptor = self.lock();
+        let may_close = self.parent.is_some() && descriptor.readers == 0;
+        let Some(fd) = descriptor.fd.as_ref().filter(|_| may_close) else { return false };
+        // Identify what is open: before it was opened, another directory may have had its name.
         let (Ok(position), Ok(id)) = (tell(&**fd), identify(fd.as_fd())) else { return false };
-        state.given_up = Some(GivenUp { id, position });
-        state.fd = None;
+        descriptor.evicted = Some(Evicted { id, position });
+        descriptor.fd = None;
         true
     }
 
-    /// Whether its descriptor is open.
+    /// Whether the descriptor is open.
     pub fn is_open(&self) -> bool {
         self.lock().fd.is_some()
     }
 }
 
-/// The device and inode number of what is open.
+/// Reads the identity of an open file.
 fn identify(fd: BorrowedFd<'_>) -> Result<FileId, Errno> {
-    let status = statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::INO)?;
-    Ok((status.stx_dev_major, status.stx_dev_minor, status.stx_ino))
+    statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::INO).map(|status| FileId::of(&status))
 }
 
-/// Opens what is so many levels above.
-fn climb(access: &Access, from: &Arc<OwnedFd>, levels: usize) -> Result<Arc<OwnedFd>, Errno> {
+/// Opens the directory that is `levels` above `from`.
+fn climb(syscalls: &Syscalls, from: &Arc<OwnedFd>, levels: usize) -> Result<Arc<OwnedFd>, Errno> {
     let mut fd = from.clone();
     for _ in 0..levels {
-        fd = Arc::new(access.open(fd.as_fd(), c"..")?);
+        fd = Arc::new(syscalls.open(fd.as_fd(), c"..")?);
     }
     Ok(fd)
 }

@@ -1,18 +1,19 @@
-//! Telling the visitor where a thread is, and what went wrong there.
+//! Calls the visitor: moves it to the directory that is read, and reports failures.
 
 use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 
-use diagnostics::wording::io_failure;
+use anyhow::anyhow;
+use diagnostics::wording::{io_failure, one_line};
 use rustix::io::Errno;
 
-use super::Hand;
+use super::Worker;
 use crate::walk::Visitor;
 use crate::walk::dir::Dir;
 
-impl<V: Visitor> Hand<'_, V> {
-    /// Moves the visitor to `dir`.
+impl<V: Visitor> Worker<'_, V> {
+    /// Moves the visitor to `dir`: enters each ancestor that differs, and `dir` itself.
     pub(super) fn move_to(&mut self, dir: &Dir) {
         let mut ahead = Vec::new();
         let mut at = dir;
@@ -22,28 +23,28 @@ impl<V: Visitor> Hand<'_, V> {
             at = parent;
         }
         if ahead.is_empty() && self.current.len() > dir.depth + 1 {
-            ahead.push(dir); // Back to a directory above.
+            ahead.push(dir); // Back to an ancestor.
         }
         for dir in ahead.into_iter().rev() {
             self.current.truncate(dir.depth);
             self.current.push(dir.serial);
-            self.visitor.directory(dir.depth, dir.name.to_bytes());
+            self.visitor.enter_directory(dir.depth, dir.name.to_bytes());
             if let Some(path) = &mut self.path {
                 path.set(dir.depth, dir.name.to_bytes());
             }
         }
     }
 
-    /// Reports a failure with an entry of `dir`, unless it has merely vanished meanwhile.
-    pub(super) fn fail(&mut self, operation: &str, dir: &Dir, name: &CStr, error: Errno) {
+    /// Reports a failure with an entry of `dir`, or counts it as vanished.
+    pub(super) fn report_failure(&mut self, operation: &str, dir: &Dir, name: &CStr, error: Errno) {
         if is_gone(error) {
             return self.visitor.vanished();
         }
         self.report(operation, &dir.path_of(name), error);
     }
 
-    /// Reports a failure with `dir` itself, unless it has vanished.
-    pub(super) fn fail_in(&mut self, operation: &str, dir: &Dir, error: Errno) {
+    /// Reports a failure with `dir` itself, or counts it as vanished.
+    pub(super) fn report_failure_of(&mut self, operation: &str, dir: &Dir, error: Errno) {
         if is_gone(error) {
             return self.visitor.vanished();
         }
@@ -54,9 +55,16 @@ impl<V: Visitor> Hand<'_, V> {
         let path = OsStr::from_bytes(path);
         self.visitor.failure(io_failure(operation, path, &io::Error::from(error)));
     }
+
+    /// Reports an entry of `dir` on which one of its own ancestors is mounted.
+    pub(super) fn report_loop(&mut self, dir: &Dir, name: &CStr) {
+        let path = one_line(&dir.path_of(name));
+        self.visitor
+            .failure(anyhow!("failed to enter `{path}`: a directory above it is mounted there"));
+    }
 }
 
-/// What errors say of an entry that was replaced or removed since its directory was read.
+/// Whether the error means that an entry was replaced or removed since its directory was read.
 fn is_gone(error: Errno) -> bool {
     matches!(error, Errno::NOENT | Errno::NOTDIR)
 }

@@ -1,29 +1,30 @@
-//! What is known of a file system by its type.
+//! What the walk knows of a file system by its type.
 
 use std::os::fd::AsFd;
 
 use rustix::fs::fstatfs;
 
-/// What the walk may expect of the file system that a directory lies on.
+/// The properties of the file system that a directory lies on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Volume {
+pub struct FileSystem {
     /// The link count of a directory is two more than the number of its subdirectories.
     pub counts_links: bool,
-    /// Made up by the kernel (`/proc`, say): nobody stores data there.
+    /// The kernel generates its content (as of `/proc`): it holds no stored data.
     pub is_pseudo: bool,
-    /// Opening a directory may mount something else there.
+    /// Opening a directory may mount another file system on it.
     pub may_automount: bool,
 }
 
-/// Superblock magic numbers (statfs(2)) of file systems that keep the link count as POSIX once
-/// meant it. Others report 1 for "unknown" (btrfs, overlayfs), and FUSE and network file systems
-/// report whatever their server likes.
+/// Superblock magic numbers (statfs(2)) of file systems whose directories have a link for each
+/// subdirectory, as in traditional Unix. Others report 1 for "unknown" (btrfs, overlayfs). FUSE
+/// and network file systems report what their server says.
 const COUNTS_LINKS: [u64; 3] = [
     0xef53,      // ext2, ext3, ext4
     0x5846_5342, // xfs
     0x0102_1994, // tmpfs
 ];
 
+/// Magic numbers of file systems whose content the kernel generates.
 const PSEUDO: [u64; 19] = [
     0x1980_0202, // mqueue
     0x6759_6969, // rpc_pipefs
@@ -48,8 +49,8 @@ const PSEUDO: [u64; 19] = [
 
 const AUTOFS: u64 = 0x187;
 
-impl Volume {
-    /// What is known of the file system below an open directory; nothing if it does not say.
+impl FileSystem {
+    /// The file system of an open directory; without any property if fstatfs(2) fails.
     pub fn of(directory: impl AsFd) -> Self {
         fstatfs(directory).map_or(Self::default(), |statfs| {
             // The field's type differs between architectures; magic numbers have 32 bits.
@@ -69,8 +70,8 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn proc_is_made_up_and_counts_no_links() {
-        let volume = Volume::of(File::open("/proc").unwrap());
-        assert!(volume.is_pseudo && !volume.counts_links && !volume.may_automount);
+    fn proc_is_pseudo_and_counts_no_links() {
+        let proc = FileSystem::of(File::open("/proc").unwrap());
+        assert!(proc.is_pseudo && !proc.counts_links && !proc.may_automount);
     }
 }

@@ -1,5 +1,7 @@
-//! How the walk touches a file system: opening and looking, with as few traces and as little
-//! traffic as the kernel allows.
+//! The system calls that the walk makes for each entry: opens directories without changing their
+//! access times, and reads attributes, from a network file system's cache if asked to.
+//!
+//! Both need a flag that the kernel may refuse. After the first refusal it is left out for good.
 
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -8,18 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
-/// How directories are opened and entries are looked at.
+/// Opens directories and stats entries.
 #[derive(Debug)]
-pub struct Access {
-    /// Whether reading still leaves access times alone; only owners and the privileged may ask.
+pub struct Syscalls {
+    /// Open with `O_NOATIME`, which only a file's owner and privileged users may use.
     noatime: AtomicBool,
-    /// Whether attributes may come from a cache of a network file system.
+    /// Stat with `AT_STATX_DONT_SYNC`, which not every kernel knows.
     dont_sync: AtomicBool,
 }
 
-impl Access {
-    /// Leaves access times alone as long as the kernel allows that. `dont_sync`: attributes that
-    /// the client of a network file system has cached will do.
+impl Syscalls {
+    /// `dont_sync`: accept attributes that the client of a network file system has cached.
     pub fn new(dont_sync: bool) -> Self {
         Self { noatime: AtomicBool::new(true), dont_sync: AtomicBool::new(dont_sync) }
     }
@@ -27,12 +28,12 @@ impl Access {
     /// Opens directory `name` in `parent`, never through a symbolic link.
     ///
     /// # Errors
-    /// As openat(2): `ENOTDIR` for anything that is no directory.
+    /// As openat(2); `ENOTDIR` for anything but a directory.
     pub fn open(&self, parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
         self.open_with(parent, name, OFlags::NOFOLLOW)
     }
 
-    /// Opens a root, through links.
+    /// Opens a root, through symbolic links.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -44,9 +45,9 @@ impl Access {
         &self,
         parent: BorrowedFd<'_>,
         name: &CStr,
-        more: OFlags,
+        extra: OFlags,
     ) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC | extra;
         if self.noatime.load(Ordering::Relaxed) {
             match openat(parent, name, flags | OFlags::NOATIME, Mode::empty()) {
                 Err(Errno::PERM) => self.noatime.store(false, Ordering::Relaxed),
@@ -56,12 +57,12 @@ impl Access {
         openat(parent, name, flags, Mode::empty())
     }
 
-    /// Looks at `name` in `parent`. With `AtFlags::empty()` it follows links and mounts what is
-    /// mounted on demand.
+    /// Stats `name` in `parent`. With `AtFlags::empty()` this follows symbolic links and triggers
+    /// automounts.
     ///
     /// # Errors
     /// As statx(2).
-    pub fn look(
+    pub fn stat(
         &self,
         parent: BorrowedFd<'_>,
         name: &CStr,
@@ -70,7 +71,6 @@ impl Access {
     ) -> Result<Statx, Errno> {
         if self.dont_sync.load(Ordering::Relaxed) {
             match statx(parent, name, flags | AtFlags::STATX_DONT_SYNC, fields) {
-                // Not every kernel, or what stands in for one, knows the flag.
                 Err(Errno::INVAL) => self.dont_sync.store(false, Ordering::Relaxed),
                 outcome => return outcome,
             }

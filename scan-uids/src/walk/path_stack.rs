@@ -1,45 +1,46 @@
-//! The path of the directory at hand, kept so that moving to the next one costs only the part
-//! that differs.
+//! The path of the current directory, kept as a stack of names: moving to another directory costs
+//! only the part that differs.
 
-/// Appends a name, or a path that ends next to a slash, in some spelling.
-pub type Push = fn(&mut Vec<u8>, &[u8]);
+/// Appends a name or a path, in the encoding of an output format. Encoding a path in parts, split
+/// at slashes, must give the same as encoding it whole.
+pub type PushPath = fn(&mut Vec<u8>, &[u8]);
 
 /// Appends the bytes as they are.
 pub fn push_raw(out: &mut Vec<u8>, path: &[u8]) {
     out.extend_from_slice(path);
 }
 
-/// A path that grows and shrinks a name at a time, in whatever spelling `append` gives names.
+/// The path of the current directory, in the encoding of an output format.
 #[derive(Debug)]
 pub struct PathStack {
-    /// Ends in a slash.
+    /// The encoded path, which ends in a slash.
     text: Vec<u8>,
     /// Where the path of each depth ends in `text`.
     ends: Vec<usize>,
-    append: Push,
+    push_path: PushPath,
 }
 
 impl PathStack {
-    /// An empty path.
-    pub fn new(append: Push) -> Self {
-        Self { text: Vec::new(), ends: Vec::new(), append }
+    /// An empty path, to be encoded by `push_path`.
+    pub fn new(push_path: PushPath) -> Self {
+        Self { text: Vec::new(), ends: Vec::new(), push_path }
     }
 
-    /// Makes `name` the last part, at `depth`: 0 for a root, at most one more than before.
+    /// Moves to directory `name` at `depth`: 0 for a root, at most one more than before.
     pub fn set(&mut self, depth: usize, name: &[u8]) {
         self.ends.truncate(depth);
         self.text.truncate(self.ends.last().copied().unwrap_or(0));
-        (self.append)(&mut self.text, name);
+        (self.push_path)(&mut self.text, name);
         if !self.text.ends_with(b"/") {
             self.text.push(b'/');
         }
         self.ends.push(self.text.len());
     }
 
-    /// Appends the path of `name` in this directory to `out`.
+    /// Appends the path of the entry `name` of the current directory to `out`.
     pub fn push_child(&self, out: &mut Vec<u8>, name: &[u8]) {
         out.extend_from_slice(&self.text);
-        (self.append)(out, name);
+        (self.push_path)(out, name);
     }
 }
 
