@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,13 +11,12 @@ use diagnostics::report::Report;
 use diagnostics::wording::{io_error, one_line};
 
 use crate::cli::LookupOptions;
-use crate::dn::Dn;
-use crate::filter::Filter;
+use crate::directory::dn::Dn;
+use crate::directory::filter::Filter;
+use crate::directory::owner::Attributes;
 use crate::ldap::address::Address;
-use crate::owner::Attributes;
-
-/// Largest file of settings (a password, authorities), in bytes.
-pub const MAX_SETTING: u64 = 4 * 1024 * 1024;
+use crate::ldap::options::{Access, Credentials, Secret};
+use crate::small_file;
 
 /// What to look up, and where.
 #[derive(Debug)]
@@ -41,50 +38,6 @@ pub enum Source {
     Ldif(PathBuf),
     /// Directory servers.
     Ldap(Access),
-}
-
-/// How to reach directory servers.
-#[derive(Debug)]
-pub struct Access {
-    /// In the order to try them; never empty.
-    pub addresses: Vec<Address>,
-    /// Who asks; `None` for anonymous.
-    pub credentials: Option<Credentials>,
-    /// Whether `ldap://` is secured by StartTLS.
-    pub starttls: bool,
-    /// Whether any certificate is accepted.
-    pub skip_tls_verify: bool,
-    /// The certificate authorities to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// How long to wait for each answer.
-    pub timeout: Duration,
-    /// Read all owners at first instead of asking for each.
-    pub enumerates: bool,
-}
-
-/// A name and its password for a simple bind.
-#[derive(Debug)]
-pub struct Credentials {
-    /// The bind DN (some servers take other names too).
-    pub dn: String,
-    /// Its password, never empty.
-    pub password: Secret,
-}
-
-/// Text that must not be shown; its debug form hides it.
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, for the one place that sends it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
 }
 
 impl Config {
@@ -179,7 +132,7 @@ fn credentials(
     };
     match (&options.bind_dn, password.filter(|password| !password.is_empty())) {
         (Some(dn), Some(password)) => {
-            Ok(Some(Credentials { dn: dn.clone(), password: Secret(password) }))
+            Ok(Some(Credentials { dn: dn.clone(), password: Secret::new(password) }))
         }
         (Some(dn), None) => Err(misconfigured(format_args!(
             "no password for the bind DN `{}`: set LDAP_BIND_PASS or LDAP_BIND_PASS_FILE",
@@ -197,23 +150,10 @@ fn credentials(
 fn password_in(file: &Path) -> Result<String> {
     let name = one_line(file.as_os_str().as_encoded_bytes());
     let fail = |why: String| misconfigured(format_args!("failed to read `{name}`: {why}"));
-    let bytes = read_small(file).map_err(|error| fail(io_error(&error)))?;
+    let bytes = small_file::read(file).map_err(|error| fail(io_error(&error)))?;
     let text = String::from_utf8(bytes).map_err(|_| fail("not UTF-8".to_owned()))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
-}
-
-/// Reads a file of settings, which is never large: `/dev/zero` must not fill the memory.
-///
-/// # Errors
-/// It cannot be read, or is larger than [`MAX_SETTING`].
-pub fn read_small(file: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(MAX_SETTING + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_SETTING {
-        return Err(io::Error::other(format!("larger than {MAX_SETTING} bytes")));
-    }
-    Ok(bytes)
 }
 
 fn attribute(name: &str) -> Result<String> {

@@ -4,17 +4,16 @@
 //! chooses among entries; [`directory`] and [`ldap`] are the sources; [`config`] checks what
 //! flags and environment say before anything is opened.
 
-pub mod answers;
 pub mod cli;
-pub mod config;
-pub mod directory;
-pub mod dn;
-pub mod filter;
-pub mod inbox;
-pub mod ldap;
-pub mod ldif;
-pub mod owner;
-pub mod resolve;
+mod config;
+mod directory;
+mod ldap;
+mod ldif;
+mod pipeline;
+mod small_file;
+
+#[doc(hidden)]
+pub use ldap::protocol::validator::{Guard, Violation};
 
 use std::io;
 use std::time::Instant;
@@ -25,12 +24,13 @@ use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use owner_json::{OutputClosed, unbuffered_stdout};
 
-use answers::Answers;
 use cli::Cli;
 use config::{Config, Source};
-use directory::{Directory, Export};
+use directory::Directory;
 use ldap::Server;
-use resolve::Done;
+use ldif::Export;
+use pipeline::Done;
+use pipeline::answers::Answers;
 
 /// Runs the command and returns its exit code.
 ///
@@ -72,7 +72,7 @@ fn stream(cli: &Cli, report: &mut Report, metrics: &mut Metrics) -> Result<()> {
     let mut answers = Answers::new(cli.options.format, report);
     let mut done = Done::default();
     let outcome =
-        resolve::resolve(io::stdin(), unbuffered_stdout()?, directory, &mut answers, &mut done);
+        pipeline::resolve(io::stdin(), unbuffered_stdout()?, directory, &mut answers, &mut done);
     measure(metrics, &done, answers.counts());
     answers.conclude(&done.remarks, done.paths, outcome.is_ok());
     outcome

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use anyhow::{Context, Result};
 use tokio::time::Instant;
 
-use super::evidence::Evidence;
 use super::session::{Plan, Session, TRIES, Trouble};
+use super::visibility::Evidence;
 use crate::directory::Remarks;
-use crate::owner::Owner;
+use crate::directory::owner::Owner;
 
 /// Entries asked for at a time.
 const PAGE: i32 = 1000;

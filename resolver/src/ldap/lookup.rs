@@ -9,10 +9,10 @@ use anyhow::Result;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::evidence::Evidence;
 use super::session::{Plan, Session, TRIES, Trouble};
+use super::visibility::Evidence;
+use crate::directory::owner::Owner;
 use crate::directory::{Questions, Remarks, Searches};
-use crate::owner::Owner;
 
 /// UIDs asked for in one search: more make servers slower again.
 const BATCH: usize = 32;

@@ -1,20 +1,13 @@
 //! Owners from a directory server.
 
 pub mod address;
-mod ber;
-mod dial;
-mod entry;
+mod connection;
 mod enumerate;
-mod evidence;
-mod grammar;
-// Public for the fuzz target alone.
-pub mod guard;
-mod link;
 mod lookup;
-mod outcome;
+pub mod options;
+pub mod protocol;
 mod session;
-mod starttls;
-mod tls;
+mod visibility;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,12 +16,13 @@ use anyhow::{Context, Result};
 use diagnostics::report::Report;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::Access;
+use crate::directory::owner::{Attributes, Owner};
 use crate::directory::{Directory, Questions, Remarks};
-use crate::owner::{Attributes, Owner};
-use dial::Security;
+use connection::dial::Security;
+use connection::tls;
 use enumerate::enumerate;
 use lookup::Lookup;
+use options::Access;
 use session::{Plan, Session};
 
 /// A server that answered and took our name.

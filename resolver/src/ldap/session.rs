@@ -9,13 +9,13 @@ use ldap3::{DerefAliases, LdapError, LdapResult, Scope, SearchOptions};
 use tokio::time::{sleep, timeout};
 
 use super::address::Address;
-use super::dial::{Security, dial};
-use super::entry::{self, Item};
-use super::grammar;
-use super::link::{Link, Unanswered};
-use super::outcome::{self, Question, excerpt};
-use crate::config::Credentials;
-use crate::owner::{Attributes, Claim};
+use super::connection::dial::{Security, dial};
+use super::connection::{Link, Unanswered};
+use super::options::Credentials;
+use super::protocol::entry::{self, Item};
+use super::protocol::grammar;
+use super::protocol::result_code::{self, Question, excerpt};
+use crate::directory::owner::{Attributes, Claim};
 
 /// How often all addresses are tried.
 pub const TRIES: u32 = 5;
@@ -137,7 +137,7 @@ impl Plan {
             Ok(Ok(result)) => result,
         };
         if result.rc != 0 {
-            return Err(outcome::bind_error(&self.question(number), &result));
+            return Err(result_code::bind_error(&self.question(number), &result));
         }
         Ok(Session { link, number })
     }
@@ -167,7 +167,7 @@ impl Plan {
     }
 
     fn trouble(&self, number: usize, result: &LdapResult) -> Trouble {
-        let error = outcome::search_error(&self.question(number), result);
+        let error = result_code::search_error(&self.question(number), result);
         match result.rc {
             4 | 11 => Trouble::TooMany(error),
             51 | 52 => Trouble::Lost(error),

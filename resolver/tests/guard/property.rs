@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 
 use ldap3::controls::{Control, ControlType, PagedResults};
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, SearchEntry, StdStream, parse_refs};
-use resolver::ldap::guard::{Guard, Violation};
+use resolver::{Guard, Violation};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};

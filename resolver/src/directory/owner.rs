@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::dn::Dn;
+use crate::directory::dn::Dn;
 
 /// The attributes that tie a UID to an address.
 #[derive(Clone, Debug)]

@@ -3,6 +3,9 @@
 //! Three threads: one reads and asks, one answers, and this one writes, so that a slow scan is
 //! resolved while it runs and a distant directory is asked many questions at a time.
 
+pub mod answers;
+mod queue;
+
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -12,9 +15,9 @@ use anyhow::{Context, Result, anyhow};
 use owner_json::{ObjectWriter, Owners, PairReader, ReadAhead};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::answers::{Answers, NO_UID, RECENT};
 use crate::directory::{Directory, Remarks};
-use crate::inbox::{Block, Inbox};
+use answers::{Answers, NO_UID, RECENT};
+use queue::{Block, Inbox};
 
 /// Bytes of pairs that are handed on together.
 const BLOCK: usize = 256 * 1024;

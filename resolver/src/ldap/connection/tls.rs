@@ -15,8 +15,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-use super::address::Address;
-use crate::config::read_small;
+use crate::ldap::address::Address;
+use crate::small_file;
 
 /// The TLS settings: certificates are checked against `ca_file` alone, or against the system's
 /// authorities when there is none, or not at all.
@@ -51,7 +51,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore> {
     let fail = |why: String| {
         misconfigured(format_args!("failed to read certificates from `{name}`: {why}"))
     };
-    let bytes = read_small(file).map_err(|error| fail(io_error(&error)))?;
+    let bytes = small_file::read(file).map_err(|error| fail(io_error(&error)))?;
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(|error| fail(error.to_string()))?;
         roots.add(certificate).map_err(|error| fail(error.to_string()))?;

@@ -2,7 +2,11 @@
 //!
 //! ldap3 takes sockets, not streams, so it gets one end of a socket pair, and two tasks copy
 //! between the other end and the stream. What passes here has been decrypted: it is the one
-//! place where a server's bytes can be [looked at](super::guard) before ldap3 parses them.
+//! place where a server's bytes can be [looked at](crate::ldap::protocol::validator) before ldap3 parses them.
+
+pub mod dial;
+mod starttls;
+pub mod tls;
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -14,9 +18,9 @@ use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, StdStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::address::Address;
-use super::dial::Stream;
-use super::guard::{Guard, Violation};
+use crate::ldap::address::Address;
+use crate::ldap::protocol::validator::{Guard, Violation};
+use dial::Stream;
 
 /// Bytes copied at a time.
 const PIECE: usize = 32 * 1024;

@@ -8,7 +8,7 @@ use owner_json::push_string;
 
 use crate::cli::Format;
 use crate::directory::Remarks;
-use crate::owner::Owner;
+use crate::directory::owner::Owner;
 
 /// `(uid_t)-1`: what system calls use for "no UID"; never a user, and never asked for.
 pub const NO_UID: u32 = u32::MAX;

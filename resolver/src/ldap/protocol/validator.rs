@@ -184,7 +184,7 @@ fn message_size(bytes: &[u8]) -> Result<Option<usize>, Violation> {
 
 #[cfg(test)]
 mod tests {
-    use crate::ldap::ber::{ENUMERATED, OCTET_STRING, SET};
+    use crate::ldap::protocol::ber::{ENUMERATED, OCTET_STRING, SET};
 
     use super::*;
 

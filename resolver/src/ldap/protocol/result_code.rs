@@ -5,7 +5,7 @@ use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
 use ldap3::LdapResult;
 
-use super::address::Address;
+use crate::ldap::address::Address;
 
 /// Longest text of a server that is repeated, in characters.
 const MAX_TEXT: usize = 200;

@@ -6,9 +6,9 @@ use diagnostics::exit::misconfigured;
 use diagnostics::wording::io_error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::ber::{ENUMERATED, Elements, Header, INTEGER, OCTET_STRING, SEQUENCE};
-use super::grammar::tag;
-use super::outcome::{code_name, server_text};
+use crate::ldap::protocol::ber::{ENUMERATED, Elements, Header, INTEGER, OCTET_STRING, SEQUENCE};
+use crate::ldap::protocol::grammar::tag;
+use crate::ldap::protocol::result_code::{code_name, server_text};
 
 /// ExtendedRequest, message 1, with the OID 1.3.6.1.4.1.1466.20037.
 const REQUEST: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";

@@ -7,8 +7,8 @@
 
 use std::fmt;
 
-use crate::dn::{Dn, fold, hex};
-use crate::owner::names;
+use crate::directory::dn::{Dn, fold, hex};
+use crate::directory::owner::names;
 
 /// Deepest nesting accepted.
 const MAX_DEPTH: usize = 50;

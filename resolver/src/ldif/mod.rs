@@ -1,4 +1,6 @@
-//! Where owners are looked up: what a source must offer, and the source that is a file.
+//! Owners from an LDIF export.
+
+mod reader;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -7,61 +9,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use diagnostics::exit::misconfigured;
-use diagnostics::metrics::Durations;
 use diagnostics::wording::{io_error, one_line};
-use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::dn::Dn;
-use crate::filter::Filter;
-use crate::ldif::{Ldif, Record};
-use crate::owner::{Attributes, Claim, Owner, names};
-
-/// UIDs to look up, each asked for once, as they come.
-pub type Questions = UnboundedReceiver<u32>;
-
-/// A source of owners.
-pub trait Directory: Send {
-    /// Answers all questions, in any order, as soon as it can.
-    ///
-    /// # Errors
-    /// A question could not be answered, which is not the same as "nobody".
-    fn answer(
-        &mut self,
-        questions: Questions,
-        give: &(dyn Fn(Vec<(u32, Owner)>) + Sync),
-    ) -> Result<()>;
-
-    /// What was noticed while answering.
-    fn remarks(&self) -> Remarks;
-}
-
-/// What a source noticed while answering.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Remarks {
-    /// Pointers to other servers, which are not followed.
-    pub referrals: u64,
-    /// Entries that matched but did not show the UID they were found by.
-    pub hidden: u64,
-    /// The server took long for a few questions.
-    pub is_slow: bool,
-    /// What else people should know.
-    pub warnings: Vec<String>,
-    /// What was asked of a server.
-    pub searches: Searches,
-}
-
-/// Searches by what came of them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Searches {
-    /// Answered.
-    pub answered: u64,
-    /// Refused as too large, and asked again in parts.
-    pub too_large: u64,
-    /// Without an answer, for whatever reason.
-    pub failed: u64,
-    /// How long those took that were answered.
-    pub durations: Durations,
-}
+use crate::directory::dn::Dn;
+use crate::directory::filter::Filter;
+use crate::directory::owner::{Attributes, Claim, Owner, names};
+use crate::directory::{Directory, Questions, Remarks};
+use reader::{Ldif, Record};
 
 /// An LDIF export, held in memory as one answer for each UID in it.
 pub struct Export {

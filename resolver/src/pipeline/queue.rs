@@ -7,7 +7,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use anyhow::{Error, Result};
 
 use crate::directory::Remarks;
-use crate::owner::Owner;
+use crate::directory::owner::Owner;
 
 /// Most bytes of pairs that wait while an answer is missing, and while none is.
 const ROOM: (usize, usize) = (64 * 1024 * 1024, 4 * 1024 * 1024);

@@ -16,8 +16,8 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::address::{Address, Endpoint};
 use super::starttls;
+use crate::ldap::address::{Address, Endpoint};
 
 /// Longest wait for one of several IP addresses of a host.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
 
 use super::session::{Plan, Session, Trouble};
-use crate::owner::{Claim, Owner};
+use crate::directory::owner::{Claim, Owner};
 
 /// What the answers of a run have shown.
 #[derive(Default)]

@@ -4,7 +4,7 @@
 use ldap3::ResultEntry;
 use ldap3::asn1::StructureTag;
 
-use crate::owner::{Attributes, Claim};
+use crate::directory::owner::{Attributes, Claim};
 
 /// Longest name and longest value taken, in bytes: OpenLDAP takes no longer names either, and what
 /// is known of an owner is kept.
