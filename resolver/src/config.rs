@@ -1,8 +1,10 @@
-//! Flags and environment, checked as a whole before anything is opened.
+//! Checks options and environment as a whole, before anything is opened.
+//!
+//! The result is plain data: what the sources of owners ([`crate::ldif`], [`crate::ldap`]) take.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,36 +17,33 @@ use crate::directory::dn::Dn;
 use crate::directory::filter::Filter;
 use crate::directory::owner::Attributes;
 use crate::ldap::address::Address;
-use crate::ldap::options::{Access, Credentials, Secret};
+use crate::ldap::options::{Credentials, Secret, ServerOptions};
+use crate::ldif::ExportOptions;
 use crate::small_file;
 
 /// What to look up, and where.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the answers come from.
+    /// Where the owners come from.
     pub source: Source,
-    /// What ties a UID to an address.
+    /// Names of the attributes for UID and address.
     pub attributes: Attributes,
-    /// Below which name; always present for a server.
-    pub base: Option<String>,
-    /// Which entries count, as text in parentheses and parsed.
-    pub filter: Option<(String, Filter)>,
 }
 
-/// Where the answers come from.
+/// Where the owners come from.
 #[derive(Debug)]
 pub enum Source {
     /// An LDIF export.
-    Ldif(PathBuf),
+    Ldif(ExportOptions),
     /// Directory servers.
-    Ldap(Access),
+    Ldap(ServerOptions),
 }
 
 impl Config {
-    /// Checks the options; `password` is what `LDAP_BIND_PASS` holds.
+    /// Checks the options; `password` is the value of `LDAP_BIND_PASS`.
     ///
     /// # Errors
-    /// Whatever is missing, malformed or contradictory, all of them errors of configuration.
+    /// Fails with a configuration error if an option is missing, malformed, or contradicts another.
     pub fn new(
         options: &LookupOptions,
         password: Option<OsString>,
@@ -54,7 +53,7 @@ impl Config {
             uid: attribute(&options.uid_attr)?,
             mail: options.mail_attr.split(',').map(attribute).collect::<Result<_>>()?,
         };
-        let filter = options.filter.as_deref().map(filter).transpose()?;
+        let filter = options.filter.as_deref().map(check_filter).transpose()?;
         let base = options.base_dn.clone();
         if let Some(base) = &base
             && Dn::parse(base).is_none()
@@ -62,32 +61,44 @@ impl Config {
             let base = one_line(base.as_bytes());
             return Err(misconfigured(format_args!("the base DN `{base}` is not a DN")));
         }
-        let source = match (&options.ldif, &options.url) {
-            (Some(file), _) => Source::Ldif(file.clone()),
-            (None, Some(_)) if base.is_none() => {
+        let source = match (&options.ldif, &options.url, base) {
+            (Some(file), _, base) => Source::Ldif(ExportOptions {
+                file: file.clone(),
+                base,
+                filter: filter.map(|filter| filter.parsed),
+            }),
+            (None, Some(_), None) => {
                 return Err(misconfigured("the base DN is missing: set LDAP_BASE_DN"));
             }
-            (None, Some(urls)) => Source::Ldap(access(urls, options, password, report)?),
-            (None, None) => {
-                return Err(misconfigured("nobody to ask: set LDAP_URL, or --ldif for a file"));
+            (None, Some(urls), Some(base)) => Source::Ldap(ServerOptions {
+                addresses: addresses(urls, options, report)?,
+                credentials: credentials(options, password, report)?,
+                starttls: options.starttls,
+                skip_tls_verify: options.skip_tls_verify,
+                ca_file: options.ca_file.clone(),
+                timeout: Duration::from_secs(options.timeout),
+                enumerate: options.enumerate,
+                base,
+                filter: filter.map(|filter| filter.text),
+            }),
+            (None, None, _) => {
+                return Err(misconfigured(
+                    "no directory to ask: set LDAP_URL, or --ldif for a file",
+                ));
             }
         };
-        Ok(Self { source, attributes, base, filter })
+        Ok(Self { source, attributes })
     }
 }
 
-fn access(
-    urls: &str,
-    options: &LookupOptions,
-    password: Option<OsString>,
-    report: &mut Report,
-) -> Result<Access> {
+/// Parses the URLs, and checks them against the options about TLS.
+fn addresses(urls: &str, options: &LookupOptions, report: &mut Report) -> Result<Vec<Address>> {
     let addresses: Vec<_> = urls.split_whitespace().map(Address::parse).collect::<Result<_>>()?;
     if addresses.is_empty() {
-        return Err(misconfigured("nobody to ask: LDAP_URL holds no URL"));
+        return Err(misconfigured("no directory to ask: LDAP_URL holds no URL"));
     }
-    let in_the_clear = addresses.iter().find(|address| address.is_clear(options.starttls));
-    if let Some(address) = in_the_clear.filter(|_| options.require_tls) {
+    let unprotected = addresses.iter().find(|address| address.is_clear(options.starttls));
+    if let Some(address) = unprotected.filter(|_| options.require_tls) {
         return Err(misconfigured(format_args!(
             "`{address}` is neither ldaps:// nor secured by StartTLS (LDAP_STARTTLS), and TLS is \
              required (LDAP_REQUIRE_TLS)"
@@ -101,19 +112,11 @@ fn access(
                 .to_owned(),
         );
     }
-    Ok(Access {
-        addresses,
-        credentials: credentials(options, password, report)?,
-        starttls: options.starttls,
-        skip_tls_verify: options.skip_tls_verify,
-        ca_file: options.ca_file.clone(),
-        timeout: Duration::from_secs(options.timeout),
-        enumerates: options.enumerate,
-    })
+    Ok(addresses)
 }
 
-/// Who asks. A DN with an empty password would be an unauthenticated bind (RFC 4513, 5.1.2),
-/// which servers take for success: it is refused here.
+/// The bind DN and its password; `None` for an anonymous bind. A DN with an empty password would be
+/// an unauthenticated bind (RFC 4513, 5.1.2), which servers report as a success, so it is refused.
 fn credentials(
     options: &LookupOptions,
     password: Option<OsString>,
@@ -127,7 +130,7 @@ fn credentials(
         (Some(password), None) => {
             Some(password.into_string().map_err(|_| misconfigured("LDAP_BIND_PASS is not UTF-8"))?)
         }
-        (None, Some(file)) => Some(password_in(file)?),
+        (None, Some(file)) => Some(read_password(file)?),
         (None, None) => None,
     };
     match (&options.bind_dn, password.filter(|password| !password.is_empty())) {
@@ -147,7 +150,7 @@ fn credentials(
     }
 }
 
-fn password_in(file: &Path) -> Result<String> {
+fn read_password(file: &Path) -> Result<String> {
     let name = one_line(file.as_os_str().as_encoded_bytes());
     let fail = |why: String| misconfigured(format_args!("failed to read `{name}`: {why}"));
     let bytes = small_file::read(file).map_err(|error| fail(io_error(&error)))?;
@@ -156,6 +159,7 @@ fn password_in(file: &Path) -> Result<String> {
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
+/// Checks the name of an attribute.
 fn attribute(name: &str) -> Result<String> {
     let name = name.trim();
     let is_part = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
@@ -167,17 +171,25 @@ fn attribute(name: &str) -> Result<String> {
     Err(misconfigured(format_args!("`{name}` is not the name of an attribute")))
 }
 
-fn filter(text: &str) -> Result<(String, Filter)> {
+/// A filter that was checked.
+struct CheckedFilter {
+    /// Its text, in parentheses.
+    text: String,
+    parsed: Filter,
+}
+
+/// Checks a filter, whose outer parentheses may be missing.
+fn check_filter(text: &str) -> Result<CheckedFilter> {
     let text = text.trim();
-    let whole = if text.starts_with('(') { text.to_owned() } else { format!("({text})") };
+    let text = if text.starts_with('(') { text.to_owned() } else { format!("({text})") };
     let fail = |why: &dyn fmt::Display| {
-        misconfigured(format_args!("bad filter `{}`: {why}", one_line(whole.as_bytes())))
+        misconfigured(format_args!("bad filter `{}`: {why}", one_line(text.as_bytes())))
     };
-    let filter = Filter::parse(&whole).map_err(|error| fail(&error))?;
-    if ldap3::parse_filter(&whole).is_err() {
+    let parsed = Filter::parse(&text).map_err(|error| fail(&error))?;
+    if ldap3::parse_filter(&text).is_err() {
         return Err(fail(&"not a filter that can be sent"));
     }
-    Ok((whole, filter))
+    Ok(CheckedFilter { text, parsed })
 }
 
 #[cfg(test)]
@@ -204,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_malformed_is_named() {
+    fn missing_and_malformed_options_are_named() {
         assert!(refusal(&[], None).contains("LDAP_URL"));
         assert!(refusal(&["--url", " "], None).contains("LDAP_BASE_DN"));
         assert!(refusal(&["--url", " ", "--base-dn", "dc=x"], None).contains("no URL"));
@@ -217,8 +229,11 @@ mod tests {
 
     #[test]
     fn a_filter_may_leave_its_parentheses_out() {
-        let (text, _) = config(&server(&["--filter", "a=b"]), None).unwrap().filter.unwrap();
-        assert_eq!(text, "(a=b)");
+        let Source::Ldap(options) = config(&server(&["--filter", "a=b"]), None).unwrap().source
+        else {
+            panic!("not a server");
+        };
+        assert_eq!(options.filter.as_deref(), Some("(a=b)"));
     }
 
     #[test]
@@ -238,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn required_tls_refuses_clear_connections_alone() {
+    fn required_tls_refuses_only_unprotected_connections() {
         assert!(refusal(&server(&["--require-tls"]), None).contains("`ldap://h`"));
         assert!(config(&server(&["--require-tls", "--starttls"]), None).is_ok());
         for url in ["ldaps://h", "ldapi://%2Frun%2Fldapi"] {

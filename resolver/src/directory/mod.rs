@@ -1,4 +1,8 @@
-//! Where owners are looked up: what a source must offer, and what all sources share.
+//! The interface of a source of owners, and what all sources share.
+//!
+//! [`crate::ldif`] and [`crate::ldap`] implement [`Directory`]. The rule that chooses among several
+//! entries ([`owner`]), the comparison of names ([`dn`]) and search filters ([`filter`]) are here, so
+//! that every source gives the same bytes for the same data.
 
 pub mod dn;
 pub mod filter;
@@ -10,49 +14,57 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use owner::Owner;
 
-/// UIDs to look up, each asked for once, as they come.
-pub type Questions = UnboundedReceiver<u32>;
+/// The UIDs to look up, each of them once, in the order in which the input names them.
+pub type UidReceiver = UnboundedReceiver<u32>;
+
+/// Takes answers from a source. It may be called with any number of them, in any order.
+pub type Deliver<'d> = &'d (dyn Fn(Vec<Answer>) + Sync);
+
+/// What a source found for one UID.
+pub struct Answer {
+    /// The UID that was looked up.
+    pub uid: u32,
+    /// Its owner; empty if no entry has the UID.
+    pub owner: Owner,
+}
 
 /// A source of owners.
 pub trait Directory: Send {
-    /// Answers all questions, in any order, as soon as it can.
+    /// Looks up all UIDs until their sender is closed, and delivers each answer as soon as it is
+    /// known.
     ///
     /// # Errors
-    /// A question could not be answered, which is not the same as "nobody".
-    fn answer(
-        &mut self,
-        questions: Questions,
-        give: &(dyn Fn(Vec<(u32, Owner)>) + Sync),
-    ) -> Result<()>;
+    /// Fails if a lookup failed. A UID without an entry is an answer, not an error.
+    fn answer(&mut self, uids: UidReceiver, deliver: Deliver<'_>) -> Result<()>;
 
-    /// What was noticed while answering.
-    fn remarks(&self) -> Remarks;
+    /// Counts and warnings of the lookups so far.
+    fn stats(&self) -> LookupStats;
 }
 
-/// What a source noticed while answering.
+/// Counts and warnings of a source.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Remarks {
-    /// Pointers to other servers, which are not followed.
+pub struct LookupStats {
+    /// Referrals to other servers; they are not followed.
     pub referrals: u64,
-    /// Entries that matched but did not show the UID they were found by.
+    /// Entries that matched a search for a UID, but whose UID the server does not show.
     pub hidden: u64,
-    /// The server took long for a few questions.
+    /// Whether the server answers so slowly that it probably has no index on the UID.
     pub is_slow: bool,
-    /// What else people should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// What was asked of a server.
+    /// Searches that were sent to a server.
     pub searches: Searches,
 }
 
-/// Searches by what came of them.
+/// Searches by result.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Searches {
-    /// Answered.
+    /// Searches with a complete answer.
     pub answered: u64,
-    /// Refused as too large, and asked again in parts.
+    /// Searches that a server refused as too large; they were repeated in parts.
     pub too_large: u64,
-    /// Without an answer, for whatever reason.
+    /// Searches that failed for another reason.
     pub failed: u64,
-    /// How long those took that were answered.
+    /// How long the answered searches took.
     pub durations: Durations,
 }

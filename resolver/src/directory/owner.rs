@@ -1,52 +1,56 @@
-//! Who owns a UID, when a directory may know several entries, or several addresses, for it.
+//! Chooses the owner of a UID among several entries, and the address among several values.
 //!
-//! The rule, the same for every source: entries with an address come before those without, then
-//! the lowest normalised DN wins; among an entry's addresses the first attribute that has one
-//! wins, and in it the bytewise smallest value.
+//! The rule is the same for every source and does not depend on the order of entries or values:
+//!
+//! 1. An entry with an address wins over one without.
+//! 2. Among these, the lowest normalised DN wins.
+//! 3. Within an entry, the first mail attribute that has a value wins, and among its values the
+//!    bytewise smallest.
 
 use std::collections::BTreeSet;
 
-use crate::directory::dn::Dn;
+use super::dn::Dn;
 
-/// The attributes that tie a UID to an address.
+/// Names of the attributes that are read from an entry.
 #[derive(Clone, Debug)]
 pub struct Attributes {
-    /// Holds the UID.
+    /// The attribute with the UID.
     pub uid: String,
-    /// Hold addresses; the earlier, the better.
+    /// The attributes with addresses, in order of preference.
     pub mail: Vec<String>,
 }
 
 impl Attributes {
-    /// Whether an attribute is one of these.
-    pub fn include(&self, description: &str) -> bool {
-        names(description, &self.uid) || self.mail.iter().any(|mail| names(description, mail))
+    /// Whether an attribute description (`mail;lang-de`) names one of these attributes.
+    pub fn contain(&self, description: &str) -> bool {
+        is_attribute(description, &self.uid)
+            || self.mail.iter().any(|mail| is_attribute(description, mail))
     }
 }
 
-/// Whether an attribute description names `attribute`, in any case and with any options
-/// (`mail;lang-de`).
-pub fn names(description: &str, attribute: &str) -> bool {
+/// Whether an attribute description names `attribute`. Case and options (`mail;lang-de`) are
+/// ignored.
+pub fn is_attribute(description: &str, attribute: &str) -> bool {
     let base = description.split(';').next().unwrap_or_default();
     base.eq_ignore_ascii_case(attribute)
 }
 
-/// What an entry says about UIDs and addresses, gathered value by value.
+/// The UIDs and the address of one entry, collected value by value.
 #[derive(Debug, Default)]
-pub struct Claim {
-    /// The UIDs that the entry carries.
+pub struct Account {
+    /// All UIDs of the entry.
     pub uids: BTreeSet<u32>,
     /// The best address so far, with the rank of its attribute.
     mail: Option<(usize, Vec<u8>)>,
 }
 
-impl Claim {
-    /// Notes a value of the entry, if it is of use.
-    pub fn note(&mut self, attributes: &Attributes, description: &str, value: &[u8]) {
-        if names(description, &attributes.uid) {
-            self.uids.extend(uid(value));
+impl Account {
+    /// Adds a value of the entry; values of other attributes are ignored.
+    pub fn add_value(&mut self, attributes: &Attributes, description: &str, value: &[u8]) {
+        if is_attribute(description, &attributes.uid) {
+            self.uids.extend(parse_uid(value));
         }
-        let rank = attributes.mail.iter().position(|mail| names(description, mail));
+        let rank = attributes.mail.iter().position(|mail| is_attribute(description, mail));
         if let Some(rank) = rank.filter(|_| !value.is_empty()) {
             let better = |(best, mail): &(usize, Vec<u8>)| (rank, value) < (*best, mail);
             if self.mail.as_ref().is_none_or(better) {
@@ -61,15 +65,15 @@ impl Claim {
     }
 }
 
-/// A `uidNumber`: decimal digits of at most 32 bits, spelt as we ask for it. Anything else owns
-/// nothing: a server would not find `007` when asked for 7 either.
-fn uid(value: &[u8]) -> Option<u32> {
+/// Parses a `uidNumber` of at most 32 bits in its shortest decimal form. Other spellings are no
+/// UID, since a server does not find `007` by a search for 7 either.
+fn parse_uid(value: &[u8]) -> Option<u32> {
     let uid: u32 = std::str::from_utf8(value).ok()?.parse().ok()?;
     (uid.to_string().as_bytes() == value).then_some(uid)
 }
 
-/// The answer for one UID: the best of the entries offered, in bounded memory. Many are held at a
-/// time, most of them with a single entry.
+/// The owner of one UID: the best and the second best of all entries that were added. Memory is
+/// bounded whatever the number of entries; boxes keep the usual case, a single entry, small.
 #[derive(Debug, Default)]
 pub struct Owner {
     best: Option<Box<Candidate>>,
@@ -84,22 +88,22 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Ordered as the rule says: lower is better. Names that are the same in normal form, or
-    /// nearly, are told apart too, so that the order of entries does not matter.
+    /// The sort key of the rule: the lowest wins. Entries with the same normalised DN are ordered by
+    /// their bytes, so that the order in which they were added does not matter.
     fn rank(&self) -> (bool, Dn, &[u8], Option<&[u8]>) {
         (self.mail.is_none(), Dn::lenient(&self.dn), &self.dn, self.mail.as_deref())
     }
 }
 
 impl Owner {
-    /// Offers an entry that carries the UID.
-    pub fn offer(&mut self, dn: &[u8], mail: Option<&[u8]>) {
+    /// Adds an entry that has the UID.
+    pub fn add_entry(&mut self, dn: &[u8], mail: Option<&[u8]>) {
         self.entries += 1;
         let mut loser = Box::new(Candidate { dn: dn.into(), mail: mail.map(Into::into) });
-        for place in [&mut self.best, &mut self.second] {
-            match place {
+        for slot in [&mut self.best, &mut self.second] {
+            match slot {
                 None => {
-                    *place = Some(loser);
+                    *slot = Some(loser);
                     return;
                 }
                 Some(holder) if loser.rank() < holder.rank() => std::mem::swap(holder, &mut loser),
@@ -108,23 +112,36 @@ impl Owner {
         }
     }
 
-    /// Whether any entry carries the UID.
-    pub fn is_known(&self) -> bool {
+    /// Whether any entry has the UID.
+    pub fn has_entry(&self) -> bool {
         self.best.is_some()
     }
 
-    /// The owner's address; empty when there is none.
+    /// The owner's address; empty if there is no entry, or none with an address.
     pub fn email(&self) -> &[u8] {
         self.best.as_ref().and_then(|best| best.mail.as_deref()).unwrap_or_default()
     }
 
-    /// The entry that was chosen, the next in line, and how many there were, if several.
-    pub fn rivals(&self) -> Option<(&[u8], &[u8], u64)> {
+    /// The choice that was made, if several entries have the UID.
+    pub fn choice(&self) -> Option<Choice<'_>> {
         match (&self.best, &self.second) {
-            (Some(best), Some(second)) => Some((&best.dn, &second.dn, self.entries)),
+            (Some(best), Some(second)) => {
+                Some(Choice { chosen: &best.dn, runner_up: &second.dn, entries: self.entries })
+            }
             _ => None,
         }
     }
+}
+
+/// A choice among several entries with the same UID.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Choice<'o> {
+    /// The DN of the entry that was chosen.
+    pub chosen: &'o [u8],
+    /// The DN of the second best entry.
+    pub runner_up: &'o [u8],
+    /// How many entries have the UID.
+    pub entries: u64,
 }
 
 #[cfg(test)]
@@ -136,27 +153,27 @@ mod tests {
         Attributes { uid: "uidNumber".to_owned(), mail }
     }
 
-    fn claim(values: &[(&str, &str)]) -> Claim {
-        let mut claim = Claim::default();
+    fn account(values: &[(&str, &str)]) -> Account {
+        let mut account = Account::default();
         for (description, value) in values {
-            claim.note(&attributes(), description, value.as_bytes());
+            account.add_value(&attributes(), description, value.as_bytes());
         }
-        claim
+        account
     }
 
     #[test]
     fn the_first_attribute_with_a_value_wins_then_the_smallest_value() {
-        let both = claim(&[("rfc822alias", "a@x"), ("MAIL", "c@x"), ("mail;lang-de", "b@x")]);
+        let both = account(&[("rfc822alias", "a@x"), ("MAIL", "c@x"), ("mail;lang-de", "b@x")]);
         assert_eq!(both.mail(), Some(&b"b@x"[..]));
-        let second = claim(&[("mail", ""), ("rfc822Alias", "a@x")]);
+        let second = account(&[("mail", ""), ("rfc822Alias", "a@x")]);
         assert_eq!(second.mail(), Some(&b"a@x"[..]));
-        assert_eq!(claim(&[("mailbox", "a@x")]).mail(), None);
-        assert_eq!(claim(&[("mail", "b@x"), ("mail", "B@x")]).mail(), Some(&b"B@x"[..]));
+        assert_eq!(account(&[("mailbox", "a@x")]).mail(), None);
+        assert_eq!(account(&[("mail", "b@x"), ("mail", "B@x")]).mail(), Some(&b"B@x"[..]));
     }
 
     #[test]
-    fn only_numbers_of_32_bits_are_uids() {
-        let uids = claim(&[
+    fn only_plain_numbers_of_32_bits_are_uids() {
+        let uids = account(&[
             ("uidnumber", "30001"),
             ("uidNumber", "4294967296"),
             ("uidNumber", "-1"),
@@ -170,25 +187,26 @@ mod tests {
     }
 
     #[test]
-    fn entries_with_mail_win_then_the_lowest_name_whatever_the_order() {
+    fn entries_with_an_address_win_then_the_lowest_dn_in_any_order() {
         let entries: [(&str, Option<&str>); 3] =
             [("UID=c,o=x", Some("c@x")), ("uid=B,o=x", Some("b@x")), ("uid=a,o=x", None)];
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             let mut owner = Owner::default();
             for at in order {
                 let (dn, mail) = entries[at];
-                owner.offer(dn.as_bytes(), mail.map(str::as_bytes));
+                owner.add_entry(dn.as_bytes(), mail.map(str::as_bytes));
             }
             assert_eq!(owner.email(), b"b@x");
-            assert_eq!(owner.rivals(), Some((&b"uid=B,o=x"[..], &b"UID=c,o=x"[..], 3)));
+            let expected = Choice { chosen: b"uid=B,o=x", runner_up: b"UID=c,o=x", entries: 3 };
+            assert_eq!(owner.choice(), Some(expected));
         }
     }
 
     #[test]
-    fn a_single_entry_has_no_rivals() {
+    fn a_single_entry_is_no_choice() {
         let mut owner = Owner::default();
-        assert!(!owner.is_known());
-        owner.offer(b"uid=a,o=x", None);
-        assert!(owner.is_known() && owner.rivals().is_none() && owner.email().is_empty());
+        assert!(!owner.has_entry());
+        owner.add_entry(b"uid=a,o=x", None);
+        assert!(owner.has_entry() && owner.choice().is_none() && owner.email().is_empty());
     }
 }

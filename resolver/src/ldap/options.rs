@@ -1,4 +1,4 @@
-//! How to reach directory servers, as plain data.
+//! The settings for directory servers, checked, as plain data.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,23 +6,27 @@ use std::time::Duration;
 
 use super::address::Address;
 
-/// How to reach directory servers.
+/// The settings for directory servers.
 #[derive(Debug)]
-pub struct Access {
-    /// In the order to try them; never empty.
+pub struct ServerOptions {
+    /// The servers, in the order to try them; never empty.
     pub addresses: Vec<Address>,
-    /// Who asks; `None` for anonymous.
+    /// Name and password to bind with; `None` for an anonymous bind.
     pub credentials: Option<Credentials>,
-    /// Whether `ldap://` is secured by StartTLS.
+    /// Whether `ldap://` connections are secured with StartTLS.
     pub starttls: bool,
     /// Whether any certificate is accepted.
     pub skip_tls_verify: bool,
-    /// The certificate authorities to trust instead of the system's.
+    /// PEM file of the only CA certificates to trust; `None` for those of the system.
     pub ca_file: Option<PathBuf>,
-    /// How long to wait for each answer.
+    /// How long to wait for a connection, a bind, or the next part of an answer.
     pub timeout: Duration,
-    /// Read all owners at first instead of asking for each.
-    pub enumerates: bool,
+    /// Whether to read all owners at the start, instead of searching for those that are needed.
+    pub enumerate: bool,
+    /// DN of the subtree with the accounts.
+    pub base: String,
+    /// Filter that accounts must match, in parentheses.
+    pub filter: Option<String>,
 }
 
 /// A name and its password for a simple bind.
@@ -34,16 +38,16 @@ pub struct Credentials {
     pub password: Secret,
 }
 
-/// Text that must not be shown; its debug form hides it.
+/// Text that must not be shown; the `Debug` form hides it.
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides `text`.
+    /// Wraps `text`.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text itself, for the one place that sends it.
+    /// The text, for the bind request.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,86 +1,84 @@
-//! Whether a server that had nothing to tell has anything to tell at all.
+//! Checks that a server which showed no address can show any.
 //!
-//! Some servers answer those who may not read entries, or attributes, with success and nothing in
-//! it, and none says that it does not know an attribute. After a run without a single address,
-//! such a silence must be told from accounts that have none.
+//! Some servers hide what a user may not read: they answer with success and no entries, or with
+//! entries without the attribute. No server reports an attribute that it does not know. So after a run
+//! without a single address, one more search for any entry with an address tells missing rights and
+//! wrong names from accounts that really have none.
 
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
 
-use super::session::{Plan, Session, Trouble};
-use crate::directory::owner::{Claim, Owner};
+use super::session::{SearchError, Session};
+use crate::directory::owner::{Account, Owner};
 
-/// What the answers of a run have shown.
+/// What the answers of a run have shown so far.
 #[derive(Default)]
-pub struct Evidence {
+pub struct Visibility {
     has_answers: bool,
     has_entry: bool,
     has_address: bool,
 }
 
-impl Evidence {
-    /// Takes note of an answer.
-    pub fn note(&mut self, owner: &Owner) {
+impl Visibility {
+    /// Records an answer.
+    pub fn record(&mut self, owner: &Owner) {
         self.has_answers = true;
-        self.has_entry |= owner.is_known();
+        self.has_entry |= owner.has_entry();
         self.has_address |= !owner.email().is_empty();
     }
 
-    /// Asks for any entry that could be an answer, if none was.
+    /// Searches for any entry with a UID, and for any with a UID and an address, unless the answers
+    /// have shown that already.
     ///
     /// # Errors
-    /// There is none that the server would show, or it does not say.
-    pub async fn check(&self, plan: &Plan, session: &Session) -> Result<(), Trouble> {
+    /// Fails with a configuration error if the server shows no such entry, or if a search fails.
+    pub async fn verify(&self, session: &Session) -> Result<(), SearchError> {
         if self.has_address || !self.has_answers {
             return Ok(());
         }
-        let has_uid = plan.has_uid();
+        let query = session.query();
         if !self.has_entry
-            && !shows(plan, session, &has_uid, |claim| !claim.uids.is_empty()).await?
+            && !shows(session, &query.with_any_uid(), |account| !account.uids.is_empty()).await?
         {
-            return Err(Trouble::Fatal(nothing(plan, session, &plan.attributes.uid)));
+            return Err(not_shown(session, &query.attributes.uid));
         }
-        let each = plan.attributes.mail.iter().map(|mail| format!("({mail}=*)"));
-        let has_both = format!("(&{has_uid}(|{}))", each.collect::<String>());
-        if !shows(plan, session, &has_both, |claim| claim.mail().is_some()).await? {
-            let names = plan.attributes.mail.join("` or `");
-            return Err(Trouble::Fatal(nothing(plan, session, &names)));
+        if !shows(session, &query.with_address(), |account| account.mail().is_some()).await? {
+            return Err(not_shown(session, &query.attributes.mail.join("` or `")));
         }
         Ok(())
     }
 }
 
-/// Whether the server shows what it is asked for in any entry that matches, or does not want to
-/// look for one.
+/// Whether the server shows the wanted attribute in an entry that matches `filter`. A server that
+/// refuses to search, since that would take too long, gets the benefit of the doubt.
 async fn shows(
-    plan: &Plan,
     session: &Session,
     filter: &str,
-    is_shown: impl Fn(&Claim) -> bool,
-) -> Result<bool, Trouble> {
+    is_shown: impl Fn(&Account) -> bool,
+) -> Result<bool, SearchError> {
     let mut shown = None;
-    let note = |_: &[u8], claim| {
-        shown = Some(is_shown(&claim));
+    let each = |_: &[u8], account| {
+        shown = Some(is_shown(&account));
         Ok(())
     };
-    match session.search_any(plan, filter, note).await {
+    match session.search_one(filter, each).await {
         Ok(()) => Ok(shown.unwrap_or(false)),
-        // Mostly since there are more than the one that was asked for.
-        Err(Trouble::TooMany(_)) => Ok(shown.unwrap_or(true)),
-        Err(trouble) => Err(trouble),
+        // The usual result if there is more than the one entry that was asked for.
+        Err(SearchError::LimitExceeded(_)) => Ok(shown.unwrap_or(true)),
+        Err(error) => Err(error),
     }
 }
 
-fn nothing(plan: &Plan, session: &Session, attribute: &str) -> anyhow::Error {
-    let address = &plan.addresses[session.number];
-    let who = match &plan.credentials {
-        Some(credentials) => format!("`{}`", one_line(credentials.dn.as_bytes())),
+fn not_shown(session: &Session, attribute: &str) -> SearchError {
+    let user = match session.bind_dn() {
+        Some(dn) => format!("`{}`", one_line(dn.as_bytes())),
         None => "an anonymous user".to_owned(),
     };
-    misconfigured(format_args!(
-        "`{address}` shows {who} no entry with `{}` below `{}`: the right to read it may be \
-         missing, or the base DN, the filter or the name of the attribute is wrong",
+    SearchError::Fatal(misconfigured(format_args!(
+        "`{}` shows {user} no entry with `{}` below `{}`: the right to read it may be missing, or \
+         the base DN, the filter or the name of the attribute is wrong",
+        session.address(),
         one_line(attribute.as_bytes()),
-        one_line(plan.base.as_bytes())
-    ))
+        one_line(session.query().base.as_bytes())
+    )))
 }

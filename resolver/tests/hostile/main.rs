@@ -17,7 +17,7 @@ use server::{
 fn not_ldap(phase: Phase) -> &'static str {
     match phase {
         Phase::StartTls => "StartTLS was answered by something that is not LDAP\n",
-        _ => "the server sent what is not LDAP\n",
+        _ => "the server sent data that is not LDAP\n",
     }
 }
 
@@ -89,7 +89,7 @@ fn sizes_are_bounded() {
 fn answers_end() {
     for (phase, bytes, expected) in [
         (Phase::StartTls, entry(b"uid=a", b"30001", b"a@x"), not_ldap(Phase::StartTls)),
-        (Phase::Bind, entry(b"uid=a", b"30001", b"a@x"), "answered what was not asked\n"),
+        (Phase::Bind, entry(b"uid=a", b"30001", b"a@x"), "answered a request that was not sent\n"),
         (Phase::Search, entry(b"uid=a", b"30001", b"a@x"), "more than 100000 entries for one"),
         (Phase::Enumerate, entry(b"uid=a", b"30001", b"a@x"), "more than 100000 entries for one"),
         (
@@ -162,7 +162,7 @@ fn an_answer_to_another_question_is_refused() {
         let said = refused_bytes(phase, answer);
         let expected = match phase {
             Phase::StartTls => not_ldap(phase),
-            _ => "the server answered what was not asked\n",
+            _ => "the server answered a request that was not sent\n",
         };
         assert!(said.ends_with(expected), "{phase:?}: {said}");
     }
@@ -248,5 +248,5 @@ fn pages_end() {
             entries.collect::<Vec<_>>().concat()
         });
     });
-    assert!(said.contains("has more owners than can be read at first"), "{said}");
+    assert!(said.contains("has more owners than fit into memory"), "{said}");
 }

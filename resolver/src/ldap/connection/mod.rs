@@ -1,9 +1,10 @@
-//! Joins a dialled stream to ldap3.
+//! Runs an LDAP conversation by ldap3 over a stream that was opened here.
 //!
-//! ldap3 takes sockets, not streams, so it gets one end of a socket pair, and two tasks copy
-//! between the other end and the stream. What passes here has been decrypted: it is the one
-//! place where a server's bytes can be [looked at](crate::ldap::protocol::validator) before ldap3 parses them.
+//! ldap3 takes sockets, not streams. So it gets one end of a socket pair, and two tasks copy bytes
+//! between the other end and the stream. The bytes between them are decrypted, so this is where the
+//! [`Validator`] checks each message of the server before ldap3 parses it.
 
+mod ca_roots;
 pub mod dial;
 mod starttls;
 pub mod tls;
@@ -18,137 +19,141 @@ use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, StdStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::ldap::address::Address;
-use crate::ldap::protocol::validator::{Guard, Violation};
+use super::address::Address;
+use super::protocol::validator::{Validator, Violation};
 use dial::Stream;
 
-/// Bytes copied at a time.
-const PIECE: usize = 32 * 1024;
+/// Bytes that are copied at a time.
+const BUFFER_SIZE: usize = 32 * 1024;
 
 /// An open conversation with a server.
-pub struct Link {
-    /// The handle for operations.
+pub struct Connection {
+    /// ldap3's handle for operations.
     pub ldap: Ldap,
-    /// Why the connection broke, once it has.
-    broken: Arc<Mutex<Option<Break>>>,
+    /// Why the stream ended, once it has ended with an error.
+    failure: Arc<Mutex<Option<StreamFailure>>>,
 }
 
-/// Why a connection broke.
+/// Why a stream ended.
 #[derive(Clone)]
-enum Break {
+enum StreamFailure {
     Lost(String),
-    /// The server sent what it must not.
     Violation(Violation),
 }
 
-/// Why an operation was not answered.
-pub enum Unanswered {
-    /// Nothing came in time.
-    Silence(anyhow::Error),
+/// Why an operation has no result.
+pub enum OperationError {
+    /// The server did not answer in time.
+    Timeout(anyhow::Error),
     /// The connection was lost.
     Lost(anyhow::Error),
-    /// The server cannot be trusted.
+    /// The server sent something that no directory server sends.
     Violation(anyhow::Error),
 }
 
-impl Link {
-    /// Starts a conversation over `stream`, on the runtime that this is called on.
+impl Connection {
+    /// Starts a conversation over `stream`, with tasks on the current runtime.
     ///
     /// # Errors
-    /// No socket pair could be made.
-    pub async fn new(stream: Box<dyn Stream>) -> anyhow::Result<Self> {
-        let (near, far) = StdUnixStream::pair().context("failed to make a socket pair")?;
-        far.set_nonblocking(true).context("failed to set up a socket pair")?;
-        let far = UnixStream::from_std(far).context("failed to set up a socket pair")?;
+    /// Fails if no socket pair can be made.
+    pub async fn start(stream: Box<dyn Stream>) -> anyhow::Result<Self> {
+        let (ldap3_end, own_end) = StdUnixStream::pair().context("failed to make a socket pair")?;
+        own_end.set_nonblocking(true).context("failed to set up a socket pair")?;
+        let own_end = UnixStream::from_std(own_end).context("failed to set up a socket pair")?;
         let (from_server, to_server) = tokio::io::split(stream);
-        let (from_us, to_us) = far.into_split();
-        let guard = Arc::new(Mutex::new(Guard::default()));
-        let broken = Arc::new(Mutex::new(None));
-        let (reason, watch) = (broken.clone(), guard.clone());
+        let (from_ldap3, mut to_ldap3) = own_end.into_split();
+        let validator = Arc::new(Mutex::new(Validator::default()));
+        let failure = Arc::new(Mutex::new(None));
+        let requests = validator.clone();
         tokio::spawn(async move {
-            // An error here shows in the other direction as well.
-            let _ = send(from_us, to_server, &watch).await;
+            // A failure here ends the other direction as well, which reports it.
+            let _ = copy_requests(from_ldap3, to_server, &requests).await;
         });
+        let reported = failure.clone();
         tokio::spawn(async move {
-            let mut to_us = to_us;
-            if let Err(why) = receive(from_server, &mut to_us, &guard).await {
-                // Set before `to_us` is dropped, which is how ldap3 learns of the end.
-                *reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+            if let Err(why) = copy_responses(from_server, &mut to_ldap3, &validator).await {
+                // Before `to_ldap3` is dropped, by which ldap3 learns of the end.
+                *lock(&reported) = Some(why);
             }
         });
-        let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(near));
-        let (connection, ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
+        let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(ldap3_end));
+        let (driver, ldap) = LdapConnAsync::with_settings(settings, "ldapi:///")
             .await
             .context("failed to start the LDAP conversation")?;
-        tokio::spawn(connection.drive());
-        Ok(Self { ldap, broken })
+        tokio::spawn(driver.drive());
+        Ok(Self { ldap, failure })
     }
 
-    /// What became of an operation that was not answered.
-    pub fn unanswered(&self, address: &Address, operation: &str, error: &LdapError) -> Unanswered {
+    /// The reason for an operation without a result.
+    pub fn operation_error(
+        &self,
+        address: &Address,
+        operation: &str,
+        error: &LdapError,
+    ) -> OperationError {
         let failed = format!("ldap {operation} on `{address}` failed");
         if let LdapError::Timeout { .. } = error {
-            return Unanswered::Silence(anyhow!("{failed}: no answer in time"));
+            return OperationError::Timeout(anyhow!("{failed}: no answer in time"));
         }
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let reason = match broken {
-            Some(Break::Violation(violation)) => {
-                return Unanswered::Violation(anyhow!("{failed}: {violation}"));
+        let failure = lock(&self.failure).clone();
+        let reason = match failure {
+            Some(StreamFailure::Violation(violation)) => {
+                return OperationError::Violation(anyhow!("{failed}: {violation}"));
             }
-            Some(Break::Lost(reason)) => reason,
+            Some(StreamFailure::Lost(reason)) => reason,
             None => match error {
                 LdapError::Io { source } => io_error(source),
                 _ => "the server closed it".to_owned(),
             },
         };
-        Unanswered::Lost(anyhow!("{failed}: connection lost: {reason}"))
+        OperationError::Lost(anyhow!("{failed}: connection lost: {reason}"))
     }
 }
 
-async fn send(
+async fn copy_requests(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    guard: &Mutex<Guard>,
+    validator: &Mutex<Validator>,
 ) -> io::Result<()> {
-    let mut piece = vec![0; PIECE];
+    let mut buffer = vec![0; BUFFER_SIZE];
     loop {
-        let count = from.read(&mut piece).await?;
+        let count = from.read(&mut buffer).await?;
         if count == 0 {
             return to.shutdown().await;
         }
-        let known = lock(guard).ask(&piece[..count]);
-        known.map_err(|violation| io::Error::other(violation.to_string()))?;
-        to.write_all(&piece[..count]).await?;
+        let recorded = lock(validator).record_requests(&buffer[..count]);
+        recorded.map_err(|violation| io::Error::other(violation.to_string()))?;
+        to.write_all(&buffer[..count]).await?;
         to.flush().await?;
     }
 }
 
-async fn receive(
+async fn copy_responses(
     mut from: impl AsyncRead + Unpin,
     to: &mut (impl AsyncWrite + Unpin),
-    guard: &Mutex<Guard>,
-) -> Result<(), Break> {
-    let (mut piece, mut passed) = (vec![0; PIECE], Vec::new());
+    validator: &Mutex<Validator>,
+) -> Result<(), StreamFailure> {
+    let (mut buffer, mut valid) = (vec![0; BUFFER_SIZE], Vec::new());
     loop {
-        let count = from.read(&mut piece).await.map_err(|error| lost(&error))?;
+        let count = from.read(&mut buffer).await.map_err(|error| lost(&error))?;
         if count == 0 {
             return Ok(());
         }
-        let taken = lock(guard).take(&piece[..count], &mut passed);
-        to.write_all(&passed).await.map_err(|error| lost(&error))?;
-        passed.clear();
-        taken.map_err(Break::Violation)?;
+        let checked = lock(validator).check_responses(&buffer[..count], &mut valid);
+        to.write_all(&valid).await.map_err(|error| lost(&error))?;
+        valid.clear();
+        checked.map_err(StreamFailure::Violation)?;
     }
 }
 
-fn lost(error: &io::Error) -> Break {
-    Break::Lost(match error.kind() {
-        // rustls explains here at length what a missing close_notify means.
+fn lost(error: &io::Error) -> StreamFailure {
+    StreamFailure::Lost(match error.kind() {
+        // rustls's text is a long explanation of a missing close_notify.
         ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
         _ => io_error(error),
     })
 }
 
-fn lock(guard: &Mutex<Guard>) -> MutexGuard<'_, Guard> {
-    guard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

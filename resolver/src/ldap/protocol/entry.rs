@@ -1,65 +1,72 @@
-//! Search result entries. ldap3 has a parser for them too, but it panics on malformed ones and
-//! sorts values into text and binary, which is of no use here.
+//! Parses search result entries.
+//!
+//! ldap3 has a parser too, but that panics on malformed entries, and sorts values into text and binary,
+//! which is not needed here.
 
 use ldap3::ResultEntry;
 use ldap3::asn1::StructureTag;
 
-use crate::directory::owner::{Attributes, Claim};
+use crate::directory::owner::{Account, Attributes};
 
-/// Longest name and longest value taken, in bytes: OpenLDAP takes no longer names either, and what
-/// is known of an owner is kept.
-const MAX_TEXT: usize = 8192;
+/// Longest DN and longest value, in bytes. The limit bounds memory, since owners are kept; OpenLDAP
+/// has the same limit for DNs.
+const MAX_LENGTH: usize = 8192;
 
-/// What a search returns one by one.
+/// One item of a search result.
 pub enum Item {
-    /// An entry: its name, and what it says of UIDs and addresses.
-    Entry(Vec<u8>, Claim),
-    /// A pointer to another server.
+    /// An entry.
+    Entry {
+        /// Its DN.
+        dn: Vec<u8>,
+        /// Its UIDs and address.
+        account: Account,
+    },
+    /// A referral to another server.
     Referral,
-    /// An entry with an attribute that was not asked for, under this name. A server that takes
-    /// an alias or an OID answers with the attribute's own name, which we cannot know.
-    Renamed(String),
-    /// Something to pass over.
-    Other,
-    /// What no entry should be, in words.
-    Unusable(&'static str),
+    /// An entry with an attribute of this name, which was not asked for. If it was asked for by an
+    /// alias or OID, the server answers with the attribute's own name.
+    OtherAttribute(String),
+    /// An intermediate response, which has no meaning here.
+    Ignored,
+    /// An entry that cannot be used; the text describes it.
+    Invalid(&'static str),
 }
 
-const TOO_LONG: Item = Item::Unusable("an entry with a name or value that is too long");
+const TOO_LONG: Item = Item::Invalid("an entry with a name or value that is too long");
 
-/// Takes an item of a search apart.
-pub fn read(item: ResultEntry, attributes: &Attributes) -> Item {
+/// Parses an item of a search result.
+pub fn parse(item: ResultEntry, attributes: &Attributes) -> Item {
     if item.is_ref() {
         Item::Referral
     } else if item.is_intermediate() {
-        Item::Other
+        Item::Ignored
     } else {
-        entry(item.0, attributes).unwrap_or(Item::Unusable("a malformed entry"))
+        parse_entry(item.0, attributes).unwrap_or(Item::Invalid("a malformed entry"))
     }
 }
 
 /// `SearchResultEntry ::= SEQUENCE { objectName, SEQUENCE OF SEQUENCE { type, SET OF value } }`
-fn entry(tag: StructureTag, attributes: &Attributes) -> Option<Item> {
+fn parse_entry(tag: StructureTag, attributes: &Attributes) -> Option<Item> {
     let mut parts = tag.expect_constructed()?.into_iter();
     let dn = parts.next()?.expect_primitive()?;
-    if dn.len() > MAX_TEXT {
+    if dn.len() > MAX_LENGTH {
         return Some(TOO_LONG);
     }
-    let mut claim = Claim::default();
+    let mut account = Account::default();
     for attribute in parts.next()?.expect_constructed()? {
         let mut parts = attribute.expect_constructed()?.into_iter();
         let description = parts.next()?.expect_primitive()?;
         let description = String::from_utf8_lossy(&description).into_owned();
-        if !attributes.include(&description) {
-            return Some(Item::Renamed(description));
+        if !attributes.contain(&description) {
+            return Some(Item::OtherAttribute(description));
         }
         for value in parts.next()?.expect_constructed()? {
             let value = value.expect_primitive()?;
-            if value.len() > MAX_TEXT {
+            if value.len() > MAX_LENGTH {
                 return Some(TOO_LONG);
             }
-            claim.note(attributes, &description, &value);
+            account.add_value(attributes, &description, &value);
         }
     }
-    Some(Item::Entry(dn, claim))
+    Some(Item::Entry { dn, account })
 }

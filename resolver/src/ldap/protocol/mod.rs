@@ -1,4 +1,4 @@
-//! LDAP's messages (RFC 4511): how they are spelt, which may pass, and what they mean.
+//! LDAP messages (RFC 4511): their encoding, which of them ldap3 may see, and their meaning.
 
 pub mod ber;
 pub mod entry;
