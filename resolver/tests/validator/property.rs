@@ -15,7 +15,7 @@ const REQUESTS: &[u8] = b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x
                            \x30\x05\x02\x01\x02\x63\x00";
 
 /// Answers to these, as recipes for [`elements`]; `0xfe` marks the place for inserted elements.
-const ANSWERS: [&[u8]; 7] = [
+pub const ANSWERS: [&[u8]; 7] = [
     b"\x30\x02\x01\x02\x64\x04\x01a\x30\x30\x04\x04mail\x31\x04\x03a@x\xfe",
     b"\x30\x02\x01\x02\x65\x0a\x01\x00\x04\x00\x04\x00\xfe",
     b"\x30\x02\x01\x02\x65\x0a\x01\x00\x04\x00\x04\x00\xff\xa0\x30\x04\x161.2.840.113556.1.4.319\xfe",
@@ -94,7 +94,7 @@ fn close(open: &mut Vec<(u8, Vec<u8>)>) {
 }
 
 /// The valid messages, and the validator's verdict.
-fn validate<'s>(pieces: impl Iterator<Item = &'s [u8]>) -> (Vec<u8>, Result<(), Violation>) {
+pub fn validate<'s>(pieces: impl Iterator<Item = &'s [u8]>) -> (Vec<u8>, Result<(), Violation>) {
     let (mut validator, mut valid) = (Validator::default(), Vec::new());
     validator.record_requests(REQUESTS).expect("the requests are LDAP");
     let verdict = { pieces }.try_for_each(|piece| validator.check_responses(piece, &mut valid));
