@@ -1,10 +1,10 @@
-//! Flags and environment, checked as a whole before anything is opened.
+//! Checks options and environment as a whole, before anything is opened.
+//!
+//! The result is plain data: what the sources of owners ([`crate::ldif`], [`crate::ldap`]) take.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,85 +13,37 @@ use diagnostics::report::Report;
 use diagnostics::wording::{io_error, one_line};
 
 use crate::cli::LookupOptions;
-use crate::dn::Dn;
-use crate::filter::Filter;
+use crate::directory::dn::Dn;
+use crate::directory::filter::Filter;
+use crate::directory::owner::Attributes;
 use crate::ldap::address::Address;
-use crate::owner::Attributes;
-
-/// Largest file of settings (a password, authorities), in bytes.
-pub const MAX_SETTING: u64 = 4 * 1024 * 1024;
+use crate::ldap::options::{Credentials, Secret, ServerOptions};
+use crate::ldif::ExportOptions;
+use crate::small_file;
 
 /// What to look up, and where.
 #[derive(Debug)]
 pub struct Config {
-    /// Where the answers come from.
+    /// Where the owners come from.
     pub source: Source,
-    /// What ties a UID to an address.
+    /// Names of the attributes for UID and address.
     pub attributes: Attributes,
-    /// Below which name; always present for a server.
-    pub base: Option<String>,
-    /// Which entries count, as text in parentheses and parsed.
-    pub filter: Option<(String, Filter)>,
 }
 
-/// Where the answers come from.
+/// Where the owners come from.
 #[derive(Debug)]
 pub enum Source {
     /// An LDIF export.
-    Ldif(PathBuf),
+    Ldif(ExportOptions),
     /// Directory servers.
-    Ldap(Access),
-}
-
-/// How to reach directory servers.
-#[derive(Debug)]
-pub struct Access {
-    /// In the order to try them; never empty.
-    pub addresses: Vec<Address>,
-    /// Who asks; `None` for anonymous.
-    pub credentials: Option<Credentials>,
-    /// Whether `ldap://` is secured by StartTLS.
-    pub starttls: bool,
-    /// Whether any certificate is accepted.
-    pub skip_tls_verify: bool,
-    /// The certificate authorities to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// How long to wait for each answer.
-    pub timeout: Duration,
-    /// Read all owners at first instead of asking for each.
-    pub enumerates: bool,
-}
-
-/// A name and its password for a simple bind.
-#[derive(Debug)]
-pub struct Credentials {
-    /// The bind DN (some servers take other names too).
-    pub dn: String,
-    /// Its password, never empty.
-    pub password: Secret,
-}
-
-/// Text that must not be shown; its debug form hides it.
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself, for the one place that sends it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
+    Ldap(ServerOptions),
 }
 
 impl Config {
-    /// Checks the options; `password` is what `LDAP_BIND_PASS` holds.
+    /// Checks the options; `password` is the value of `LDAP_BIND_PASS`.
     ///
     /// # Errors
-    /// Whatever is missing, malformed or contradictory, all of them errors of configuration.
+    /// Fails with a configuration error if an option is missing, malformed, or contradicts another.
     pub fn new(
         options: &LookupOptions,
         password: Option<OsString>,
@@ -101,7 +53,7 @@ impl Config {
             uid: attribute(&options.uid_attr)?,
             mail: options.mail_attr.split(',').map(attribute).collect::<Result<_>>()?,
         };
-        let filter = options.filter.as_deref().map(filter).transpose()?;
+        let filter = options.filter.as_deref().map(check_filter).transpose()?;
         let base = options.base_dn.clone();
         if let Some(base) = &base
             && Dn::parse(base).is_none()
@@ -109,32 +61,44 @@ impl Config {
             let base = one_line(base.as_bytes());
             return Err(misconfigured(format_args!("the base DN `{base}` is not a DN")));
         }
-        let source = match (&options.ldif, &options.url) {
-            (Some(file), _) => Source::Ldif(file.clone()),
-            (None, Some(_)) if base.is_none() => {
+        let source = match (&options.ldif, &options.url, base) {
+            (Some(file), _, base) => Source::Ldif(ExportOptions {
+                file: file.clone(),
+                base,
+                filter: filter.map(|filter| filter.parsed),
+            }),
+            (None, Some(_), None) => {
                 return Err(misconfigured("the base DN is missing: set LDAP_BASE_DN"));
             }
-            (None, Some(urls)) => Source::Ldap(access(urls, options, password, report)?),
-            (None, None) => {
-                return Err(misconfigured("nobody to ask: set LDAP_URL, or --ldif for a file"));
+            (None, Some(urls), Some(base)) => Source::Ldap(ServerOptions {
+                addresses: addresses(urls, options, report)?,
+                credentials: credentials(options, password, report)?,
+                starttls: options.starttls,
+                skip_tls_verify: options.skip_tls_verify,
+                ca_file: options.ca_file.clone(),
+                timeout: Duration::from_secs(options.timeout),
+                enumerate: options.enumerate,
+                base,
+                filter: filter.map(|filter| filter.text),
+            }),
+            (None, None, _) => {
+                return Err(misconfigured(
+                    "no directory to ask: set LDAP_URL, or --ldif for a file",
+                ));
             }
         };
-        Ok(Self { source, attributes, base, filter })
+        Ok(Self { source, attributes })
     }
 }
 
-fn access(
-    urls: &str,
-    options: &LookupOptions,
-    password: Option<OsString>,
-    report: &mut Report,
-) -> Result<Access> {
+/// Parses the URLs, and checks them against the options about TLS.
+fn addresses(urls: &str, options: &LookupOptions, report: &mut Report) -> Result<Vec<Address>> {
     let addresses: Vec<_> = urls.split_whitespace().map(Address::parse).collect::<Result<_>>()?;
     if addresses.is_empty() {
-        return Err(misconfigured("nobody to ask: LDAP_URL holds no URL"));
+        return Err(misconfigured("no directory to ask: LDAP_URL holds no URL"));
     }
-    let in_the_clear = addresses.iter().find(|address| address.is_clear(options.starttls));
-    if let Some(address) = in_the_clear.filter(|_| options.require_tls) {
+    let unprotected = addresses.iter().find(|address| address.is_clear(options.starttls));
+    if let Some(address) = unprotected.filter(|_| options.require_tls) {
         return Err(misconfigured(format_args!(
             "`{address}` is neither ldaps:// nor secured by StartTLS (LDAP_STARTTLS), and TLS is \
              required (LDAP_REQUIRE_TLS)"
@@ -148,19 +112,11 @@ fn access(
                 .to_owned(),
         );
     }
-    Ok(Access {
-        addresses,
-        credentials: credentials(options, password, report)?,
-        starttls: options.starttls,
-        skip_tls_verify: options.skip_tls_verify,
-        ca_file: options.ca_file.clone(),
-        timeout: Duration::from_secs(options.timeout),
-        enumerates: options.enumerate,
-    })
+    Ok(addresses)
 }
 
-/// Who asks. A DN with an empty password would be an unauthenticated bind (RFC 4513, 5.1.2),
-/// which servers take for success: it is refused here.
+/// The bind DN and its password; `None` for an anonymous bind. A DN with an empty password would be
+/// an unauthenticated bind (RFC 4513, 5.1.2), which servers report as a success, so it is refused.
 fn credentials(
     options: &LookupOptions,
     password: Option<OsString>,
@@ -174,12 +130,12 @@ fn credentials(
         (Some(password), None) => {
             Some(password.into_string().map_err(|_| misconfigured("LDAP_BIND_PASS is not UTF-8"))?)
         }
-        (None, Some(file)) => Some(password_in(file)?),
+        (None, Some(file)) => Some(read_password(file)?),
         (None, None) => None,
     };
     match (&options.bind_dn, password.filter(|password| !password.is_empty())) {
         (Some(dn), Some(password)) => {
-            Ok(Some(Credentials { dn: dn.clone(), password: Secret(password) }))
+            Ok(Some(Credentials { dn: dn.clone(), password: Secret::new(password) }))
         }
         (Some(dn), None) => Err(misconfigured(format_args!(
             "no password for the bind DN `{}`: set LDAP_BIND_PASS or LDAP_BIND_PASS_FILE",
@@ -194,28 +150,16 @@ fn credentials(
     }
 }
 
-fn password_in(file: &Path) -> Result<String> {
+fn read_password(file: &Path) -> Result<String> {
     let name = one_line(file.as_os_str().as_encoded_bytes());
     let fail = |why: String| misconfigured(format_args!("failed to read `{name}`: {why}"));
-    let bytes = read_small(file).map_err(|error| fail(io_error(&error)))?;
+    let bytes = small_file::read(file).map_err(|error| fail(io_error(&error)))?;
     let text = String::from_utf8(bytes).map_err(|_| fail("not UTF-8".to_owned()))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
-/// Reads a file of settings, which is never large: `/dev/zero` must not fill the memory.
-///
-/// # Errors
-/// It cannot be read, or is larger than [`MAX_SETTING`].
-pub fn read_small(file: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(MAX_SETTING + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_SETTING {
-        return Err(io::Error::other(format!("larger than {MAX_SETTING} bytes")));
-    }
-    Ok(bytes)
-}
-
+/// Checks the name of an attribute.
 fn attribute(name: &str) -> Result<String> {
     let name = name.trim();
     let is_part = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
@@ -227,17 +171,25 @@ fn attribute(name: &str) -> Result<String> {
     Err(misconfigured(format_args!("`{name}` is not the name of an attribute")))
 }
 
-fn filter(text: &str) -> Result<(String, Filter)> {
+/// A filter that was checked.
+struct CheckedFilter {
+    /// Its text, in parentheses.
+    text: String,
+    parsed: Filter,
+}
+
+/// Checks a filter, whose outer parentheses may be missing.
+fn check_filter(text: &str) -> Result<CheckedFilter> {
     let text = text.trim();
-    let whole = if text.starts_with('(') { text.to_owned() } else { format!("({text})") };
+    let text = if text.starts_with('(') { text.to_owned() } else { format!("({text})") };
     let fail = |why: &dyn fmt::Display| {
-        misconfigured(format_args!("bad filter `{}`: {why}", one_line(whole.as_bytes())))
+        misconfigured(format_args!("bad filter `{}`: {why}", one_line(text.as_bytes())))
     };
-    let filter = Filter::parse(&whole).map_err(|error| fail(&error))?;
-    if ldap3::parse_filter(&whole).is_err() {
+    let parsed = Filter::parse(&text).map_err(|error| fail(&error))?;
+    if ldap3::parse_filter(&text).is_err() {
         return Err(fail(&"not a filter that can be sent"));
     }
-    Ok((whole, filter))
+    Ok(CheckedFilter { text, parsed })
 }
 
 #[cfg(test)]
@@ -264,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_malformed_is_named() {
+    fn missing_and_malformed_options_are_named() {
         assert!(refusal(&[], None).contains("LDAP_URL"));
         assert!(refusal(&["--url", " "], None).contains("LDAP_BASE_DN"));
         assert!(refusal(&["--url", " ", "--base-dn", "dc=x"], None).contains("no URL"));
@@ -277,8 +229,11 @@ mod tests {
 
     #[test]
     fn a_filter_may_leave_its_parentheses_out() {
-        let (text, _) = config(&server(&["--filter", "a=b"]), None).unwrap().filter.unwrap();
-        assert_eq!(text, "(a=b)");
+        let Source::Ldap(options) = config(&server(&["--filter", "a=b"]), None).unwrap().source
+        else {
+            panic!("not a server");
+        };
+        assert_eq!(options.filter.as_deref(), Some("(a=b)"));
     }
 
     #[test]
@@ -298,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn required_tls_refuses_clear_connections_alone() {
+    fn required_tls_refuses_only_unprotected_connections() {
         assert!(refusal(&server(&["--require-tls"]), None).contains("`ldap://h`"));
         assert!(config(&server(&["--require-tls", "--starttls"]), None).is_ok());
         for url in ["ldaps://h", "ldapi://%2Frun%2Fldapi"] {

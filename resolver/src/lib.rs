@@ -1,20 +1,18 @@
-//! `resolver`: turns UIDs into e-mail addresses.
+//! `resolver` turns the UIDs of an ownership listing into e-mail addresses.
 //!
-//! [`mod@resolve`] is the stream, [`answers`] the memory of what was asked, [`owner`] the rule that
-//! chooses among entries; [`directory`] and [`ldap`] are the sources; [`config`] checks what
-//! flags and environment say before anything is opened.
+//! The way of the data, one module for each step:
+//!
+//! 1. [`config`] checks options and environment before anything is opened.
+//! 2. [`ldif`] or [`ldap`] opens the source of owners, a [`Directory`].
+//! 3. [`pipeline`] reads pairs, looks their UIDs up and writes the result.
 
-pub mod answers;
 pub mod cli;
-pub mod config;
-pub mod directory;
-pub mod dn;
-pub mod filter;
-pub mod inbox;
-pub mod ldap;
-pub mod ldif;
-pub mod owner;
-pub mod resolve;
+mod config;
+mod directory;
+mod ldap;
+mod ldif;
+mod pipeline;
+mod small_file;
 
 use std::io;
 use std::time::Instant;
@@ -25,72 +23,68 @@ use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use owner_json::{OutputClosed, unbuffered_stdout};
 
-use answers::Answers;
 use cli::Cli;
 use config::{Config, Source};
-use directory::{Directory, Export};
+use directory::{Directory, Searches};
 use ldap::Server;
-use resolve::Done;
+use ldif::Export;
+use pipeline::answers::AnswerCache;
+
+// For the property test and the fuzz target, which cannot reach private modules.
+#[doc(hidden)]
+pub use ldap::protocol::validator::{Validator, Violation};
 
 /// Runs the command and returns its exit code.
 ///
 /// # Errors
-/// As the exit codes say: configuration, an unanswered question, bad input, unwritable output.
+/// Fails if an option or the configuration of a server is wrong (exit code 2), or if the input, a
+/// lookup or the output failed (exit code 1).
 pub fn run(cli: &Cli) -> Result<u8> {
     let start = Instant::now();
     let mut report = Report::new(cli.summary.is_none());
     let mut metrics = Metrics::default();
-    let streamed = stream(cli, &mut report, &mut metrics);
-    let is_done = streamed.is_ok();
-    let mut outcome = match streamed {
+    let resolved = resolve(cli, &mut report, &mut metrics);
+    let is_complete = resolved.is_ok();
+    let mut outcome = match resolved {
         Err(error) if error.is::<OutputClosed>() => Ok(DONE),
-        streamed => streamed.map(|()| DONE),
+        resolved => resolved.map(|()| DONE),
     };
     if let Some(file) = &cli.metrics_file {
-        // What a reader did not want to its end is no success to build on.
-        metrics.run("resolver", start.elapsed(), is_done, file);
+        // A result whose reader went away is incomplete, so it is no success for the metrics.
+        metrics.run("resolver", start.elapsed(), is_complete, file);
         let written = metrics.write(file);
-        // What went wrong before is the more important.
+        // An earlier error is the more important one.
         outcome = outcome.and_then(|code| written.map(|()| code));
     }
     report.finish(outcome, cli.summary.as_deref())
 }
 
-fn stream(cli: &Cli, report: &mut Report, metrics: &mut Metrics) -> Result<()> {
+fn resolve(cli: &Cli, report: &mut Report, metrics: &mut Metrics) -> Result<()> {
     let password = std::env::var_os("LDAP_BIND_PASS");
-    let Config { source, attributes, base, filter } = Config::new(&cli.options, password, report)?;
-    let (base, filter) = (base.as_deref(), filter.as_ref());
-    let directory: Box<dyn Directory> = match source {
-        Source::Ldif(file) => {
-            Box::new(Export::open(&file, &attributes, base, filter.map(|(_, filter)| filter))?)
-        }
-        Source::Ldap(access) => {
-            let filter = filter.map(|(text, _)| &text[..]);
-            Box::new(Server::connect(access, attributes, base, filter, report)?)
-        }
+    let config = Config::new(&cli.options, password, report)?;
+    let directory: Box<dyn Directory> = match config.source {
+        Source::Ldif(export) => Box::new(Export::open(&export, &config.attributes)?),
+        Source::Ldap(options) => Box::new(Server::connect(options, config.attributes, report)?),
     };
-    let mut answers = Answers::new(cli.options.format, report);
-    let mut done = Done::default();
-    let outcome =
-        resolve::resolve(io::stdin(), unbuffered_stdout()?, directory, &mut answers, &mut done);
-    measure(metrics, &done, answers.counts());
-    answers.conclude(&done.remarks, done.paths, outcome.is_ok());
-    outcome
+    let mut answers = AnswerCache::new(cli.options.format, report);
+    let finished = pipeline::resolve(io::stdin(), unbuffered_stdout()?, directory, &mut answers);
+    add_search_metrics(metrics, &finished.stats.searches);
+    metrics.count("resolver_paths_total", "Paths that were resolved.", finished.paths);
+    metrics.count("resolver_owners_total", "Distinct UIDs.", answers.owners());
+    let help = "Distinct UIDs without an address.";
+    metrics.count("resolver_unresolved_owners_total", help, answers.unresolved());
+    answers.report_totals(&finished.stats, finished.paths, finished.result.is_ok());
+    finished.result
 }
 
-fn measure(metrics: &mut Metrics, done: &Done, (owners, unresolved): (u64, u64)) {
-    let searches = &done.remarks.searches;
+fn add_search_metrics(metrics: &mut Metrics, searches: &Searches) {
     let results = [
         ("answered", searches.answered),
         ("too_large", searches.too_large),
         ("failed", searches.failed),
     ];
-    let help = "Searches by what came of them.";
+    let help = "Searches by result.";
     metrics.counter("resolver_ldap_queries_total", help, "result", &results);
     let help = "How long the answered searches took.";
     metrics.histogram("resolver_ldap_query_duration_seconds", help, &searches.durations);
-    metrics.count("resolver_paths_total", "Paths that were resolved.", done.paths);
-    metrics.count("resolver_owners_total", "Distinct UIDs.", owners);
-    let help = "Distinct UIDs without an address.";
-    metrics.count("resolver_unresolved_owners_total", help, unresolved);
 }

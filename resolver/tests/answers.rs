@@ -1,5 +1,5 @@
-//! What the answers are: the same from a real slapd and from an LDIF file of the same data, and
-//! the same as `ldapsearch` gives.
+//! The answers for every kind of entry. A real slapd and an LDIF export with the same data must give the
+//! same bytes, and the same addresses as `ldapsearch`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use e2e::programs::{Outcome, command, run};
 use e2e::slapd::{BASE_DN, Setup, Slapd};
 use e2e::{USERS, USERS_LDIF};
 
-/// Entries for every rule about which entry and which address counts.
+/// Entries for each rule that chooses an entry or an address.
 const SPECIAL: &str = "\
 dn: ou=special,dc=example,dc=com
 objectClass: organizationalUnit
@@ -128,7 +128,8 @@ impl Sources {
         Self { slapd, ldif }
     }
 
-    /// The outcome, after checking that both sources give the same bytes on stdout.
+    /// Runs the program with each source, and asserts that both give the same stdout and exit code.
+    /// Returns the outcome with the server.
     fn resolve(&self, args: &[&str], input: &str) -> Outcome {
         let mut from_server = command("resolver");
         from_server.env("LDAP_URL", self.slapd.url()).args(args);
@@ -150,7 +151,7 @@ fn lines(outcome: &Outcome) -> Vec<&str> {
 }
 
 #[test]
-fn server_and_file_agree_on_every_rule() {
+fn server_and_export_agree_on_every_rule() {
     let sources = Sources::new();
     let outcome = sources.resolve(&[], UIDS);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
@@ -184,12 +185,12 @@ fn server_and_file_agree_on_every_rule() {
     assert!(warnings[1].contains("UID 65534 stands for owners that are not mapped"));
     assert!(warnings[2].contains("UID 4294967295"));
     let log = fs::read_to_string(sources.slapd.dir().join("log")).expect("slapd's log");
-    assert!(log.contains("uidNumber=40001") && !log.contains("4294967295"), "never asked for");
+    assert!(log.contains("uidNumber=40001") && !log.contains("4294967295"), "it was looked up");
     assert_eq!(warnings[3], "Warning: 1 referrals to other servers were not followed");
 }
 
 #[test]
-fn every_option_means_the_same_for_server_and_file() {
+fn every_option_means_the_same_for_server_and_export() {
     let sources = Sources::new();
     let input = r#"{"b": 40002, "c": 40003, "i": 30001}"#;
     let emails = |args: &[&str]| {
@@ -205,7 +206,7 @@ fn every_option_means_the_same_for_server_and_file() {
     );
     let no_guests = emails(&["--filter", "(!(employeeType=GUEST))"]);
     assert!(no_guests.contains(r#""40002": """#) && no_guests.contains("alice"), "{no_guests}");
-    // An alias there points to alice, who is not below this base.
+    // The alias below this base points to alice, who is not below it.
     let special = emails(&["--base-dn", "OU=special, dc=example,dc=com"]);
     assert!(special.contains("Beta@") && special.contains(r#""30001": """#), "{special}");
     let by_group = emails(&["--uid-attr", "gidNumber"]);
@@ -230,11 +231,11 @@ fn several_owners_become_an_array_of_objects() {
 }
 
 #[test]
-fn every_scheme_gives_what_ldapsearch_says() {
+fn every_url_scheme_gives_the_addresses_of_ldapsearch() {
     let slapd = Slapd::start(&Setup::default());
     let input = r#"{"1": 30001, "2": 30002, "3": 30003, "4": 30004, "5": 30005}"#;
     let urls = [slapd.url(), slapd.tls_url(), slapd.socket_url()];
-    // A server that is down is passed over; the next one answers.
+    // The first server is down; the next one answers.
     let several = format!("ldap://127.0.0.1:1 {}", slapd.url());
     for url in urls.iter().chain([&several]) {
         let mut resolver = command("resolver");
@@ -260,7 +261,7 @@ fn ldapsearch(slapd: &Slapd, uid: u32) -> String {
 }
 
 #[test]
-fn each_uid_is_asked_once() {
+fn each_uid_is_looked_up_once() {
     let slapd = Slapd::start(&Setup::default());
     let pairs: Vec<_> = (0..1000).map(|path| format!("\"{path}\": {}", 30001 + path % 5)).collect();
     let mut resolver = command("resolver");
@@ -271,15 +272,15 @@ fn each_uid_is_asked_once() {
 }
 
 #[test]
-fn twenty_misses_and_no_hit_are_suspicious() {
-    let ask = |count: usize, known: bool| {
+fn twenty_uids_without_any_entry_give_a_warning() {
+    let resolve = |count: usize, known: bool| {
         let mut uids: Vec<_> = (0..count).map(|n| format!("\"{n}\": {n}")).collect();
         uids.extend(known.then(|| "\"x\": 30001".to_owned()));
         let mut resolver = command("resolver");
         resolver.args(["--ldif", USERS_LDIF]);
         run(&mut resolver, format!("{{{}}}", uids.join(",")).as_bytes())
     };
-    assert!(ask(20, false).stderr.contains("none of 20 UIDs has an entry"));
-    assert_eq!(ask(19, false).stderr, "");
-    assert_eq!(ask(20, true).stderr, "");
+    assert!(resolve(20, false).stderr.contains("none of 20 UIDs has an entry"));
+    assert_eq!(resolve(19, false).stderr, "");
+    assert_eq!(resolve(20, true).stderr, "");
 }

@@ -1,5 +1,5 @@
-//! What goes wrong with a directory server has a message of its own, an exit code that says
-//! whether retrying helps, and no result; the password shows nowhere.
+//! Failures of a directory server: each has its own message, an exit code that says whether retrying may
+//! help, and no complete result. The password is never shown.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ fn anonymous(url: &str) -> Command {
     resolver
 }
 
-/// The one line of a run that fails with `code` and writes nothing to stdout.
+/// Asserts that a run fails with `code`, one line on stderr and nothing on stdout. Returns the line.
 fn failure(resolver: &mut Command, code: i32) -> String {
     let outcome = run(resolver, INPUT);
     assert_eq!(outcome.code, Some(code), "{outcome:?}");
@@ -77,7 +77,7 @@ fn six_failures_have_six_messages() {
 }
 
 #[test]
-fn rights_that_are_missing_are_told_apart() {
+fn missing_rights_have_different_messages() {
     let access = "access to dn.base=\"\" by * read\naccess to dn.subtree=\"dc=example,dc=com\" \
                   attrs=userPassword by anonymous auth\naccess to * by dn.base=\"cn=reader,dc=example,dc=com\" disclose \
                   by * disclose";
@@ -101,8 +101,9 @@ fn rights_that_are_missing_are_told_apart() {
     success(reader(&secure.tls_url()).arg("--ca-file").arg(secure.ca_file()));
 }
 
-/// A run without a result that was begun, for what would be in it is not known to be true.
-fn hidden(resolver: &mut Command) -> String {
+/// Asserts that a run fails with 2 and leaves the result open, since `""` might be wrong in it. Returns
+/// its stderr.
+fn refused_result(resolver: &mut Command) -> String {
     let outcome = run(resolver, INPUT);
     assert_eq!(outcome.code, Some(2), "{outcome:?}");
     assert!(!outcome.stdout.ends_with("}\n"), "{outcome:?}");
@@ -110,7 +111,7 @@ fn hidden(resolver: &mut Command) -> String {
 }
 
 #[test]
-fn what_a_server_hides_is_not_taken_for_missing() {
+fn hidden_attributes_are_not_mistaken_for_missing_ones() {
     let start = |rule: &str| {
         let access = format!("access to {rule}\naccess to * by * read");
         Slapd::start(&Setup { access: Some(access), ..Setup::default() })
@@ -123,14 +124,14 @@ fn what_a_server_hides_is_not_taken_for_missing() {
     ] {
         let slapd = start(rule);
         for mode in [&[][..], &["--enumerate"]] {
-            let message = hidden(anonymous(&slapd.url()).args(mode));
+            let message = refused_result(anonymous(&slapd.url()).args(mode));
             let expected = format!(
                 "` shows an anonymous user no entry with `{hides}` below `dc=example,dc=com`"
             );
             assert!(message.contains(&expected), "{rule}, {mode:?}: {message}");
         }
     }
-    // One that is hidden among others is only told.
+    // A single hidden entry among others gives a warning.
     let slapd = start("dn.sub=\"uid=alice,dc=example,dc=com\" attrs=uidNumber by * search");
     let outcome = run(&mut anonymous(&slapd.url()), br#"{"a": 30001, "b": 30002}"#);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
@@ -138,7 +139,7 @@ fn what_a_server_hides_is_not_taken_for_missing() {
 }
 
 #[test]
-fn nobody_is_an_answer_where_the_server_shows_others() {
+fn an_unknown_uid_is_an_answer_if_the_server_shows_other_accounts() {
     let slapd = Slapd::start(&Setup::default());
     for mode in [&[][..], &["--enumerate"]] {
         let outcome = run(anonymous(&slapd.url()).args(mode), br#"{"a": 7}"#);
@@ -146,13 +147,13 @@ fn nobody_is_an_answer_where_the_server_shows_others() {
         assert_eq!((outcome.code, &outcome.stdout[..]), (Some(0), expected), "{outcome:?}");
     }
     for arguments in [["--mail-attr", "maill"], ["--filter", "(objectClass=robot)"]] {
-        let message = hidden(anonymous(&slapd.url()).args(arguments));
+        let message = refused_result(anonymous(&slapd.url()).args(arguments));
         assert!(message.contains("the name of the attribute is wrong"), "{message}");
     }
 }
 
 #[test]
-fn an_attribute_asked_for_by_another_name_is_not_taken_for_missing() {
+fn an_alias_of_an_attribute_is_refused() {
     let slapd = Slapd::start(&Setup::default());
     for alias in ["rfc822Mailbox", "0.9.2342.19200300.100.1.3"] {
         let message = failure(anonymous(&slapd.url()).args(["--mail-attr", alias]), 2);
@@ -169,7 +170,7 @@ fn starttls_and_ldaps_protect_the_password() {
             success(reader(url).env("LDAP_STARTTLS", "true").env("LDAP_CA_FILE", slapd.ca_file()));
         assert_eq!(outcome.stderr, "");
     }
-    // Another authority's word counts for nothing, and neither does the system's.
+    // A certificate of another authority is not trusted.
     Authority::new(slapd.dir(), "other");
     let other = slapd.dir().join("other.pem");
     let message = failure(reader(&localhost).arg("--starttls").arg("--ca-file").arg(other), 2);
@@ -185,8 +186,7 @@ fn starttls_and_ldaps_protect_the_password() {
 #[test]
 fn a_password_sent_to_another_machine_in_the_clear_gets_a_warning() {
     let slapd = Slapd::start(&Setup::default());
-    // A network of its own, in which the same directory is served at an address that is not
-    // loopback.
+    // In a network namespace, the same directory is served at an address that is not loopback.
     let script = "ip link set lo up && ip address add 192.0.2.1/32 dev lo || exit 9
         slapd -d 0 -h ldap://192.0.2.1:3890 -f \"$0\" & server=$!
         printf '{\"a\": 30001}' | \"$@\"; code=$?
@@ -215,18 +215,18 @@ fn a_ca_file_without_certificates_is_an_error_of_configuration() {
 }
 
 #[test]
-fn bad_values_of_the_environment_are_not_guessed() {
+fn invalid_values_in_the_environment_are_refused() {
     let outcome = run(anonymous("ldap://127.0.0.1:1").env("LDAP_STARTTLS", "ture"), INPUT);
     assert_eq!(outcome.code, Some(2));
     assert!(outcome.stderr.contains("ture"), "{outcome:?}");
-    // Empty is what a ConfigMap has for "not set".
+    // Empty means "not set", as in a ConfigMap.
     let outcome =
         run(command("resolver").env("LDAP_STARTTLS", "").args(["--ldif", e2e::USERS_LDIF]), INPUT);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
 }
 
 #[test]
-fn the_password_comes_from_a_file_and_shows_nowhere() {
+fn a_password_from_a_file_is_used_and_never_shown() {
     let slapd = Slapd::start(&Setup::default());
     let file = slapd.dir().join("password");
     fs::write(&file, format!("{}\n", READER.1)).expect("written");
@@ -240,7 +240,7 @@ fn the_password_comes_from_a_file_and_shows_nowhere() {
         .expect("started");
     let mut stdin = child.stdin.take().expect("stdin");
     let mut stdout = child.stdout.take().expect("stdout");
-    // It has bound by the time it answers, while its input is still open.
+    // After the first answer it has bound; its input is still open.
     stdin.write_all(b"{\"a\": 30001,").expect("written");
     read_until(&mut stdout, "alice");
     let proc = format!("/proc/{}", child.id());
@@ -251,8 +251,9 @@ fn the_password_comes_from_a_file_and_shows_nowhere() {
     drop((stdin, stdout));
     let outcome = child.wait_with_output().expect("the end");
     assert_eq!(outcome.status.code(), Some(1), "its input was cut off");
+    assert!(!String::from_utf8_lossy(&outcome.stderr).contains(READER.1));
     let log = fs::read_to_string(slapd.dir().join("log")).expect("the log");
-    assert!(log.contains(&format!("BIND dn=\"{}\"", READER.0)), "it did bind");
+    assert!(log.contains(&format!("BIND dn=\"{}\"", READER.0)), "no bind");
 }
 
 #[test]
@@ -283,13 +284,13 @@ fn a_server_that_dies_or_hangs_in_the_middle_leaves_the_result_open() {
     }
 }
 
-/// Reads what is written while the input is still open, until `text` is among it.
+/// Reads until `text` has been read.
 fn read_until(stdout: &mut ChildStdout, text: &str) {
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains(text) {
         let mut chunk = [0; 1024];
         let count = stdout.read(&mut chunk).expect("read");
-        assert_ne!(count, 0, "it ended early");
+        assert_ne!(count, 0, "the output ended early");
         seen.extend_from_slice(&chunk[..count]);
     }
 }

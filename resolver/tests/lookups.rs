@@ -1,4 +1,4 @@
-//! Many owners, asked for many at a time: limits, crashes and failover of real servers.
+//! Lookups of many UIDs at a time on real servers: batches, pages, limits, crashes and failover.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,14 +24,14 @@ fn resolver(url: &str) -> Command {
     resolver
 }
 
-/// Pairs of all users, some twice, and of some UIDs that nobody has.
+/// Pairs with the UIDs of all users, some of them twice, and with unknown UIDs.
 fn input() -> String {
     let uid = |n: u32| if n.is_multiple_of(7) { 1000 + n } else { 100_000 + n % USERS };
     let pairs: Vec<_> = (0..USERS + 500).map(|n| format!("\"/p/{n}\": {}", uid(n))).collect();
     format!("{{{}}}", pairs.join(",\n"))
 }
 
-/// What the output must be.
+/// The result for it.
 fn expected() -> String {
     let mut out = "{".to_owned();
     for n in 0..USERS + 500 {
@@ -51,7 +51,7 @@ fn assert_resolved(outcome: &Outcome) {
 }
 
 #[test]
-fn owners_are_asked_for_in_batches() {
+fn uids_are_looked_up_in_batches() {
     let slapd = server("");
     assert_resolved(&run(&mut resolver(&slapd.url()), input().as_bytes()));
     let searches = slapd.searches();
@@ -59,7 +59,7 @@ fn owners_are_asked_for_in_batches() {
 }
 
 #[test]
-fn a_server_that_gives_few_entries_at_a_time_is_asked_for_few() {
+fn a_server_with_a_low_size_limit_gets_smaller_batches() {
     let slapd = server("sizelimit 10");
     let file = slapd.dir().join("resolver.prom");
     let mut resolver = resolver(&slapd.url());
@@ -88,20 +88,20 @@ fn all_owners_can_be_read_in_pages() {
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_passed_over() {
+fn the_next_server_is_used_if_the_first_cannot_be_reached() {
     let slapd = server("");
     let urls = format!("ldap://127.0.0.1:1 {}", slapd.url());
     assert_resolved(&run(&mut resolver(&urls), input().as_bytes()));
 }
 
-/// A server that gives these result codes: to a bind, and to a search after it.
+/// A server that answers a bind and a search after it with these result codes.
 fn refusing(bind: u8, search: u8) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
         let (mut client, _) = listener.accept().expect("a client");
         for (id, operation, code) in [(1, 0x61, bind), (2, 0x65, search)] {
-            // One question at a time, each short enough to come in one piece.
+            // Each request is short enough to be read at once.
             let count = client.read(&mut [0; 4096]).unwrap_or(0);
             let answer = [0x30, 12, 2, 1, id, operation, 7, 10, 1, code, 4, 0, 4, 0];
             if count == 0 || client.write_all(&answer).is_err() {
@@ -113,7 +113,7 @@ fn refusing(bind: u8, search: u8) -> String {
 }
 
 #[test]
-fn a_server_that_is_busy_or_unavailable_is_replaced_by_another() {
+fn the_next_server_is_used_if_the_first_is_busy_or_unavailable() {
     let slapd = server("");
     for (bind, search) in [(51, 0), (52, 0), (0, 51), (0, 52)] {
         let urls = format!("{} {}", refusing(bind, search), slapd.url());
@@ -121,7 +121,7 @@ fn a_server_that_is_busy_or_unavailable_is_replaced_by_another() {
         let expected = "{\n  \"a\": {\"100001\": \"u100001@example.com\"}\n}\n";
         assert_eq!((outcome.code, &outcome.stdout[..]), (Some(0), expected), "{outcome:?}");
     }
-    // Wrong credentials are wrong everywhere.
+    // After a wrong password no other server is tried.
     let outcome = run(
         resolver(&format!("{} {}", refusing(49, 0), slapd.url()))
             .args(["--bind-dn", "cn=x"])
@@ -131,20 +131,20 @@ fn a_server_that_is_busy_or_unavailable_is_replaced_by_another() {
     assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""), "{outcome:?}");
 }
 
-/// A run that has been given a third of its input.
-fn begun(mut resolver: Command) -> (Child, String) {
+/// Starts a run, writes a third of its input, and reads the first bytes of its output.
+fn start(mut resolver: Command) -> (Child, String) {
     resolver.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = resolver.spawn().expect("started");
     let input = input();
     let (first, rest) = input.split_at(input.len() / 3);
     child.stdin.as_mut().expect("stdin").write_all(first.as_bytes()).expect("written");
-    // Some of it is answered.
+    // Wait for the first answers.
     child.stdout.as_mut().expect("stdout").read_exact(&mut [0; 1000]).expect("a beginning");
     (child, rest.to_owned())
 }
 
-/// Gives the rest of the input; what comes of it.
-fn ended(mut child: Child, rest: &str) -> Outcome {
+/// Writes the rest of the input, and waits for the end.
+fn finish(mut child: Child, rest: &str) -> Outcome {
     let mut stdin = child.stdin.take().expect("stdin");
     std::thread::scope(|scope| {
         scope.spawn(move || stdin.write_all(rest.as_bytes()));
@@ -152,18 +152,18 @@ fn ended(mut child: Child, rest: &str) -> Outcome {
     })
 }
 
-/// More than a single answer may have.
+/// These are more entries than the answer to one search may have.
 #[test]
-fn two_hundred_thousand_owners_can_be_read_in_pages_and_kept() {
+fn two_hundred_thousand_owners_can_be_enumerated() {
     let (entries, global) = (many_users(200_000), "sizelimit unlimited".to_owned());
     let slapd = Slapd::start(&Setup { entries, global, ..Setup::default() });
     let mut resolver = resolver(&slapd.url());
     resolver.arg("--enumerate");
-    let (child, rest) = begun(resolver);
+    let (child, rest) = start(resolver);
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("its status");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
     let peak: u32 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-    let outcome = ended(child, &rest);
+    let outcome = finish(child, &rest);
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
     assert!(outcome.stdout == expected()[1000..], "{:.300}", outcome.stdout);
     assert_eq!(slapd.searches(), 201);
@@ -171,12 +171,12 @@ fn two_hundred_thousand_owners_can_be_read_in_pages_and_kept() {
 }
 
 #[test]
-fn a_server_that_crashes_and_comes_back_costs_nothing_but_time() {
+fn a_crash_of_the_server_loses_no_answers_if_it_comes_back() {
     let mut slapd = server("");
-    let (child, rest) = begun(resolver(&slapd.url()));
+    let (child, rest) = start(resolver(&slapd.url()));
     slapd.crash();
     let outcome = std::thread::scope(|scope| {
-        let ended = scope.spawn(|| ended(child, &rest));
+        let ended = scope.spawn(|| finish(child, &rest));
         sleep(Duration::from_secs(1));
         slapd.restart();
         ended.join().expect("joined")
@@ -186,28 +186,28 @@ fn a_server_that_crashes_and_comes_back_costs_nothing_but_time() {
 }
 
 #[test]
-fn a_server_that_crashes_is_replaced_by_another() {
+fn a_crash_of_the_server_loses_no_answers_if_there_is_another() {
     let (mut first, second) = (server(""), server(""));
-    let (child, rest) = begun(resolver(&format!("{} {}", first.url(), second.url())));
+    let (child, rest) = start(resolver(&format!("{} {}", first.url(), second.url())));
     assert_eq!(second.searches(), 0);
     first.crash();
-    let outcome = ended(child, &rest);
+    let outcome = finish(child, &rest);
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
     assert!(outcome.stdout == expected()[1000..], "{:.300}", outcome.stdout);
     assert!(second.searches() > 0);
 }
 
 #[test]
-fn a_server_that_crashes_for_good_leaves_the_result_open() {
+fn a_crash_of_the_only_server_leaves_the_result_open() {
     let mut slapd = server("");
-    let (child, rest) = begun(resolver(&slapd.url()));
+    let (child, rest) = start(resolver(&slapd.url()));
     slapd.crash();
-    let outcome = ended(child, &rest);
+    let outcome = finish(child, &rest);
     assert_eq!(outcome.code, Some(1));
     let (expected, written) = (expected(), &outcome.stdout[..]);
     let end = written.len().saturating_sub(60);
     assert!(expected[1000..].starts_with(written), "{} bytes: {}", written.len(), &written[end..]);
-    assert_ne!(1000 + written.len(), expected.len(), "closed all the same");
+    assert_ne!(1000 + written.len(), expected.len(), "the result is complete");
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     for part in ["connection lost: ", ": ldap dial after 5 retries: failed to connect to"] {
         assert!(outcome.stderr.contains(part), "{}", outcome.stderr);

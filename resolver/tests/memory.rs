@@ -1,5 +1,5 @@
-//! Memory does not grow with the input. A test program of its own: what is measured is the peak
-//! of all children that this process has waited for.
+//! Memory does not grow with the input. This is a separate test program, because it measures the peak of
+//! all children that its process has waited for.
 
 use std::io::{BufWriter, Read, Write};
 use std::process::Stdio;
@@ -9,13 +9,13 @@ use e2e::slapd::{BASE_DN, Setup, Slapd};
 use nix::sys::resource::{UsageWho, getrusage};
 
 const PAIRS: usize = 1_000_000;
-/// In KiB, as getrusage counts.
+/// Most memory of the run, in KiB.
 const LIMIT: i64 = 30 * 1024;
 
 #[test]
 fn a_million_pairs_of_five_owners_take_few_searches_and_little_memory() {
     let slapd = Slapd::start(&Setup::default());
-    // Setting the server up has waited for a child that may have been larger.
+    // A child that set the server up may have been larger.
     let before = peak();
     let mut child = command("resolver")
         .args(["--url", &slapd.url(), "--base-dn", BASE_DN])

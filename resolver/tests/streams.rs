@@ -1,4 +1,4 @@
-//! stdin and stdout: bad input, open pipes, memory.
+//! stdin and stdout: bad input, open and closed pipes, a full disk, signals.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +8,7 @@ use e2e::USERS_LDIF;
 use e2e::programs::{command, ended_as_first_process, program, run};
 
 #[test]
-fn bad_input_is_told_with_its_byte_and_leaves_the_result_open() {
+fn bad_input_is_reported_with_its_byte_and_leaves_the_result_open() {
     for (input, offset) in [
         (r#"{"a": 30001, "b": -1}"#, 18),
         (r#"{"a": 30001, "b": 1.5}"#, 18),
@@ -29,7 +29,7 @@ fn bad_input_is_told_with_its_byte_and_leaves_the_result_open() {
 }
 
 #[test]
-fn a_run_that_fails_tells_how_far_it_came() {
+fn the_summary_of_a_failed_run_has_its_counts_and_error() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("summary");
     let mut resolver = command("resolver");
@@ -43,7 +43,7 @@ fn a_run_that_fails_tells_how_far_it_came() {
 }
 
 #[test]
-fn keys_come_through_untouched() {
+fn keys_are_copied_unchanged() {
     let key = r#""\u002fa\/b\t\" \udcff\ud83e\udd80 🦀""#;
     let input = format!("{{{key}:30001}}");
     let outcome = run(command("resolver").args(["--ldif", USERS_LDIF]), input.as_bytes());
@@ -73,13 +73,13 @@ fn an_answer_is_written_while_the_input_is_still_open() {
 }
 
 #[test]
-fn progress_is_shown_by_the_last_of_a_pipe_alone_and_only_on_a_terminal() {
+fn only_the_last_program_of_a_pipe_shows_progress_and_only_if_stdout_is_a_file() {
     let dir = tempfile::tempdir().expect("a directory");
     (0..30).for_each(|n| fs::create_dir(dir.path().join(n.to_string())).expect("made"));
     let scan = format!("{} -r --max-rate=20 .", program("scan-uids").display());
     let resolver = format!("{} --ldif {USERS_LDIF}", program("resolver").display());
     for (stdout, is_shown) in [(" > /dev/null", true), (" | cat", false), ("", false)] {
-        // A terminal of its own, whose output comes out here.
+        // `script` runs it on a terminal, and copies the terminal's output to its stdout.
         let mut script = Command::new("script");
         script.args(["-qec", &format!("{scan} | {resolver}{stdout}"), "/dev/null"]);
         let outcome = run(script.current_dir(dir.path()).env("TERM", "xterm"), b"");
@@ -91,7 +91,7 @@ fn progress_is_shown_by_the_last_of_a_pipe_alone_and_only_on_a_terminal() {
 }
 
 #[test]
-fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
+fn a_closed_pipe_is_no_error_but_a_full_disk_is() {
     let pairs: Vec<_> = (0..100_000).map(|n| format!("\"{n}\": 30001")).collect();
     let input = format!("{{{}}}", pairs.join(","));
     let mut resolver = command("resolver");
@@ -103,7 +103,7 @@ fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
         .spawn()
         .expect("started");
     drop(child.stdout.take());
-    // It may be gone before all of its input is.
+    // The program may end before it has read all of this.
     let _ = child.stdin.take().expect("stdin").write_all(input.as_bytes());
     let output = child.wait_with_output().expect("the end");
     assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
@@ -125,7 +125,7 @@ fn a_closed_pipe_ends_it_quietly_and_a_full_disk_does_not() {
 }
 
 #[test]
-fn as_the_first_process_of_a_container_it_ends_when_told_to() {
+fn as_the_first_process_of_a_container_it_ends_on_sigterm() {
     let code = ended_as_first_process("resolver", &["--ldif", e2e::USERS_LDIF]);
     assert_eq!(code, Some(128 + 15));
 }

@@ -1,24 +1,26 @@
-//! The least that a client can do: searches encoded beforehand, answers only counted.
+//! A client that does as little as possible: its searches are encoded beforehand, and it only counts the
+//! answers.
 
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// UIDs in a search, and searches under way: what the resolver does on a near server.
+/// UIDs in a search, as many as the resolver has.
 const BATCH: usize = 32;
+/// Searches at the same time, as many as the resolver runs on a near server.
 const WINDOW: usize = 8;
 
-/// Asks the server at `address` for all of `uids`, as many at a time as the resolver does.
+/// Searches for all `uids` on the server at `address`.
 ///
 /// # Errors
-/// The connection fails, a search fails, or not every UID has one entry.
+/// Fails if the connection or a search fails, or if not every UID has one entry.
 pub fn ask(address: &str, base: &str, uids: &[u32]) -> Result<(), Box<dyn Error>> {
     let searches: Vec<Vec<u8>> =
         uids.chunks(BATCH).zip(2..).map(|(uids, id)| message(id, &search(base, uids))).collect();
     let mut connection = TcpStream::connect(address)?;
     connection.set_nodelay(true)?;
     let mut answers = Answers { connection: connection.try_clone()?, bytes: Vec::new() };
-    // Version 3, nobody, no password.
+    // Version 3, an anonymous bind.
     connection.write_all(&message(1, &element(0x60, &[2, 1, 3, 4, 0, 0x80, 0])))?;
     answers.until_done(0x61)?;
     let mut entries = 0;
@@ -37,12 +39,13 @@ pub fn ask(address: &str, base: &str, uids: &[u32]) -> Result<(), Box<dyn Error>
 
 struct Answers {
     connection: TcpStream,
-    /// What was read and not yet looked at.
+    /// Bytes that were read and not yet parsed.
     bytes: Vec<u8>,
 }
 
 impl Answers {
-    /// How many messages come before the next one that has `tag` and says success.
+    /// Reads up to the next message with `tag`, which must be a success. Returns the number of messages
+    /// before it.
     fn until_done(&mut self, tag: u8) -> Result<usize, Box<dyn Error>> {
         let (mut others, mut at) = (0, 0);
         loop {
@@ -63,22 +66,22 @@ impl Answers {
             // The result code: an enumeration of one byte, right after a short length.
             let is_success = operation[2..5] == [10, 1, 0];
             self.bytes.drain(..at);
-            return if is_success { Ok(others) } else { Err("the server refuses".into()) };
+            return if is_success { Ok(others) } else { Err("the server refused a search".into()) };
         }
     }
 
     fn read_more(&mut self) -> Result<(), Box<dyn Error>> {
-        let mut piece = [0; 64 * 1024];
-        let count = self.connection.read(&mut piece)?;
+        let mut buffer = [0; 64 * 1024];
+        let count = self.connection.read(&mut buffer)?;
         if count == 0 {
-            return Err("the server hangs up".into());
+            return Err("the server closed the connection".into());
         }
-        self.bytes.extend_from_slice(&piece[..count]);
+        self.bytes.extend_from_slice(&buffer[..count]);
         Ok(())
     }
 }
 
-/// Where the content of the first message starts, and where it ends, if that is there already.
+/// Start and end of the content of the first message, if it is complete.
 fn whole_message(bytes: &[u8]) -> Option<(usize, usize)> {
     let first = usize::from(*bytes.get(1)?);
     let (header, length) = if first < 0x80 {

@@ -1,4 +1,4 @@
-//! The listings that are resolved.
+//! The listings to resolve.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -8,16 +8,16 @@ use e2e::USERS;
 
 /// Pairs of the large listing.
 const PAIRS: usize = 10_000_000;
-/// Distinct UIDs of the other.
+/// Distinct UIDs of the small listing.
 const UIDS: u32 = 20_000;
 
-/// Every so many of the UIDs that a directory with that many entries has.
+/// UIDs of a directory with this many entries, evenly spread.
 pub fn some_uids(entries: u32) -> Vec<u32> {
     (0..UIDS).map(|number| 100_000 + number * (entries / UIDS)).collect()
 }
 
-/// Makes the listings if they are not there yet: one with these owners, each of one path, and a
-/// large one with five. Their names in `dir`.
+/// Makes the listings in `dir` if they do not exist: a small one with one path for each of `uids`, and a
+/// large one with five owners. Returns their names.
 pub fn ready(dir: &Path, uids: &[u32]) -> io::Result<[String; 2]> {
     fs::create_dir_all(dir)?;
     let owners = uids.iter().map(|&uid| (format!("/home/user-{uid}"), uid));

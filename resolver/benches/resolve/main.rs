@@ -1,7 +1,7 @@
-//! `make bench-resolver`: the resolver beside other ways to the same result, run by turns.
+//! `make bench-resolver` compares the resolver with other ways to the same result.
 //!
-//! `BENCH_DIR` is where the inputs are made and kept, `BENCH_RUNS` how often each command runs (5).
-//! What takes minutes runs once.
+//! All commands run in turn, `BENCH_RUNS` times (5 by default); those that take minutes run once.
+//! `BENCH_DIR` is the directory for the inputs, which are kept for the next time.
 
 mod ber;
 mod inputs;
@@ -19,12 +19,12 @@ use e2e::USERS;
 use e2e::measure::{self, Cost, Job, median, own_command, setting, words};
 use e2e::slapd::{BASE_DN, Setup, Slapd, many_users};
 
-/// Entries of the directory, beside the five users.
+/// Entries of the directory, without the five users.
 const ENTRIES: u32 = 100_000;
-/// Half of the delay that the far server has.
+/// Delay of the distant server in each direction.
 const DELAY: Duration = Duration::from_millis(5);
 
-/// A command that does the work.
+/// A command to compare.
 struct Contender {
     name: &'static str,
     command: Vec<String>,
@@ -53,7 +53,7 @@ fn compare() -> Result<(), Box<dyn Error>> {
     let setup = Setup { entries: many_users(ENTRIES), ..Setup::default() };
     let slapd = Slapd::start(&setup);
     let address = format!("127.0.0.1:{}", slapd.port());
-    let far = format!("127.0.0.1:{}", proxy::start(address.clone(), DELAY)?);
+    let distant_address = format!("127.0.0.1:{}", proxy::start(address.clone(), DELAY)?);
 
     println!("## 20,000 UIDs of {ENTRIES} entries ({runs} runs)\n");
     let near = [
@@ -68,8 +68,8 @@ fn compare() -> Result<(), Box<dyn Error>> {
 
     println!("\n## The same with a round trip of 10 ms ({runs} runs)\n");
     let distant = [
-        resolver("resolver", &format!("ldap://{far}")),
-        contender("raw BER, 8 at a time", own_command(&["ber", &far])),
+        resolver("resolver", &format!("ldap://{distant_address}")),
+        contender("raw BER, 8 at a time", own_command(&["ber", &distant_address])),
     ];
     race(&dir, &owners, &distant, runs)?;
 
@@ -94,7 +94,7 @@ fn contender(name: &'static str, command: Vec<String>) -> Contender {
     Contender { name, command, runs_once: false }
 }
 
-/// Runs them by turns and prints what they cost.
+/// Runs the commands in turn and prints their costs.
 fn race(
     dir: &Path,
     input: &str,
@@ -102,7 +102,7 @@ fn race(
     runs: usize,
 ) -> Result<(), Box<dyn Error>> {
     let mut costs: BTreeMap<usize, Vec<Cost>> = BTreeMap::new();
-    // The first round is for the caches.
+    // The first round only fills the caches.
     for round in 0..=runs {
         let waits = |contender: &Contender| contender.runs_once && round != 1;
         for (number, contender) in contenders.iter().enumerate().filter(|(_, c)| !waits(c)) {
@@ -127,7 +127,7 @@ fn race(
     Ok(())
 }
 
-/// What a contender prints, as a checksum.
+/// The checksum of a command's output.
 fn digest(dir: &Path, input: &str, contender: &Contender) -> Result<Vec<u8>, Box<dyn Error>> {
     let input = std::fs::File::open(dir.join(input))?;
     let (program, arguments) = contender.command.split_first().ok_or("no command")?;
@@ -139,7 +139,7 @@ fn digest(dir: &Path, input: &str, contender: &Contender) -> Result<Vec<u8>, Box
     is_done.then_some(sum.stdout).ok_or_else(|| format!("{} failed", contender.name).into())
 }
 
-/// What a shell script would do: one ldapsearch after another.
+/// One ldapsearch after another, as a shell script would do it.
 fn one_by_one(url: &str) -> Result<(), Box<dyn Error>> {
     for uid in inputs::some_uids(ENTRIES) {
         let status = Command::new("ldapsearch")

@@ -1,4 +1,4 @@
-//! What one would write with serde_json: the whole input in memory, where keys need not be copied.
+//! The same with serde_json: the whole input is in memory, so that keys need not be copied.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Read, StdoutLock, Write};
 use serde::de::{Deserializer as _, Error, MapAccess, Visitor};
 use serde_json::Deserializer;
 
-/// Prints what the resolver does for the input on stdin, with owners that are known beforehand.
+/// Prints the result of the resolver for the input on stdin, with owners that are known beforehand.
 pub fn resolve(owners: &[(u32, &str)]) -> io::Result<()> {
     let mut input = Vec::new();
     io::stdin().read_to_end(&mut input)?;
@@ -18,7 +18,7 @@ pub fn resolve(owners: &[(u32, &str)]) -> io::Result<()> {
     Ok(())
 }
 
-/// Keys without escapes, as those of the input are, need none in the output.
+/// Prints keys as they are: those of the input have no escapes.
 struct Printer {
     values: HashMap<u32, String>,
     out: BufWriter<StdoutLock<'static>>,

@@ -1,4 +1,4 @@
-//! Addresses of directory servers, checked before anything is dialled.
+//! Parses the URLs of directory servers.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,25 +9,24 @@ use diagnostics::wording::one_line;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-/// Where a directory server listens.
+/// The address of a directory server. It is displayed as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// As it was given, for messages.
     text: String,
-    /// What to connect to.
+    /// Where to connect to.
     pub endpoint: Endpoint,
 }
 
-/// What to connect to.
+/// Where to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// `ldap://` or, with TLS from the first byte, `ldaps://`.
+    /// `ldap://` and `ldaps://`
     Tcp {
         /// A name or an IP address, without brackets.
         host: String,
-        /// 389 or 636 unless given.
+        /// 389 or 636 if the URL has none.
         port: u16,
-        /// Whether this is `ldaps://`.
+        /// Whether this is `ldaps://`, with TLS from the first byte.
         ldaps: bool,
     },
     /// `ldapi://`
@@ -35,12 +34,12 @@ pub enum Endpoint {
 }
 
 impl Address {
-    /// Parses one LDAP URL, which may hold no more than scheme, host and port (RFC 4516 allows
-    /// a base and a filter too; here they are settings of their own).
+    /// Parses one LDAP URL of scheme, host and port. RFC 4516 allows a base and a filter too, but
+    /// these are separate settings here.
     ///
     /// # Errors
-    /// What is wrong with it, as an error of configuration. A URL that may hold a password is
-    /// not repeated.
+    /// Fails with a configuration error if it is no such URL. The message does not repeat a URL
+    /// that may contain a password.
     pub fn parse(text: &str) -> Result<Self> {
         let shown = one_line(text.as_bytes());
         let fail = |why: &str| misconfigured(format_args!("bad LDAP URL `{shown}`: {why}"));
@@ -52,7 +51,7 @@ impl Address {
             "ldap" => false,
             "ldaps" => true,
             "ldapi" => {
-                return Ok(Self { endpoint: socket(&url).map_err(&fail)?, text: shown });
+                return Ok(Self { endpoint: socket_endpoint(&url).map_err(&fail)?, text: shown });
             }
             _ => return Err(fail("the scheme must be ldap, ldaps or ldapi")),
         };
@@ -72,18 +71,18 @@ impl Address {
         Ok(Self { text: shown, endpoint })
     }
 
-    /// Whether the connection is secured, given whether StartTLS is asked for.
+    /// Whether the connection uses TLS; `starttls` says whether StartTLS is asked for.
     pub fn uses_tls(&self, starttls: bool) -> bool {
         matches!(self.endpoint, Endpoint::Tcp { ldaps, .. } if ldaps || starttls)
     }
 
-    /// Whether others on the network could read along.
+    /// Whether others on the network could read the connection.
     pub fn is_clear(&self, starttls: bool) -> bool {
         matches!(self.endpoint, Endpoint::Tcp { .. }) && !self.uses_tls(starttls)
     }
 }
 
-fn socket(url: &Url) -> Result<Endpoint, &'static str> {
+fn socket_endpoint(url: &Url) -> Result<Endpoint, &'static str> {
     let path = percent_decode_str(url.host_str().unwrap_or_default());
     let path = path.decode_utf8().map_err(|_| "the path is not UTF-8")?;
     let is_rest_empty = matches!(url.path(), "" | "/") && url.port().is_none();
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_schemes_are_understood() {
+    fn the_three_schemes_are_accepted() {
         for (text, endpoint) in [
             ("ldap://ldap.example.com", tcp("ldap.example.com", 389, false)),
             ("LDAP://127.0.0.1:1389/", tcp("127.0.0.1", 1389, false)),
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_urls_are_refused() {
         for text in [
             "ldap://",
             "ldap:///",

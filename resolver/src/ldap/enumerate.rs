@@ -1,76 +1,94 @@
-//! Everything is read at first, in pages, for servers that have no index on the UID.
+//! Reads all owners at the start, in pages, for servers without an index on the UID.
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use tokio::time::Instant;
 
-use super::evidence::Evidence;
-use super::session::{Plan, Session, TRIES, Trouble};
-use crate::directory::Remarks;
-use crate::owner::Owner;
+use super::session::{MAX_LOSSES, SearchError, Session, record};
+use super::visibility::Visibility;
+use crate::directory::LookupStats;
+use crate::directory::owner::Owner;
 
-/// Entries asked for at a time.
-const PAGE: i32 = 1000;
-/// Most memory for the owners that are read at first, in bytes, and about how much one of them
-/// takes beside its name and address: enough for 300,000.
-const ROOM: usize = 80 * 1024 * 1024;
-/// See [`ROOM`].
-const OVERHEAD: usize = 160;
+/// Entries of a page at first.
+const PAGE_SIZE: i32 = 1000;
+/// Most memory for all owners, in bytes: enough for 300,000.
+const MAX_MEMORY: usize = 80 * 1024 * 1024;
+/// About how much memory, in bytes, an owner occupies besides DN and address.
+const OWNER_OVERHEAD: usize = 160;
 
-/// Reads the owners of all UIDs, over a new connection from the start if one is lost.
+/// Reads the owners of all UIDs. If a connection is lost, it starts again over a new one.
 ///
 /// # Errors
-/// They could not all be read.
+/// Fails if they cannot all be read, or do not fit into memory.
 pub async fn enumerate(
-    plan: &Plan,
     mut session: Session,
-    remarks: &mut Remarks,
+    stats: &mut LookupStats,
 ) -> Result<HashMap<u32, Owner>> {
-    let (mut losses, mut page) = (0, PAGE);
+    let (mut losses, mut page_size) = (0, PAGE_SIZE);
     loop {
-        let (mut owners, mut hidden, mut received) = (HashMap::<u32, Owner>::new(), 0, 0);
-        let (start, mut room) = (Instant::now(), ROOM);
-        let outcome = session
-            .search_all(plan, page, |dn, claim| {
-                received += 1;
-                hidden += u64::from(claim.uids.is_empty());
-                for &uid in &claim.uids {
-                    let size = OVERHEAD + dn.len() + claim.mail().map_or(0, <[u8]>::len);
-                    room = room.checked_sub(size).with_context(|| no_room(plan, &session))?;
-                    owners.entry(uid).or_default().offer(dn, claim.mail());
+        let mut received = Received::default();
+        let start = Instant::now();
+        let result = session
+            .search_all(page_size, |dn, account| {
+                received.entries += 1;
+                received.hidden += u64::from(account.uids.is_empty());
+                for &uid in &account.uids {
+                    let size = OWNER_OVERHEAD + dn.len() + account.mail().map_or(0, <[u8]>::len);
+                    received.memory += size;
+                    if received.memory > MAX_MEMORY {
+                        return Err(too_many_owners(&session));
+                    }
+                    received.owners.entry(uid).or_default().add_entry(dn, account.mail());
                 }
                 Ok(())
             })
             .await;
-        remarks.searches.note(&outcome, start.elapsed());
-        match outcome {
+        record(&mut stats.searches, &result, start.elapsed());
+        match result {
             Ok(referrals) => {
-                (remarks.referrals, remarks.hidden) = (referrals, hidden);
-                let mut evidence = Evidence::default();
-                evidence.note(&Owner::default());
-                owners.values().for_each(|owner| evidence.note(owner));
-                evidence.check(plan, &session).await.map_err(Trouble::into_error)?;
-                return Ok(owners);
+                (stats.referrals, stats.hidden) = (referrals, received.hidden);
+                let mut visibility = Visibility::default();
+                // Counts as an answer even if there are no owners at all.
+                visibility.record(&Owner::default());
+                received.owners.values().for_each(|owner| visibility.record(owner));
+                visibility.verify(&session).await.map_err(SearchError::into_error)?;
+                return Ok(received.owners);
             }
-            // It stopped within the first page: 389 Directory Server limits pages, not their sum.
-            Err(Trouble::TooMany(_)) if (1..page).contains(&received) => page /= 2,
-            Err(Trouble::Fatal(error) | Trouble::TooMany(error)) => return Err(error),
-            Err(Trouble::Silence(error)) if plan.addresses.len() == 1 => return Err(error),
-            Err(Trouble::Lost(error) | Trouble::Silence(error)) => {
+            // The limit is on pages, not on their sum (389 Directory Server): try smaller pages.
+            Err(SearchError::LimitExceeded(_)) if (1..page_size).contains(&received.entries) => {
+                page_size /= 2;
+            }
+            Err(SearchError::Fatal(error) | SearchError::LimitExceeded(error)) => {
+                return Err(error);
+            }
+            Err(SearchError::Timeout(error)) if !session.has_alternative() => return Err(error),
+            Err(SearchError::Lost(error) | SearchError::Timeout(error)) => {
                 losses += 1;
-                if losses > TRIES {
-                    return Err(error.context(format!("gave up after {TRIES} lost connections")));
+                if losses > MAX_LOSSES {
+                    let context = format!("gave up after {MAX_LOSSES} lost connections");
+                    return Err(error.context(context));
                 }
-                let next = (session.number + 1) % plan.addresses.len();
-                let warnings = &mut remarks.warnings;
-                session = plan.connect(next, &mut |warning| warnings.push(warning)).await?;
+                let warnings = &mut stats.warnings;
+                session = session.reconnect(&mut |warning| warnings.push(warning)).await?;
             }
         }
     }
 }
 
-fn no_room(plan: &Plan, session: &Session) -> String {
-    let address = &plan.addresses[session.number];
-    format!("`{address}` has more owners than can be read at first: do not enumerate them")
+/// What one attempt has received.
+#[derive(Default)]
+struct Received {
+    owners: HashMap<u32, Owner>,
+    /// All entries.
+    entries: i32,
+    /// Entries that do not show their UID.
+    hidden: u64,
+    /// About how much memory the owners occupy, in bytes.
+    memory: usize,
+}
+
+fn too_many_owners(session: &Session) -> anyhow::Error {
+    let address = session.address();
+    anyhow!("`{address}` has more owners than fit into memory: do not use --enumerate")
 }

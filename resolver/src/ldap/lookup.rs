@@ -1,5 +1,11 @@
-//! Many questions at a time over one connection: batches, several of them under way, asked again
-//! over another connection when one is lost.
+//! Looks many UIDs up at a time over one connection.
+//!
+//! 1. UIDs are collected to batches; one search asks for a whole batch. A batch that is not full is
+//!    sent after a short wait for more UIDs.
+//! 2. Up to `window` searches run at the same time. A distant server gets a larger window, as long as
+//!    its answers do not slow down.
+//! 3. If the server refuses a batch as too large, its UIDs are asked for again in smaller ones.
+//! 4. If the connection is lost, the UIDs without an answer are asked for again over the next one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,157 +15,145 @@ use anyhow::Result;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::evidence::Evidence;
-use super::session::{Plan, Session, TRIES, Trouble};
-use crate::directory::{Questions, Remarks, Searches};
-use crate::owner::Owner;
+use super::session::{MAX_LOSSES, SearchError, Session, record};
+use super::visibility::Visibility;
+use crate::directory::owner::Owner;
+use crate::directory::{Answer, Deliver, LookupStats, UidReceiver};
 
-/// UIDs asked for in one search: more make servers slower again.
-const BATCH: usize = 32;
-/// Searches under way at a time at first, and at most: servers drop connections with many more.
-const WINDOW: (usize, usize) = (8, 64);
-/// Round trip that makes a server a distant one.
+/// UIDs in one search. More make servers slower again.
+const BATCH_SIZE: usize = 32;
+/// How many searches run at the same time at first.
+const MIN_WINDOW: usize = 8;
+/// Most searches at the same time. Servers drop connections with many more.
+const MAX_WINDOW: usize = 64;
+/// How long a batch waits for more UIDs.
+const BATCH_DELAY: Duration = Duration::from_millis(5);
+/// A server whose fastest answer takes at least this long is distant.
 const DISTANT: Duration = Duration::from_millis(3);
-/// How long a batch waits for more questions.
-const PATIENCE: Duration = Duration::from_millis(5);
-/// If even the fastest batch takes longer than this, it is not found by an index.
+/// A server whose fastest answer takes longer than this has no index for the search.
 const SLOW: Duration = Duration::from_millis(300);
 
 /// A search that has ended.
-struct Ended {
+struct EndedSearch {
     uids: Vec<u32>,
-    outcome: Result<Found, Trouble>,
+    result: Result<Found, SearchError>,
     took: Duration,
 }
 
+/// What a search has found.
 struct Found {
-    owners: Vec<(u32, Owner)>,
+    answers: Vec<Answer>,
     referrals: u64,
     hidden: u64,
 }
 
-/// The state of asking.
+/// The state of a lookup.
 pub struct Lookup<'l> {
-    plan: Arc<Plan>,
     session: Arc<Session>,
-    give: &'l (dyn Fn(Vec<(u32, Owner)>) + Sync),
-    remarks: &'l mut Remarks,
-    evidence: Evidence,
-    waiting: VecDeque<u32>,
-    under_way: JoinSet<Ended>,
-    batch: usize,
-    /// How many searches may be under way.
+    deliver: Deliver<'l>,
+    stats: &'l mut LookupStats,
+    visibility: Visibility,
+    /// UIDs that no running search asks for.
+    pending: VecDeque<u32>,
+    running: JoinSet<EndedSearch>,
+    batch_size: usize,
+    /// How many searches may run at the same time.
     window: usize,
-    /// The shortest time that a search took.
-    round_trip: Option<Duration>,
-    /// Connections that were lost since the last answer came.
+    /// The shortest time that a search over this connection took.
+    fastest: Option<Duration>,
+    /// Connections that were lost since the last answer.
     losses: u32,
-    /// Why the connection is to be given up once nothing is under way on it any more.
+    /// Why the connection is to be replaced, as soon as no search runs over it.
     loss: Option<anyhow::Error>,
 }
 
 impl<'l> Lookup<'l> {
-    /// Asks over `session`, and over others when that is lost.
-    pub fn new(
-        plan: Arc<Plan>,
-        session: Session,
-        remarks: &'l mut Remarks,
-        give: &'l (dyn Fn(Vec<(u32, Owner)>) + Sync),
-    ) -> Self {
+    /// Creates a lookup over `session`; if that is lost, it goes on over a new one.
+    pub fn new(session: Session, stats: &'l mut LookupStats, deliver: Deliver<'l>) -> Self {
         Self {
-            plan,
             session: Arc::new(session),
-            give,
-            remarks,
-            evidence: Evidence::default(),
-            waiting: VecDeque::new(),
-            under_way: JoinSet::new(),
-            batch: BATCH,
-            window: WINDOW.0,
-            round_trip: None,
+            deliver,
+            stats,
+            visibility: Visibility::default(),
+            pending: VecDeque::new(),
+            running: JoinSet::new(),
+            batch_size: BATCH_SIZE,
+            window: MIN_WINDOW,
+            fastest: None,
             losses: 0,
             loss: None,
         }
     }
 
-    /// Answers all questions.
+    /// Looks up all UIDs until their sender is closed.
     ///
     /// # Errors
-    /// A question could not be answered.
-    pub async fn run(mut self, mut questions: Questions) -> Result<()> {
-        let (mut is_closed, mut has_paused) = (false, false);
+    /// Fails if a UID could not be looked up, or if the server may have hidden all addresses.
+    pub async fn run(mut self, mut uids: UidReceiver) -> Result<()> {
+        let (mut is_closed, mut has_waited) = (false, false);
         let mut deadline = Instant::now();
         loop {
-            self.start_batches(is_closed || has_paused);
-            if is_closed && self.waiting.is_empty() && self.under_way.is_empty() {
-                return self.check().await;
+            self.start_searches(is_closed || has_waited);
+            if is_closed && self.pending.is_empty() && self.running.is_empty() {
+                return self.verify_visibility().await;
             }
-            let has_room = self.waiting.len() < 2 * self.batch * WINDOW.1;
+            let has_space = self.pending.len() < 2 * self.batch_size * MAX_WINDOW;
             tokio::select! {
                 biased;
-                Some(ended) = self.under_way.join_next() => self.end(ended).await?,
-                question = questions.recv(), if !is_closed && has_room => {
-                    is_closed = question.is_none();
-                    self.waiting.extend(question);
-                    has_paused = false;
-                    deadline = Instant::now() + PATIENCE;
+                Some(ended) = self.running.join_next() => self.end_search(ended).await?,
+                uid = uids.recv(), if !is_closed && has_space => {
+                    is_closed = uid.is_none();
+                    self.pending.extend(uid);
+                    has_waited = false;
+                    deadline = Instant::now() + BATCH_DELAY;
                 }
-                () = sleep_until(deadline), if !has_paused && !self.waiting.is_empty() => {
-                    has_paused = true;
+                () = sleep_until(deadline), if !has_waited && !self.pending.is_empty() => {
+                    has_waited = true;
                 }
             }
         }
     }
 
-    /// Starts as many searches as may be under way; those that are not full only if `all` says
-    /// that no more questions are to be expected soon.
-    fn start_batches(&mut self, all: bool) {
+    /// Starts as many searches as the window allows. Batches that are not full are sent only if
+    /// `send_partial`.
+    fn start_searches(&mut self, send_partial: bool) {
         while self.loss.is_none()
-            && self.under_way.len() < self.window
-            && (self.waiting.len() >= self.batch || all && !self.waiting.is_empty())
+            && self.running.len() < self.window
+            && (self.pending.len() >= self.batch_size || send_partial && !self.pending.is_empty())
         {
-            let size = self.batch.min(self.waiting.len());
-            let uids: Vec<u32> = self.waiting.drain(..size).collect();
-            let (plan, session) = (self.plan.clone(), self.session.clone());
-            self.under_way.spawn(async move {
+            let size = self.batch_size.min(self.pending.len());
+            let uids: Vec<u32> = self.pending.drain(..size).collect();
+            let session = self.session.clone();
+            self.running.spawn(async move {
                 let start = Instant::now();
-                let outcome = find(&plan, &session, &uids).await;
-                Ended { uids, outcome, took: start.elapsed() }
+                let result = find(&session, &uids).await;
+                EndedSearch { uids, result, took: start.elapsed() }
             });
         }
     }
 
-    async fn end(&mut self, ended: Result<Ended, JoinError>) -> Result<()> {
-        // A panic of a search is a panic of the lookup.
-        let Ended { uids, outcome, took } =
+    async fn end_search(&mut self, ended: Result<EndedSearch, JoinError>) -> Result<()> {
+        // Passes a panic of the search on.
+        let EndedSearch { uids, result, took } =
             ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        self.remarks.searches.note(&outcome, took);
-        match outcome {
-            Ok(found) => {
-                let best = self.round_trip.map_or(took, |best| best.min(took));
-                self.round_trip = Some(best);
-                self.remarks.is_slow = best > SLOW;
-                self.window = adapted(self.window, best, took);
-                // Every search meets the same ones.
-                self.remarks.referrals = self.remarks.referrals.max(found.referrals);
-                self.remarks.hidden += found.hidden;
-                self.losses = 0;
-                found.owners.iter().for_each(|(_, owner)| self.evidence.note(owner));
-                (self.give)(found.owners);
+        record(&mut self.stats.searches, &result, took);
+        match result {
+            Ok(found) => self.deliver_found(found, took),
+            Err(SearchError::LimitExceeded(error)) if uids.len() == 1 => return Err(error),
+            Err(SearchError::LimitExceeded(_)) => {
+                self.batch_size = self.batch_size.min(uids.len() / 2);
+                self.put_back(uids);
             }
-            Err(Trouble::TooMany(error)) if uids.len() == 1 => return Err(error),
-            Err(Trouble::TooMany(_)) => {
-                self.batch = self.batch.min(uids.len() / 2);
-                self.ask_again(uids);
+            Err(SearchError::Fatal(error)) => return Err(error),
+            Err(SearchError::Timeout(error)) if !self.session.has_alternative() => {
+                return Err(error);
             }
-            Err(Trouble::Fatal(error)) => return Err(error),
-            Err(Trouble::Silence(error)) if self.plan.addresses.len() == 1 => return Err(error),
-            Err(Trouble::Lost(error) | Trouble::Silence(error)) => {
-                self.ask_again(uids);
+            Err(SearchError::Lost(error) | SearchError::Timeout(error)) => {
+                self.put_back(uids);
                 self.loss.get_or_insert(error);
             }
         }
-        if self.under_way.is_empty()
+        if self.running.is_empty()
             && let Some(loss) = self.loss.take()
         {
             self.reconnect(loss).await?;
@@ -167,108 +161,108 @@ impl<'l> Lookup<'l> {
         Ok(())
     }
 
-    /// Makes sure that a run without any address is not due to a server that hides them.
-    async fn check(&mut self) -> Result<()> {
+    fn deliver_found(&mut self, found: Found, took: Duration) {
+        let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
+        self.fastest = Some(fastest);
+        self.stats.is_slow = fastest > SLOW;
+        self.window = next_window(self.window, fastest, took);
+        // Every search of the subtree meets the same referrals.
+        self.stats.referrals = self.stats.referrals.max(found.referrals);
+        self.stats.hidden += found.hidden;
+        self.losses = 0;
+        found.answers.iter().for_each(|answer| self.visibility.record(&answer.owner));
+        (self.deliver)(found.answers);
+    }
+
+    async fn verify_visibility(&mut self) -> Result<()> {
         loop {
-            match self.evidence.check(&self.plan, &self.session).await {
+            match self.visibility.verify(&self.session).await {
                 Ok(()) => return Ok(()),
-                Err(Trouble::Lost(error)) => self.reconnect(error).await?,
-                Err(trouble) => return Err(trouble.into_error()),
+                Err(SearchError::Lost(error)) => self.reconnect(error).await?,
+                Err(error) => return Err(error.into_error()),
             }
         }
     }
 
-    fn ask_again(&mut self, uids: Vec<u32>) {
-        uids.into_iter().rev().for_each(|uid| self.waiting.push_front(uid));
+    fn put_back(&mut self, uids: Vec<u32>) {
+        uids.into_iter().rev().for_each(|uid| self.pending.push_front(uid));
     }
 
-    /// Goes on with the next server, or the same if there is no other.
     async fn reconnect(&mut self, loss: anyhow::Error) -> Result<()> {
         self.losses += 1;
-        if self.losses > TRIES {
-            return Err(loss.context(format!("gave up after {TRIES} lost connections")));
+        if self.losses > MAX_LOSSES {
+            return Err(loss.context(format!("gave up after {MAX_LOSSES} lost connections")));
         }
-        let warnings = &mut self.remarks.warnings;
+        let warnings = &mut self.stats.warnings;
         let mut warn = |warning| {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }
         };
-        let next = self.session.number + 1;
-        let connected = self.plan.connect(next % self.plan.addresses.len(), &mut warn).await;
+        let connected = self.session.reconnect(&mut warn).await;
         self.session = Arc::new(connected.map_err(|error| error.context(format!("{loss:#}")))?);
-        (self.round_trip, self.window) = (None, WINDOW.0);
+        (self.fastest, self.window) = (None, MIN_WINDOW);
         Ok(())
     }
 }
 
-/// How many searches may be under way after one that took so long, when the fastest took `best`.
-/// A distant server is asked more at a time; but one that takes longer for each search the more
-/// there are is not distant but busy, and one that looks through everything is slow.
-fn adapted(window: usize, best: Duration, took: Duration) -> usize {
-    let is_distant = (DISTANT..=SLOW).contains(&best);
-    if !is_distant || took > best * 2 {
-        window.saturating_sub(1).max(WINDOW.0)
-    } else if took < best * 3 / 2 {
-        (window + 1).min(WINDOW.1)
+/// The window after a search that took `took`, when the fastest one took `fastest`. Only a distant
+/// server gets a larger window. If searches take longer the more of them run, the server is busy, not
+/// distant.
+fn next_window(window: usize, fastest: Duration, took: Duration) -> usize {
+    let is_distant = (DISTANT..=SLOW).contains(&fastest);
+    if !is_distant || took > fastest * 2 {
+        window.saturating_sub(1).max(MIN_WINDOW)
+    } else if took < fastest * 3 / 2 {
+        (window + 1).min(MAX_WINDOW)
     } else {
         window
     }
 }
 
-impl Searches {
-    /// Counts a search.
-    pub fn note<T>(&mut self, outcome: &Result<T, Trouble>, took: Duration) {
-        match outcome {
-            Ok(_) => {
-                self.answered += 1;
-                self.durations.add(took);
-            }
-            Err(Trouble::TooMany(_)) => self.too_large += 1,
-            Err(_) => self.failed += 1,
-        }
-    }
-}
-
-/// Asks for a few owners. Every UID gets an answer, if only that nobody is known.
-async fn find(plan: &Plan, session: &Session, uids: &[u32]) -> Result<Found, Trouble> {
+/// Searches for a batch of UIDs. Every UID gets an answer, if need be one without an entry.
+async fn find(session: &Session, uids: &[u32]) -> Result<Found, SearchError> {
     let mut owners: HashMap<u32, Owner> = uids.iter().map(|&uid| (uid, Owner::default())).collect();
     let mut hidden = 0;
     let referrals = session
-        .search(plan, uids, |dn, claim| {
-            hidden += u64::from(claim.uids.is_empty());
-            for uid in &claim.uids {
+        .search(uids, |dn, account| {
+            hidden += u64::from(account.uids.is_empty());
+            for uid in &account.uids {
                 if let Some(owner) = owners.get_mut(uid) {
-                    owner.offer(dn, claim.mail());
+                    owner.add_entry(dn, account.mail());
                 }
             }
             Ok(())
         })
         .await?;
-    Ok(Found { owners: owners.into_iter().collect(), referrals, hidden })
+    let answers = owners.into_iter().map(|(uid, owner)| Answer { uid, owner }).collect();
+    Ok(Found { answers, referrals, hidden })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The window after 100 searches, each of which takes `took(window)` milliseconds.
-    fn settled(took: impl Fn(u64) -> u64) -> usize {
-        let best = Duration::from_millis(took(1));
-        (0..100).fold(WINDOW.0, |window, _| {
-            adapted(window, best, Duration::from_millis(took(window as u64)))
+    /// The window if each search takes `took(window)` milliseconds.
+    fn window_after_100_searches(took: impl Fn(u64) -> u64) -> usize {
+        let fastest = Duration::from_millis(took(1));
+        (0..100).fold(MIN_WINDOW, |window, _| {
+            next_window(window, fastest, Duration::from_millis(took(window as u64)))
         })
     }
 
     #[test]
-    fn only_distant_servers_are_asked_for_more_at_a_time() {
-        assert_eq!([2, 3, 10, 300, 301, 60_000].map(|ms| settled(|_| ms)), [8, 64, 64, 64, 8, 8]);
+    fn only_distant_servers_get_a_larger_window() {
+        assert_eq!(
+            [2, 3, 10, 300, 301, 60_000].map(|ms| window_after_100_searches(|_| ms)),
+            [8, 64, 64, 64, 8, 8]
+        );
     }
 
     #[test]
-    fn a_server_that_becomes_slower_is_asked_for_no_more() {
-        let busy = settled(|searches| 10 * searches.max(8) / 8);
+    fn a_server_that_slows_down_gets_no_larger_window() {
+        let busy = window_after_100_searches(|searches| 10 * searches.max(8) / 8);
         assert!((12..=16).contains(&busy), "{busy} at a time");
-        assert_eq!(settled(|searches| 10 * searches), WINDOW.0);
+        assert_eq!(window_after_100_searches(|searches| 10 * searches), MIN_WINDOW);
     }
 }

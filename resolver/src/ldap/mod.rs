@@ -1,95 +1,93 @@
-//! Owners from a directory server.
+//! The source of owners that asks LDAP servers.
+//!
+//! 1. [`options`] and [`address`] are the checked settings.
+//! 2. [`connector`] connects and binds to one of the servers, over a [`connection`] that checks every
+//!    message by the rules of [`protocol`].
+//! 3. [`session`] runs one search over it; [`query`] builds its filter.
+//! 4. [`lookup`] keeps many searches for UIDs running. [`enumerate`] reads all owners instead.
+//! 5. [`visibility`] checks, after a run without any address, that the server can show one.
 
 pub mod address;
-mod ber;
-mod dial;
-mod entry;
+mod connection;
+mod connector;
 mod enumerate;
-mod evidence;
-mod grammar;
-// Public for the fuzz target alone.
-pub mod guard;
-mod link;
 mod lookup;
-mod outcome;
+pub mod options;
+pub mod protocol;
+mod query;
 mod session;
-mod starttls;
-mod tls;
+mod visibility;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use diagnostics::report::Report;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::Access;
-use crate::directory::{Directory, Questions, Remarks};
-use crate::owner::{Attributes, Owner};
-use dial::Security;
+use crate::directory::owner::Attributes;
+use crate::directory::{Answer, Deliver, Directory, LookupStats, UidReceiver};
+use connection::dial::Security;
+use connection::tls;
+use connector::Connector;
 use enumerate::enumerate;
 use lookup::Lookup;
-use session::{Plan, Session};
+use options::ServerOptions;
+use query::Query;
+use session::Session;
 
-/// A server that answered and took our name.
+/// A directory server to which a bind has succeeded.
 pub struct Server {
-    /// Always there; taken out by `drop` alone.
+    /// `None` only while it is dropped.
     runtime: Option<Runtime>,
-    plan: Arc<Plan>,
-    /// The connection to start with.
+    /// The first connection, until the lookup takes it.
     session: Option<Session>,
-    /// Read everything at first.
-    enumerates: bool,
-    remarks: Remarks,
+    enumerate: bool,
+    stats: LookupStats,
 }
 
 impl Server {
-    /// Connects and binds, to ask for entries within `base` that match `filter`.
+    /// Connects and binds to the first server that can be reached.
     ///
     /// # Errors
-    /// Nobody could be reached in five rounds; or, at once, whatever retrying cannot cure: wrong
-    /// password, refused StartTLS, untrusted certificate, authorities that cannot be read.
+    /// Fails if no server can be reached in five rounds. Fails at once with a configuration error for
+    /// a wrong password, a refused StartTLS, an untrusted certificate, or unreadable CA certificates.
     pub fn connect(
-        access: Access,
+        options: ServerOptions,
         attributes: Attributes,
-        base: Option<&str>,
-        filter: Option<&str>,
         report: &mut Report,
     ) -> Result<Self> {
-        let uses_tls = access.addresses.iter().any(|address| address.uses_tls(access.starttls));
+        let uses_tls = options.addresses.iter().any(|address| address.uses_tls(options.starttls));
         let tls = uses_tls
-            .then(|| tls::client_config(access.ca_file.as_deref(), access.skip_tls_verify))
+            .then(|| tls::client_config(options.ca_file.as_deref(), options.skip_tls_verify))
             .transpose()?;
-        let plan = Plan {
-            addresses: access.addresses,
-            security: Security { tls, starttls: access.starttls, timeout: access.timeout },
-            credentials: access.credentials,
-            base: base.unwrap_or_default().to_owned(),
-            filter: filter.map(str::to_owned),
-            attributes,
-            timeout: access.timeout,
-        };
+        let connector = Arc::new(Connector {
+            addresses: options.addresses,
+            security: Security { tls, starttls: options.starttls, timeout: options.timeout },
+            credentials: options.credentials,
+        });
+        let query = Arc::new(Query { base: options.base, filter: options.filter, attributes });
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .context("failed to start the asynchronous runtime")?;
-        let mut warnings = Vec::new();
-        let connected = runtime.block_on(plan.connect(0, &mut |warning| warnings.push(warning)));
-        warnings.into_iter().for_each(|warning| report.warn_once(warning));
         let mut server = Self {
-            runtime: Some(runtime),
-            plan: Arc::new(plan),
+            runtime: None,
             session: None,
-            enumerates: access.enumerates,
-            remarks: Remarks::default(),
+            enumerate: options.enumerate,
+            stats: LookupStats::default(),
         };
+        let mut warnings = Vec::new();
+        let mut warn = |warning| warnings.push(warning);
+        let connected = runtime.block_on(Session::connect(connector, query, &mut warn));
+        server.runtime = Some(runtime);
+        warnings.into_iter().for_each(|warning| report.warn_once(warning));
         server.session = Some(connected?);
         Ok(server)
     }
 }
 
 impl Drop for Server {
-    /// A name lookup that was given up may still block a thread of the runtime: do not wait.
+    /// Does not wait for the runtime: one of its threads may still wait for a name server.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -98,26 +96,22 @@ impl Drop for Server {
 }
 
 impl Directory for Server {
-    fn answer(
-        &mut self,
-        mut questions: Questions,
-        give: &(dyn Fn(Vec<(u32, Owner)>) + Sync),
-    ) -> Result<()> {
-        let session = self.session.take().context("the connection was given up")?;
-        let runtime = self.runtime.as_ref().context("the connection was given up")?;
-        if !self.enumerates {
-            let lookup = Lookup::new(self.plan.clone(), session, &mut self.remarks, give);
-            return runtime.block_on(lookup.run(questions));
+    fn answer(&mut self, mut uids: UidReceiver, deliver: Deliver<'_>) -> Result<()> {
+        let session = self.session.take().context("the connection was used already")?;
+        let runtime = self.runtime.as_ref().context("the runtime was shut down")?;
+        if !self.enumerate {
+            let lookup = Lookup::new(session, &mut self.stats, deliver);
+            return runtime.block_on(lookup.run(uids));
         }
-        let all = enumerate(&self.plan, session, &mut self.remarks);
-        let mut owners: HashMap<u32, Owner> = runtime.block_on(all)?;
-        while let Some(uid) = questions.blocking_recv() {
-            give(vec![(uid, owners.remove(&uid).unwrap_or_default())]);
+        let mut owners = runtime.block_on(enumerate(session, &mut self.stats))?;
+        while let Some(uid) = uids.blocking_recv() {
+            let owner = owners.remove(&uid).unwrap_or_default();
+            deliver(vec![Answer { uid, owner }]);
         }
         Ok(())
     }
 
-    fn remarks(&self) -> Remarks {
-        self.remarks.clone()
+    fn stats(&self) -> LookupStats {
+        self.stats.clone()
     }
 }

@@ -1,311 +1,263 @@
-//! A bound connection to one of the servers, and what is asked over it.
+//! A bound connection to one of the servers, and the searches over it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
-use diagnostics::exit::{MISCONFIGURED, code_of, misconfigured};
+use anyhow::{Result, anyhow};
+use diagnostics::exit::misconfigured;
 use ldap3::controls::{Control, ControlType, PagedResults};
 use ldap3::{DerefAliases, LdapError, LdapResult, Scope, SearchOptions};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::address::Address;
-use super::dial::{Security, dial};
-use super::entry::{self, Item};
-use super::grammar;
-use super::link::{Link, Unanswered};
-use super::outcome::{self, Question, excerpt};
-use crate::config::Credentials;
-use crate::owner::{Attributes, Claim};
+use super::connection::{Connection, OperationError};
+use super::connector::{Connector, Warn};
+use super::protocol::entry::{self, Item};
+use super::protocol::grammar;
+use super::protocol::result_code::{self, SearchRequest, excerpt};
+use super::query::Query;
+use crate::directory::Searches;
+use crate::directory::owner::Account;
 
-/// How often all addresses are tried.
-pub const TRIES: u32 = 5;
-/// Pause before the second try; doubled before each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Most pages that everything may have: they may be small, and they may be empty.
+/// How many connections may be lost, without an answer in between, before a run fails.
+pub const MAX_LOSSES: u32 = 5;
+/// Most pages of a search for everything: a server may send small pages, or empty ones.
 const MAX_PAGES: u32 = 10_000;
-/// How many times longer a whole answer may take than the next part of it.
-const PARTS: u32 = 10;
+/// How many times the timeout for a part of an answer the whole answer may take.
+const ANSWER_TIMEOUTS: u32 = 10;
 
-/// Whom to ask, and what for; the same for the whole run.
-pub struct Plan {
-    /// In the order to try them; never empty.
-    pub addresses: Vec<Address>,
-    /// How to secure connections.
-    pub security: Security,
-    /// Who asks; `None` for anonymous.
-    pub credentials: Option<Credentials>,
-    /// Below which name.
-    pub base: String,
-    /// Which entries count, in parentheses.
-    pub filter: Option<String>,
-    /// What ties a UID to an address.
-    pub attributes: Attributes,
-    /// How long to wait for each answer.
-    pub timeout: Duration,
-}
-
-/// A connection to a server that took our name.
+/// A bound connection to one of the servers.
 pub struct Session {
-    link: Link,
-    /// Which of the plan's addresses it is.
-    pub number: usize,
+    connector: Arc<Connector>,
+    query: Arc<Query>,
+    connection: Connection,
+    /// Which of the connector's servers this is.
+    server: usize,
 }
 
 /// Why a search has no answer.
-pub enum Trouble {
-    /// This connection is of no use any more, another may be.
+pub enum SearchError {
+    /// The connection was lost, or the server is busy or unavailable. Another server may answer.
     Lost(anyhow::Error),
-    /// Nothing came in time.
-    Silence(anyhow::Error),
-    /// The server does not give as many entries at a time.
-    TooMany(anyhow::Error),
-    /// Asking again will not help.
+    /// The server did not answer in time.
+    Timeout(anyhow::Error),
+    /// The server has a limit that is too low for this search. A smaller one may succeed.
+    LimitExceeded(anyhow::Error),
+    /// Repeating the search cannot help.
     Fatal(anyhow::Error),
 }
 
-impl Trouble {
-    /// The error to tell.
+impl SearchError {
+    /// The error to report.
     pub fn into_error(self) -> anyhow::Error {
-        let (Self::Lost(error) | Self::Silence(error) | Self::TooMany(error) | Self::Fatal(error)) =
-            self;
+        let (Self::Lost(error)
+        | Self::Timeout(error)
+        | Self::LimitExceeded(error)
+        | Self::Fatal(error)) = self;
         error
     }
 }
 
-/// How much of what there is an answer is to hold.
-enum Part {
-    Whole,
+/// How many of the matching entries a search asks for.
+enum Extent {
+    All,
     Page(PagedResults),
-    OneEntry,
+    One,
 }
 
-/// What came with the entries of an answer.
-struct Answer {
+/// The end of a search, after its entries.
+struct SearchEnd {
     referrals: u64,
-    /// What to ask for the next page with; empty if there is none.
+    /// The cookie for the next page; empty if this was the last one.
     cookie: Vec<u8>,
 }
 
-/// What is said while connecting that is no failure.
-pub type Warn<'w> = &'w mut (dyn FnMut(String) + Send);
-
-impl Plan {
-    /// Connects and binds to the first of the servers that can be reached, starting with address
-    /// `first`, in five rounds with growing pauses.
-    ///
-    /// # Errors
-    /// Nobody could be reached; or, at once, whatever retrying cannot cure: wrong password,
-    /// refused StartTLS, untrusted certificate.
-    pub async fn connect(&self, first: usize, warn: Warn<'_>) -> Result<Session> {
-        let mut failures = Vec::new();
-        for round in 0..TRIES {
-            if round > 0 {
-                sleep(FIRST_PAUSE * 2u32.pow(round - 1)).await;
-            }
-            failures.clear();
-            for offset in 0..self.addresses.len() {
-                match self.connect_to((first + offset) % self.addresses.len(), warn).await {
-                    Ok(session) => return Ok(session),
-                    Err(error) if code_of(&error) == MISCONFIGURED => return Err(error),
-                    Err(error) => failures.push(format!("{error:#}")),
-                }
-            }
-        }
-        bail!("ldap dial after {TRIES} retries: {}", failures.join("; "))
-    }
-
-    async fn connect_to(&self, number: usize, warn: Warn<'_>) -> Result<Session> {
-        let address = &self.addresses[number];
-        let line = dial(address, &self.security).await?;
-        let mut link = Link::new(line.stream).await?;
-        let dn = self.credentials.as_ref().map_or("", |credentials| &credentials.dn);
-        let password = self.credentials.as_ref().map_or("", |c| c.password.reveal());
-        if self.credentials.is_some() && line.is_exposed {
-            warn(format!(
-                "the password goes to `{address}` unencrypted: use ldaps:// or LDAP_STARTTLS"
-            ));
-        }
-        let result = match timeout(self.timeout, link.ldap.simple_bind(dn, password)).await {
-            Err(_) => bail!("no answer to the bind on `{address}` within {:?}", self.timeout),
-            Ok(Err(error)) => {
-                return Err(match link.unanswered(address, "bind", &error) {
-                    // It is no directory server: trying again will not help.
-                    Unanswered::Violation(error) => misconfigured(format_args!("{error:#}")),
-                    Unanswered::Lost(error) | Unanswered::Silence(error) => error,
-                });
-            }
-            Ok(Ok(result)) => result,
-        };
-        if result.rc != 0 {
-            return Err(outcome::bind_error(&self.question(number), &result));
-        }
-        Ok(Session { link, number })
-    }
-
-    fn question(&self, number: usize) -> Question<'_> {
-        Question {
-            address: &self.addresses[number],
-            bind_dn: self.credentials.as_ref().map(|credentials| &credentials.dn[..]),
-            base: &self.base,
-        }
-    }
-
-    /// The filter that finds everybody who has a UID.
-    pub fn has_uid(&self) -> String {
-        format!("({}=*)", self.attributes.uid)
-    }
-
-    fn has_one_of(&self, uids: &[u32]) -> String {
-        let name = &self.attributes.uid;
-        match uids {
-            [uid] => format!("({name}={uid})"),
-            _ => {
-                let each = uids.iter().map(|uid| format!("({name}={uid})"));
-                format!("(|{})", each.collect::<String>())
-            }
-        }
-    }
-
-    fn trouble(&self, number: usize, result: &LdapResult) -> Trouble {
-        let error = outcome::search_error(&self.question(number), result);
-        match result.rc {
-            4 | 11 => Trouble::TooMany(error),
-            51 | 52 => Trouble::Lost(error),
-            _ => Trouble::Fatal(error),
-        }
-    }
-}
-
 impl Session {
-    /// Asks for the owners of these UIDs; each entry is given to `each`, which must sort out those
-    /// that were not asked for. How many referrals came.
+    /// Connects to the first server that can be reached.
     ///
     /// # Errors
-    /// Why there is no answer, or only part of one; or whatever `each` says.
+    /// As [`Connector::connect`].
+    pub async fn connect(
+        connector: Arc<Connector>,
+        query: Arc<Query>,
+        warn: Warn<'_>,
+    ) -> Result<Self> {
+        Self::connect_from(connector, query, 0, warn).await
+    }
+
+    /// Connects to the next server, or to the same one if there is no other.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn reconnect(&self, warn: Warn<'_>) -> Result<Self> {
+        let next = (self.server + 1) % self.connector.addresses.len();
+        Self::connect_from(self.connector.clone(), self.query.clone(), next, warn).await
+    }
+
+    async fn connect_from(
+        connector: Arc<Connector>,
+        query: Arc<Query>,
+        first: usize,
+        warn: Warn<'_>,
+    ) -> Result<Self> {
+        let bound = connector.connect(first, warn).await?;
+        Ok(Self { connector, query, connection: bound.connection, server: bound.server })
+    }
+
+    /// The server's address.
+    pub fn address(&self) -> &Address {
+        &self.connector.addresses[self.server]
+    }
+
+    /// Whether another server can be asked instead of this one.
+    pub fn has_alternative(&self) -> bool {
+        self.connector.addresses.len() > 1
+    }
+
+    /// The name that is bound; `None` after an anonymous bind.
+    pub fn bind_dn(&self) -> Option<&str> {
+        self.connector.bind_dn()
+    }
+
+    /// What the searches of the run ask for.
+    pub fn query(&self) -> &Query {
+        &self.query
+    }
+
+    /// Searches for the entries with these UIDs and passes each to `each`, which must ignore UIDs
+    /// that were not asked for. Returns the number of referrals.
+    ///
+    /// # Errors
+    /// Fails if the answer is missing or incomplete, or with the error of `each`.
     pub async fn search(
         &self,
-        plan: &Plan,
         uids: &[u32],
-        mut each: impl FnMut(&[u8], Claim) -> Result<()>,
-    ) -> Result<u64, Trouble> {
-        let answer = self.ask(plan, &plan.has_one_of(uids), Part::Whole, &mut each).await?;
-        Ok(answer.referrals)
+        mut each: impl FnMut(&[u8], Account) -> Result<()>,
+    ) -> Result<u64, SearchError> {
+        let filter = self.query.with_uids(uids);
+        Ok(self.ask(&filter, Extent::All, &mut each).await?.referrals)
     }
 
-    /// [`search`](Self::search) for any entry that matches a filter.
+    /// Searches for a single entry that matches a filter.
     ///
     /// # Errors
-    /// As there; mostly [`Trouble::TooMany`] if there are more.
-    pub async fn search_any(
+    /// As [`search`](Self::search). Many servers answer [`SearchError::LimitExceeded`] if there are
+    /// more entries, after the one that was asked for.
+    pub async fn search_one(
         &self,
-        plan: &Plan,
         filter: &str,
-        mut each: impl FnMut(&[u8], Claim) -> Result<()>,
-    ) -> Result<(), Trouble> {
-        self.ask(plan, filter, Part::OneEntry, &mut each).await.map(drop)
+        mut each: impl FnMut(&[u8], Account) -> Result<()>,
+    ) -> Result<(), SearchError> {
+        self.ask(filter, Extent::One, &mut each).await.map(drop)
     }
 
-    /// [`search`](Self::search) for everybody, in pages of `size` entries. ldap3 has an adapter for that, but it goes
-    /// on after errors, and for ever if the server likes.
+    /// Searches for all entries with a UID, in pages of `size` entries. ldap3 has an adapter for
+    /// pages, but that goes on after errors, and forever if the server wants it.
     ///
     /// # Errors
-    /// As there, or there is no end.
+    /// As [`search`](Self::search), or if the pages do not end.
     pub async fn search_all(
         &self,
-        plan: &Plan,
         size: i32,
-        mut each: impl FnMut(&[u8], Claim) -> Result<()>,
-    ) -> Result<u64, Trouble> {
+        mut each: impl FnMut(&[u8], Account) -> Result<()>,
+    ) -> Result<u64, SearchError> {
+        let filter = self.query.with_any_uid();
         let (mut cookie, mut referrals) = (Vec::new(), 0);
         for _ in 0..MAX_PAGES {
-            let page = Part::Page(PagedResults { size, cookie });
-            let answer = self.ask(plan, &plan.has_uid(), page, &mut each).await?;
-            referrals += answer.referrals;
-            cookie = answer.cookie;
+            let page = Extent::Page(PagedResults { size, cookie });
+            let end = self.ask(&filter, page, &mut each).await?;
+            referrals += end.referrals;
+            cookie = end.cookie;
             if cookie.is_empty() {
                 return Ok(referrals);
             }
         }
-        let address = &plan.addresses[self.number];
-        Err(Trouble::Fatal(anyhow!("`{address}` sent {MAX_PAGES} pages and had more")))
+        let address = self.address();
+        Err(SearchError::Fatal(anyhow!("`{address}` sent {MAX_PAGES} pages and had more")))
     }
 
-    /// One question and its whole answer.
+    /// Sends one search and reads its whole answer, within a limit on time.
     async fn ask(
         &self,
-        plan: &Plan,
         filter: &str,
-        part: Part,
-        each: &mut impl FnMut(&[u8], Claim) -> Result<()>,
-    ) -> Result<Answer, Trouble> {
-        let limit = plan.timeout * PARTS;
-        match timeout(limit, self.exchange(plan, filter, part, each)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Trouble::Silence(anyhow!(
+        extent: Extent,
+        each: &mut impl FnMut(&[u8], Account) -> Result<()>,
+    ) -> Result<SearchEnd, SearchError> {
+        let limit = self.connector.security.timeout * ANSWER_TIMEOUTS;
+        match timeout(limit, self.exchange(filter, extent, each)).await {
+            Ok(end) => end,
+            Err(_) => Err(SearchError::Timeout(anyhow!(
                 "ldap search on `{}` failed: no end of the answer within {limit:?}",
-                plan.addresses[self.number]
+                self.address()
             ))),
         }
     }
 
     async fn exchange(
         &self,
-        plan: &Plan,
         filter: &str,
-        part: Part,
-        each: &mut impl FnMut(&[u8], Claim) -> Result<()>,
-    ) -> Result<Answer, Trouble> {
-        let mut wanted = vec![&plan.attributes.uid[..]];
-        wanted.extend(plan.attributes.mail.iter().map(|mail| &mail[..]));
-        let filter = match &plan.filter {
-            Some(more) => format!("(&{filter}{more})"),
-            None => filter.to_owned(),
-        };
-        let mut ldap = self.link.ldap.clone();
-        let limit = i32::from(matches!(part, Part::OneEntry));
-        ldap.with_timeout(plan.timeout)
-            .with_search_options(SearchOptions::new().deref(DerefAliases::Never).sizelimit(limit));
-        if let Part::Page(page) = part {
+        extent: Extent,
+        each: &mut impl FnMut(&[u8], Account) -> Result<()>,
+    ) -> Result<SearchEnd, SearchError> {
+        let mut ldap = self.connection.ldap.clone();
+        let size_limit = i32::from(matches!(extent, Extent::One));
+        let options = SearchOptions::new().deref(DerefAliases::Never).sizelimit(size_limit);
+        ldap.with_timeout(self.connector.security.timeout).with_search_options(options);
+        if let Extent::Page(page) = extent {
             ldap.with_controls(page);
         }
-        let trouble = |error: LdapError| self.trouble(plan, &error);
-        let begun = ldap.streaming_search(&plan.base, Scope::Subtree, &filter, wanted).await;
-        let mut answers = begun.map_err(trouble)?;
+        let unanswered = |error: LdapError| self.unanswered(&error);
+        let (base, attributes) = (&self.query.base, self.query.attribute_names());
+        let begun = ldap.streaming_search(base, Scope::Subtree, filter, attributes).await;
+        let mut items = begun.map_err(unanswered)?;
         let mut referrals = 0;
-        while let Some(item) = answers.next().await.map_err(trouble)? {
-            match entry::read(item, &plan.attributes) {
-                Item::Entry(dn, claim) => each(&dn, claim).map_err(Trouble::Fatal)?,
+        while let Some(item) = items.next().await.map_err(unanswered)? {
+            match entry::parse(item, &self.query.attributes) {
+                Item::Entry { dn, account } => each(&dn, account).map_err(SearchError::Fatal)?,
                 Item::Referral => referrals += 1,
-                Item::Renamed(name) => return Err(self.renamed(plan, &name)),
-                Item::Other => {}
-                Item::Unusable(what) => return Err(self.unusable(plan, what)),
+                Item::OtherAttribute(name) => return Err(self.other_attribute(&name)),
+                Item::Ignored => {}
+                Item::Invalid(what) => {
+                    let error = anyhow!("`{}` sent {what}", self.address());
+                    return Err(SearchError::Fatal(error));
+                }
             }
         }
-        let result = answers.finish().await;
+        let result = items.finish().await;
         match result.rc {
-            0 => Ok(Answer { referrals, cookie: cookie(&result) }),
-            _ => Err(plan.trouble(self.number, &result)),
+            0 => Ok(SearchEnd { referrals, cookie: cookie(&result) }),
+            _ => Err(self.refused(&result)),
         }
     }
 
-    fn trouble(&self, plan: &Plan, error: &LdapError) -> Trouble {
-        match self.link.unanswered(&plan.addresses[self.number], "search", error) {
-            Unanswered::Lost(error) => Trouble::Lost(error),
-            Unanswered::Silence(error) => Trouble::Silence(error),
-            Unanswered::Violation(error) => Trouble::Fatal(error),
+    fn unanswered(&self, error: &LdapError) -> SearchError {
+        match self.connection.operation_error(self.address(), "search", error) {
+            OperationError::Lost(error) => SearchError::Lost(error),
+            OperationError::Timeout(error) => SearchError::Timeout(error),
+            OperationError::Violation(error) => SearchError::Fatal(error),
         }
     }
 
-    fn renamed(&self, plan: &Plan, name: &str) -> Trouble {
-        let (address, name) = (&plan.addresses[self.number], excerpt(name.as_bytes()));
-        Trouble::Fatal(misconfigured(format_args!(
+    fn refused(&self, result: &LdapResult) -> SearchError {
+        let request = SearchRequest {
+            address: self.address(),
+            bind_dn: self.bind_dn(),
+            base: &self.query.base,
+        };
+        let error = result_code::search_error(&request, result);
+        match result.rc {
+            4 | 11 => SearchError::LimitExceeded(error),
+            51 | 52 => SearchError::Lost(error),
+            _ => SearchError::Fatal(error),
+        }
+    }
+
+    fn other_attribute(&self, name: &str) -> SearchError {
+        let (address, name) = (self.address(), excerpt(name.as_bytes()));
+        SearchError::Fatal(misconfigured(format_args!(
             "`{address}` answers with the attribute `{name}`, which was asked for by another \
              name: use this one in LDAP_MAIL_ATTR or LDAP_UID_ATTR"
         )))
-    }
-
-    fn unusable(&self, plan: &Plan, what: &str) -> Trouble {
-        Trouble::Fatal(anyhow!("`{}` sent {what}", plan.addresses[self.number]))
     }
 }
 
@@ -315,4 +267,35 @@ fn cookie(result: &LdapResult) -> Vec<u8> {
         _ => None,
     });
     value.and_then(grammar::cookie).unwrap_or_default().to_vec()
+}
+
+/// Counts a search by its result.
+pub fn record<T>(searches: &mut Searches, result: &Result<T, SearchError>, took: Duration) {
+    match result {
+        Ok(_) => {
+            searches.answered += 1;
+            searches.durations.add(took);
+        }
+        Err(SearchError::LimitExceeded(_)) => searches.too_large += 1,
+        Err(_) => searches.failed += 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn searches_are_counted_by_result() {
+        let mut searches = Searches::default();
+        let took = Duration::from_millis(2);
+        record(&mut searches, &Ok(()), took);
+        for make in [SearchError::Lost, SearchError::Timeout, SearchError::Fatal] {
+            record::<()>(&mut searches, &Err(make(anyhow!("x"))), took);
+        }
+        record::<()>(&mut searches, &Err(SearchError::LimitExceeded(anyhow!("x"))), took);
+        let mut durations = diagnostics::metrics::Durations::default();
+        durations.add(took);
+        assert_eq!(searches, Searches { answered: 1, too_large: 1, failed: 3, durations });
+    }
 }

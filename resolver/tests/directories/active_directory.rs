@@ -1,5 +1,5 @@
-//! What is particular about Active Directory, as Samba keeps it: other names to bind by, referrals
-//! from the root of the domain, filters by bits.
+//! Active Directory, with Samba as the server: names to bind with, referrals from the root of the
+//! domain, filters on bits.
 
 use std::fs;
 use std::process::Command;
@@ -11,15 +11,15 @@ use tempfile::NamedTempFile;
 use crate::listing::{assert_failure, assert_resolved, entries, listing, resolver};
 
 const INPUT: &[u8] = br#"{"a": 30001, "b": 100005, "c": 7}"#;
-/// What comes of it.
+/// The result for it.
 const OUTPUT: &str = "{\n  \"a\": {\"30001\": \"alice.johnson@example.com\"},\n  \
     \"b\": {\"100005\": \"u100005@example.com\"},\n  \"c\": {\"7\": \"\"}\n}\n";
-/// What comes of it if nobody counts, which is not believed.
-const NOBODY: &str =
+/// The output for it if the filter matches no account: the object stays open.
+const NO_ACCOUNTS: &str =
     "{\n  \"a\": {\"30001\": \"\"},\n  \"b\": {\"100005\": \"\"},\n  \"c\": {\"7\": \"\"}";
 
-/// The server that the tests share, since it takes a while to set up: made for the first that
-/// needs it, ended with the last that holds it.
+/// The server, which all tests share, since its start takes long. The first test starts it; it ends
+/// when no test uses it any more.
 pub fn samba() -> Arc<Samba> {
     static SHARED: Mutex<Weak<Samba>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().expect("the server started");
@@ -30,7 +30,7 @@ pub fn samba() -> Arc<Samba> {
     })
 }
 
-/// A run that asks as the reader.
+/// The program, with the options to bind as the reader.
 pub fn reader(url: &str, samba: &Samba) -> Command {
     let mut resolver = resolver(url);
     resolver.env("LDAP_BIND_DN", READER.0).env("LDAP_BIND_PASS", READER.1);
@@ -85,7 +85,7 @@ fn referrals_of_the_domain_root_are_counted_and_not_followed() {
     for mode in [&[][..], &["--enumerate"]] {
         let (count, outcome) = referrals(BASE_DN, mode, &input);
         assert_resolved(&outcome, &format!("{mode:?}"));
-        assert_eq!(count, Some(met_by_ldapsearch(&samba)), "{mode:?}");
+        assert_eq!(count, Some(counted_by_ldapsearch(&samba)), "{mode:?}");
 
         let below = format!("OU=Special Accounts,{BASE_DN}");
         let (count, outcome) = referrals(&below, mode, r#"{"a": 40001, "b": 30001}"#);
@@ -96,11 +96,11 @@ fn referrals_of_the_domain_root_are_counted_and_not_followed() {
     }
 }
 
-/// How many referrals a search from the root of the domain meets: to the configuration and the
-/// two zones for DNS, at least.
-fn met_by_ldapsearch(samba: &Samba) -> u64 {
+/// How many referrals `ldapsearch` gets from the root of the domain: at least those to the configuration
+/// and to the two DNS zones.
+fn counted_by_ldapsearch(samba: &Samba) -> u64 {
     let mut ldapsearch = Command::new("ldapsearch");
-    // It takes `localhost` for the name of the machine, which the certificate is not for.
+    // ldapsearch verifies the machine's name instead of `localhost`; the certificate is not for it.
     ldapsearch.env("LDAPTLS_REQCERT", "never").args(["-x", "-H", TLS_URL, "-b", BASE_DN]);
     ldapsearch.args(["-D", READER.0, "-w", READER.1, "(uidNumber=30001)", "mail"]);
     let outcome = samba.run(&mut ldapsearch, b"");
@@ -112,16 +112,16 @@ fn met_by_ldapsearch(samba: &Samba) -> u64 {
 
 #[test]
 #[ignore = "sets up a server: run by `make test-directories`"]
-fn filters_and_attributes_of_active_directory_are_understood() {
+fn filters_and_attributes_of_active_directory_work() {
     let samba = samba();
-    // None of the accounts but the reader has a password, hence they are disabled.
+    // Only the reader has a password, so all other accounts are disabled.
     let disabled = "(userAccountControl:1.2.840.113556.1.4.803:=2)";
     for (filter, expected) in [
         ("(objectClass=user)", OUTPUT),
         ("(&(objectCategory=person)(objectClass=user))", OUTPUT),
-        ("(objectClass=computer)", NOBODY),
+        ("(objectClass=computer)", NO_ACCOUNTS),
         (disabled, OUTPUT),
-        (&format!("(!{disabled})"), NOBODY),
+        (&format!("(!{disabled})"), NO_ACCOUNTS),
     ] {
         let outcome = samba.run(reader(TLS_URL, &samba).args(["--filter", filter]), INPUT);
         let code = if expected == OUTPUT { 0 } else { 2 };

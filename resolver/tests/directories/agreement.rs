@@ -1,4 +1,4 @@
-//! The same data gives the same bytes, whoever holds it and however it is asked for.
+//! The same data gives the same bytes from every server and from an export, with each way to read it.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ use crate::listing::{assert_resolved, entries, export, listing, resolver};
 #[ignore = "sets up three servers: run by `make test-directories`"]
 fn every_server_and_an_export_give_the_same_bytes() {
     let (input, _) = listing();
-    // By default, slapd gives no more than 500 entries, in pages neither.
+    // By default, slapd limits a search to 500 entries, in pages too.
     let global = "sizelimit size.prtotal=unlimited".to_owned();
     let slapd =
         Slapd::start(&slapd::Setup { entries: entries(), global, ..slapd::Setup::default() });
@@ -31,7 +31,7 @@ fn every_server_and_an_export_give_the_same_bytes() {
         }
         let outcome = samba.run(reader(TLS_URL, &samba).args(mode), input.as_bytes());
         assert_resolved(&outcome, "Samba");
-        // One more than the others: referrals.
+        // One warning more than the others, about referrals.
         assert_eq!(outcome.stderr.lines().count(), 4, "Samba: {}", outcome.stderr);
     }
     let file = slapd.dir().join("export.ldif");

@@ -1,5 +1,4 @@
-//! What is particular about 389 Directory Server: limits that others do not have, an authority of
-//! its own, and silence about missing rights.
+//! 389 Directory Server: its limits, its certificate authority, and its silence about missing rights.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -12,7 +11,7 @@ use e2e::slapd::READER;
 
 use crate::listing::{assert_failure, assert_resolved, entries, listing, resolver};
 
-/// A run that asks as the reader.
+/// The program, with the options to bind as the reader.
 fn reader(url: &str, server: &DirSrv) -> Command {
     let mut resolver = resolver(url);
     resolver.args(["--bind-dn", READER.0]).env("LDAP_BIND_PASS", READER.1);
@@ -20,7 +19,7 @@ fn reader(url: &str, server: &DirSrv) -> Command {
     resolver
 }
 
-/// A listing of the five users and one that nobody knows, twenty times.
+/// A listing of the five users and one unknown UID, twenty times each.
 fn small_listing() -> Vec<u8> {
     let pairs: Vec<_> = (0..120).map(|n| format!("\"{n}\": {}", 30001 + n % 6)).collect();
     format!("{{{}}}", pairs.join(",")).into_bytes()
@@ -28,7 +27,7 @@ fn small_listing() -> Vec<u8> {
 
 #[test]
 #[ignore = "sets up a server: run by `make test-directories`"]
-fn rights_passwords_and_certificates_are_told_apart() {
+fn missing_rights_wrong_passwords_and_bad_certificates_have_different_messages() {
     let readers = Some(format!("userdn = \"ldap:///{}\"", READER.0));
     let server = DirSrv::start(&Setup { readers, ..Setup::default() });
     let input = small_listing();
@@ -50,7 +49,7 @@ fn rights_passwords_and_certificates_are_told_apart() {
     let outcome = run(reader(&url, &server).env("LDAP_BASE_DN", "dc=nowhere"), &input);
     assert!(assert_failure(&outcome, 2).contains("base DN `dc=nowhere` does not exist"));
 
-    // Whoever may not read is told that there is nothing.
+    // To a user without rights, the server answers with success and no entries.
     for mode in [&[][..], &["--enumerate"]] {
         let outcome = run(resolver(&url).args(mode), br#"{"a": 30001}"#);
         assert_eq!(outcome.code, Some(2), "{outcome:?}");
@@ -66,7 +65,7 @@ fn rights_passwords_and_certificates_are_told_apart() {
 
 #[test]
 #[ignore = "sets up a server: run by `make test-directories`"]
-fn limits_cost_more_searches_and_no_answer() {
+fn limits_of_the_server_cost_more_searches_but_no_answers() {
     let server = DirSrv::start(&Setup { entries: entries(), ..Setup::default() });
     let (input, _) = listing();
     server.set(CONFIG, "nsslapd-sizelimit", "10");
@@ -82,7 +81,7 @@ fn limits_cost_more_searches_and_no_answer() {
 
 #[test]
 #[ignore = "sets up a server: run by `make test-directories`"]
-fn without_an_index_answers_come_or_the_limit_is_named() {
+fn without_an_index_all_answers_come_or_the_limit_is_named() {
     let server = DirSrv::start(&Setup { entries: entries(), unindexed: true, ..Setup::default() });
     let (input, _) = listing();
     assert_resolved(&run(&mut reader(&server.url(), &server), input.as_bytes()), "no index");
@@ -100,7 +99,7 @@ fn without_an_index_answers_come_or_the_limit_is_named() {
 
 #[test]
 #[ignore = "sets up a server: run by `make test-directories`"]
-fn a_crash_costs_nothing_but_time() {
+fn a_crash_of_the_server_loses_no_answers() {
     let mut server = DirSrv::start(&Setup { entries: entries(), ..Setup::default() });
     let (input, output) = listing();
     let mut resolver = resolver(&server.url());
@@ -109,7 +108,7 @@ fn a_crash_costs_nothing_but_time() {
     let mut stdin = child.stdin.take().expect("stdin");
     let (first, rest) = input.split_at(input.len() / 3);
     stdin.write_all(first.as_bytes()).expect("written");
-    // Some of it is answered.
+    // Wait for the first answers.
     let mut beginning = [0; 1000];
     child.stdout.as_mut().expect("stdout").read_exact(&mut beginning).expect("a beginning");
     server.crash();
@@ -123,5 +122,5 @@ fn a_crash_costs_nothing_but_time() {
     });
     assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
     assert!([&beginning[..], &outcome.stdout].concat() == output.as_bytes());
-    assert!(server.searches() > before, "it was asked for the rest");
+    assert!(server.searches() > before, "no search after the restart");
 }

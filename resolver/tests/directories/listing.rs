@@ -1,4 +1,4 @@
-//! One listing, the entries that answer it, and what must come of it whoever holds them.
+//! A listing, the entries for it, and the result that every source must give.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,12 +8,12 @@ use e2e::USERS_LDIF;
 use e2e::programs::{Outcome, command};
 use e2e::slapd::{BASE_DN, many_users};
 
-/// So many that they are asked for in batches, and more than two pages of 1000.
+/// Enough for many batches, and for more than two pages of 1000 entries.
 pub const USERS: u32 = 3000;
-/// Every how many paths there is one whose owner nobody knows.
+/// One path in this many has an unknown UID.
 const MISSES: u32 = 7;
 
-/// Accounts with names and addresses of every kind.
+/// Accounts with unusual names and addresses.
 const SPECIAL: &str = r"dn: ou=Special Accounts,dc=example,dc=com
 objectClass: organizationalUnit
 ou: Special Accounts
@@ -85,7 +85,7 @@ mail: a.very.long.address.that.an.export.folds.because.it.is.longer.than.seventy
 
 ";
 
-/// Pairs of the listing beside those of the many users, and their lines of the result.
+/// The other pairs of the listing, with the value of each in the result.
 const PAIRS: [(&str, &str, &str); 11] = [
     ("two accounts", "40001", r#"{"40001": "a@example.com"}"#),
     ("no address", "40003", r#"{"40003": ""}"#),
@@ -108,7 +108,7 @@ const PAIRS: [(&str, &str, &str); 11] = [
     ("\u{1f980} \u{202e} $(reboot)", "30005", r#"{"30005": "teamlead@example.com"}"#),
 ];
 
-/// Entries for a server beside the five users, as LDIF.
+/// The entries of a server, without the five users, as LDIF.
 pub fn entries() -> String {
     format!("{SPECIAL}{}", many_users(USERS))
 }
@@ -119,7 +119,7 @@ pub fn export() -> String {
     format!("{users}\n\n{}", entries())
 }
 
-/// What to resolve, and what the result must be.
+/// The listing, and its result.
 pub fn listing() -> (String, String) {
     let (mut input, mut output) = ("{".to_owned(), "{".to_owned());
     let mut pair = |name: &str, uids: &str, answer: &str| {
@@ -138,14 +138,14 @@ pub fn listing() -> (String, String) {
     (input + "\n}\n", output + "\n}\n")
 }
 
-/// A run that asks this server.
+/// The program, with the options for this server.
 pub fn resolver(url: &str) -> Command {
     let mut resolver = command("resolver");
     resolver.env("LDAP_URL", url).env("LDAP_BASE_DN", BASE_DN);
     resolver
 }
 
-/// Checks that a run gave the whole result.
+/// Asserts that a run gave the whole result.
 pub fn assert_resolved(outcome: &Outcome, what: &str) {
     assert_eq!(outcome.code, Some(0), "{what}: {}", outcome.stderr);
     let (_, expected) = listing();
@@ -153,7 +153,7 @@ pub fn assert_resolved(outcome: &Outcome, what: &str) {
     assert!(outcome.stdout == expected, "{what}: {differ:?}");
 }
 
-/// The one line of a run that fails with `code` and writes nothing to stdout.
+/// Asserts that a run failed with `code`, one line on stderr and nothing on stdout. Returns the line.
 pub fn assert_failure(outcome: &Outcome, code: i32) -> &str {
     assert_eq!((outcome.code, &outcome.stdout[..]), (Some(code), ""), "{outcome:?}");
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);

@@ -1,6 +1,6 @@
-//! Directory servers of other makes than slapd, which takes packages and time of its own to set
-//! up: 389 Directory Server and Samba as a domain controller for Active Directory.
-//! `make test-directories` runs it, as root.
+//! Tests with other servers than slapd: 389 Directory Server, and Samba as a domain controller for
+//! Active Directory. They need more packages, root, and minutes to set up, so `make test-directories`
+//! runs them.
 
 mod active_directory;
 mod agreement;

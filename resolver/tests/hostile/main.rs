@@ -1,5 +1,5 @@
-//! Servers that lie: whatever they send, and whenever, a run ends soon, on one line, in little
-//! memory.
+//! Servers that send malformed, huge, endless or wrong answers. Every run must end soon, with one line on
+//! stderr, and in little memory.
 
 mod server;
 
@@ -9,19 +9,19 @@ use std::thread;
 use std::time::Duration;
 
 use server::{
-    Phase, asked, element, end_of_page, entry, entry_of, message, message_with, read_request,
-    refused, refused_bytes, result, success,
+    Phase, element, end_of_page, entry, entry_of, message, message_with, read_request, refused,
+    refused_bytes, resolve, result, success,
 };
 
-/// What a run says of bytes that no directory server sends.
+/// The end of the message about bytes that are not LDAP.
 fn not_ldap(phase: Phase) -> &'static str {
     match phase {
         Phase::StartTls => "StartTLS was answered by something that is not LDAP\n",
-        _ => "the server sent what is not LDAP\n",
+        _ => "the server sent data that is not LDAP\n",
     }
 }
 
-/// 200,000 levels, as deep as a message of such a size can be.
+/// An element of 200,000 levels, as deep as its 1 MB allows.
 fn deep() -> Vec<u8> {
     let heads = (0..200_000u32).rev().map(|depth| {
         let [_, a, b, c] = (depth * 5).to_be_bytes();
@@ -31,9 +31,9 @@ fn deep() -> Vec<u8> {
 }
 
 #[test]
-fn what_is_not_ldap_is_refused() {
+fn data_that_is_not_ldap_is_refused() {
     for phase in Phase::ALL {
-        let (id, operation) = phase.question();
+        let (id, operation) = phase.request();
         let deep = deep();
         for (what, bytes) in [
             ("deep, within a limit", message(id, operation, &deep[deep.len() - 4000..])),
@@ -46,50 +46,50 @@ fn what_is_not_ldap_is_refused() {
             ),
             ("another protocol", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()),
         ] {
-            let said = refused_bytes(phase, bytes);
-            assert!(said.ends_with(not_ldap(phase)), "{phase:?}, {what}: {said}");
+            let stderr = refused_bytes(phase, bytes);
+            assert!(stderr.ends_with(not_ldap(phase)), "{phase:?}, {what}: {stderr}");
         }
         if phase != Phase::StartTls {
-            let said = refused_bytes(phase, message(id, operation, &result(0, b"\xff", b"")));
-            assert!(said.ends_with(not_ldap(phase)), "{phase:?}, DN: {said}");
+            let stderr = refused_bytes(phase, message(id, operation, &result(0, b"\xff", b"")));
+            assert!(stderr.ends_with(not_ldap(phase)), "{phase:?}, DN: {stderr}");
         }
     }
     for phase in [Phase::Search, Phase::Enumerate] {
         for bytes in [entry(b"uid=\xff", b"30001", b"a@x"), message(2, 0x64, &deep()[800_000..])] {
-            let said = refused_bytes(phase, bytes);
-            assert!(said.ends_with(not_ldap(phase)), "{phase:?}: {said}");
+            let stderr = refused_bytes(phase, bytes);
+            assert!(stderr.ends_with(not_ldap(phase)), "{phase:?}: {stderr}");
         }
     }
 }
 
 #[test]
-fn sizes_are_bounded() {
+fn huge_messages_are_refused() {
     for phase in Phase::ALL {
-        let (id, operation) = phase.question();
+        let (id, operation) = phase.request();
         let expected = |size: u64| match phase {
             Phase::StartTls => not_ldap(phase).to_owned(),
             _ => format!("sent a message of {size} bytes"),
         };
-        let said = refused_bytes(phase, b"\x30\x84\xff\xff\xff\xff\x02\x01\x02".to_vec());
-        assert!(said.contains(&expected(4_294_967_301)), "{phase:?}: {said}");
-        let said = refused_bytes(phase, message(id, operation, &deep()));
-        assert!(said.contains(&expected(1_000_019)), "{phase:?}: {said}");
-        let said = refused(phase, |stream| {
+        let stderr = refused_bytes(phase, b"\x30\x84\xff\xff\xff\xff\x02\x01\x02".to_vec());
+        assert!(stderr.contains(&expected(4_294_967_301)), "{phase:?}: {stderr}");
+        let stderr = refused_bytes(phase, message(id, operation, &deep()));
+        assert!(stderr.contains(&expected(1_000_019)), "{phase:?}: {stderr}");
+        let stderr = refused(phase, |stream| {
             let head = b"\x30\x84\x0b\xeb\xc2\x00\x02\x01\x02";
             let sent = stream.write_all(head).and_then(|()| {
                 (0..200).try_for_each(|_| stream.write_all(&vec![b'a'; 1024 * 1024]))
             });
-            assert!(sent.is_err(), "200 MB of mail were taken");
+            assert!(sent.is_err(), "the client took 200 MB");
         });
-        assert!(said.contains(&expected(200_000_006)), "{phase:?}: {said}");
+        assert!(stderr.contains(&expected(200_000_006)), "{phase:?}: {stderr}");
     }
 }
 
 #[test]
-fn answers_end() {
+fn endless_answers_are_refused() {
     for (phase, bytes, expected) in [
         (Phase::StartTls, entry(b"uid=a", b"30001", b"a@x"), not_ldap(Phase::StartTls)),
-        (Phase::Bind, entry(b"uid=a", b"30001", b"a@x"), "answered what was not asked\n"),
+        (Phase::Bind, entry(b"uid=a", b"30001", b"a@x"), "answered a request that was not sent\n"),
         (Phase::Search, entry(b"uid=a", b"30001", b"a@x"), "more than 100000 entries for one"),
         (Phase::Enumerate, entry(b"uid=a", b"30001", b"a@x"), "more than 100000 entries for one"),
         (
@@ -104,43 +104,43 @@ fn answers_end() {
         ),
     ] {
         let endless = bytes.repeat(1000);
-        let said = refused(phase, move |stream| while stream.write_all(&endless).is_ok() {});
-        assert!(said.contains(expected), "{phase:?}: {said}");
+        let stderr = refused(phase, move |stream| while stream.write_all(&endless).is_ok() {});
+        assert!(stderr.contains(expected), "{phase:?}: {stderr}");
     }
 }
 
 #[test]
-fn an_answer_that_drips_ends() {
-    let said = refused(Phase::Search, |stream| {
+fn an_answer_that_comes_slowly_is_given_up() {
+    let stderr = refused(Phase::Search, |stream| {
         let entry = entry(b"uid=b", b"30002", b"b@x");
         while stream.write_all(&entry).is_ok() {
-            // Each is in time.
+            // Each part is within the timeout.
             thread::sleep(Duration::from_millis(500));
         }
     });
-    assert!(said.ends_with("no end of the answer within 20s\n"), "{said}");
+    assert!(stderr.ends_with("no end of the answer within 20s\n"), "{stderr}");
 }
 
 #[test]
-fn a_server_that_stops_in_the_middle_is_not_waited_for() {
+fn a_server_that_stops_in_the_middle_is_given_up() {
     thread::scope(|scope| {
         for phase in Phase::ALL {
-            let (id, operation) = phase.question();
+            let (id, operation) = phase.request();
             let whole = message(id, operation, &success());
             for end in [0, 1, whole.len() / 2, whole.len() - 1] {
                 let part = whole[..end].to_vec();
                 scope.spawn(move || {
-                    let said = refused(phase, move |stream| {
+                    let stderr = refused(phase, move |stream| {
                         stream.write_all(&part).expect("sent");
                         // Until the client gives up.
                         let _ = stream.read(&mut [0; 64]);
                     });
                     let expected = match phase {
-                        // Nobody listens any more when it is tried again.
+                        // The server no longer listens when the client tries again.
                         Phase::StartTls | Phase::Bind => "dial after 5 retries: failed to connect",
                         Phase::Search | Phase::Enumerate => "no answer in time\n",
                     };
-                    assert!(said.contains(expected), "{phase:?}: {said}");
+                    assert!(stderr.contains(expected), "{phase:?}: {stderr}");
                 });
             }
         }
@@ -148,7 +148,7 @@ fn a_server_that_stops_in_the_middle_is_not_waited_for() {
 }
 
 #[test]
-fn an_answer_to_another_question_is_refused() {
+fn an_answer_to_another_request_is_refused() {
     for (phase, answer) in [
         (Phase::StartTls, message(7, 0x78, &success())),
         (Phase::StartTls, message(1, 0x61, &success())),
@@ -159,19 +159,19 @@ fn an_answer_to_another_question_is_refused() {
         (Phase::Enumerate, message(7, 0x65, &success())),
         (Phase::Enumerate, message(2, 0x61, &success())),
     ] {
-        let said = refused_bytes(phase, answer);
+        let stderr = refused_bytes(phase, answer);
         let expected = match phase {
             Phase::StartTls => not_ldap(phase),
-            _ => "the server answered what was not asked\n",
+            _ => "the server answered a request that was not sent\n",
         };
-        assert!(said.ends_with(expected), "{phase:?}: {said}");
+        assert!(stderr.ends_with(expected), "{phase:?}: {stderr}");
     }
 }
 
 #[test]
-fn an_answer_about_somebody_else_is_passed_over() {
+fn an_entry_with_another_uid_is_ignored() {
     for phase in [Phase::Search, Phase::Enumerate] {
-        let outcome = asked(phase, |stream| {
+        let outcome = resolve(phase, |stream| {
             let stray = entry(b"uid=mallory", b"30002", b"mallory@x");
             let right = entry(b"uid=alice", b"30001", b"alice@x");
             stream.write_all(&[stray, right, message(2, 0x65, &success())].concat()).expect("sent");
@@ -183,41 +183,44 @@ fn an_answer_about_somebody_else_is_passed_over() {
 }
 
 #[test]
-fn what_a_server_says_is_told_briefly_and_on_one_line() {
+fn long_texts_of_a_server_are_cut_and_stay_on_one_line() {
     let long = b"\x1b[2Jno\n".repeat(20_000);
     for phase in Phase::ALL {
-        let (id, operation) = phase.question();
+        let (id, operation) = phase.request();
         let long = if phase == Phase::StartTls { &long[..4000] } else { &long };
-        let said = refused_bytes(phase, message(id, operation, &result(49, b"", long)));
-        assert!(said.contains(r"(\u{1b}[2Jno\n"), "{phase:?}: {said}");
+        let stderr = refused_bytes(phase, message(id, operation, &result(49, b"", long)));
+        assert!(stderr.contains(r"(\u{1b}[2Jno\n"), "{phase:?}: {stderr}");
     }
     let referral = [result(10, b"", b""), element(0xa3, &element(4, &long))].concat();
     refused_bytes(Phase::Search, message(2, 0x65, &referral));
     refused_bytes(Phase::Search, entry_of(&[2], b"uid=a", &[(&long, b"30001")]));
     for entry in [entry(&long, b"30001", b"a@x"), entry(b"uid=a", b"30001", &long)] {
-        let said = refused_bytes(Phase::Search, entry);
-        assert!(said.ends_with("sent an entry with a name or value that is too long\n"), "{said}");
+        let stderr = refused_bytes(Phase::Search, entry);
+        assert!(
+            stderr.ends_with("sent an entry with a name or value that is too long\n"),
+            "{stderr}"
+        );
     }
 }
 
 #[test]
-fn pages_are_what_they_should_be() {
+fn malformed_page_controls_are_refused() {
     for value in [None, Some(&b""[..]), Some(b"\x30\x00"), Some(b"\x30\x03\x02\x01\x00")] {
-        let said = refused_bytes(Phase::Enumerate, end_of_page(&[2], value));
-        assert!(said.ends_with(not_ldap(Phase::Enumerate)), "{value:?}: {said}");
+        let stderr = refused_bytes(Phase::Enumerate, end_of_page(&[2], value));
+        assert!(stderr.ends_with(not_ldap(Phase::Enumerate)), "{value:?}: {stderr}");
     }
 }
 
 #[test]
-fn a_notice_of_disconnection_has_nothing_behind_its_name() {
+fn a_notice_of_disconnection_with_controls_is_refused() {
     let more = [element(0x8a, b"1.3.6.1.4.1.1466.20036"), element(0xa0, b"\x04\x00")].concat();
     for phase in [Phase::Bind, Phase::Search, Phase::Enumerate] {
-        let said = refused_bytes(phase, message_with(&[0], 0x78, &success(), &more));
-        assert!(said.ends_with(not_ldap(phase)), "{phase:?}: {said}");
+        let stderr = refused_bytes(phase, message_with(&[0], 0x78, &success(), &more));
+        assert!(stderr.ends_with(not_ldap(phase)), "{phase:?}: {stderr}");
     }
 }
 
-/// Answers all requests for pages, each with these entries and the promise of more.
+/// Answers all requests for pages with these entries, and a cookie for one more page.
 fn turn_pages(stream: &mut TcpStream, mut entries: impl FnMut(&[u8]) -> Vec<u8>) {
     let mut id = vec![2];
     loop {
@@ -233,10 +236,10 @@ fn turn_pages(stream: &mut TcpStream, mut entries: impl FnMut(&[u8]) -> Vec<u8>)
 }
 
 #[test]
-fn pages_end() {
-    let said = refused(Phase::Enumerate, |stream| turn_pages(stream, |_| Vec::new()));
-    assert!(said.ends_with("sent 10000 pages and had more\n"), "{said}");
-    let said = refused(Phase::Enumerate, |stream| {
+fn endless_pages_are_refused() {
+    let stderr = refused(Phase::Enumerate, |stream| turn_pages(stream, |_| Vec::new()));
+    assert!(stderr.ends_with("sent 10000 pages and had more\n"), "{stderr}");
+    let stderr = refused(Phase::Enumerate, |stream| {
         let mut uids = 0u32..;
         turn_pages(stream, |id| {
             let entries = uids.by_ref().take(10_000).map(|uid| {
@@ -248,5 +251,5 @@ fn pages_end() {
             entries.collect::<Vec<_>>().concat()
         });
     });
-    assert!(said.contains("has more owners than can be read at first"), "{said}");
+    assert!(stderr.contains("has more owners than fit into memory"), "{stderr}");
 }

@@ -1,34 +1,36 @@
-//! The StartTLS operation (RFC 4511, 4.14), spoken by hand: it is one fixed request and one short
-//! answer, and what the answer says decides whether a password may be sent at all.
+//! The StartTLS operation (RFC 4511, 4.14): one fixed request and one short answer.
+//!
+//! It is done here, since ldap3 does not tell a refusal from a lost connection.
 
 use anyhow::{Result, bail, ensure};
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::io_error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::ber::{ENUMERATED, Elements, Header, INTEGER, OCTET_STRING, SEQUENCE};
-use super::grammar::tag;
-use super::outcome::{code_name, server_text};
+use crate::ldap::protocol::ber::{ENUMERATED, Elements, Header, INTEGER, OCTET_STRING, SEQUENCE};
+use crate::ldap::protocol::grammar::tag;
+use crate::ldap::protocol::result_code::{code_name, server_text};
 
 /// ExtendedRequest, message 1, with the OID 1.3.6.1.4.1.1466.20037.
 const REQUEST: &[u8] = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037";
-/// Longest answer accepted, in bytes.
+/// Longest answer that is accepted, in bytes.
 const MAX_ANSWER: usize = 4096;
 
-/// Asks the server to go on in TLS. Nothing beyond the answer is read, so that nothing sent in
-/// the clear can be taken for part of the secured conversation.
+/// Asks the server to start TLS. Only the answer is read, so that no byte that was sent in the clear
+/// can become part of the secured conversation.
 ///
 /// # Errors
-/// The server refused, which is an error of configuration, or the connection broke.
+/// Fails with a configuration error if the server refuses or is no LDAP server. Fails too if the
+/// connection is lost.
 pub async fn negotiate(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<()> {
     match exchange(stream).await {
-        Ok(Some(answer)) => judge(&answer),
+        Ok(Some(answer)) => check(&answer),
         Ok(None) => Err(not_ldap()),
         Err(error) => bail!("connection lost during StartTLS: {}", io_error(&error)),
     }
 }
 
-/// What the server answers, without its header; `None` if it is not LDAP.
+/// Sends the request and returns the content of the answer; `None` if it is not LDAP.
 async fn exchange(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> std::io::Result<Option<Vec<u8>>> {
@@ -49,13 +51,12 @@ async fn exchange(
     Ok(Some(answer))
 }
 
-/// It is no directory server: trying again will not help.
 fn not_ldap() -> anyhow::Error {
     misconfigured("StartTLS was answered by something that is not LDAP")
 }
 
 /// Accepts only an ExtendedResponse to message 1 with the result code "success".
-fn judge(answer: &[u8]) -> Result<()> {
+fn check(answer: &[u8]) -> Result<()> {
     let mut message = Elements(answer);
     let id = message.next(INTEGER).ok_or_else(not_ldap)?;
     let mut response = Elements(message.next(tag::EXTENDED_RESPONSE).ok_or_else(not_ldap)?);
@@ -77,7 +78,7 @@ fn judge(answer: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// What comes of the server's answer.
+    /// The result of a negotiation in which the server sends `answer`.
     fn negotiated(answer: &[u8]) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn only_success_for_our_message_counts() {
+    fn only_success_for_message_1_is_accepted() {
         assert!(negotiated(b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00").is_ok());
         let refused = b"\x30\x0f\x02\x01\x01\x78\x0a\x0a\x01\x02\x04\x00\x04\x03no\n";
         let error = negotiated(refused).unwrap_err();
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_answers_end_in_an_error() {
+    fn malformed_and_huge_answers_are_errors() {
         for answer in [
             &b""[..],
             b"\x30",

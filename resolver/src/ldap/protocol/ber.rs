@@ -1,31 +1,31 @@
-//! BER elements (X.690) as far as LDAP uses them (RFC 4511, 5.1): tags of one byte, lengths in
-//! definite form.
+//! Decodes BER elements (X.690) in the form that LDAP uses (RFC 4511, 5.1): tags of one byte, lengths
+//! in definite form.
 
-/// Tags of the universal class.
+/// Tag of a BOOLEAN.
 pub const BOOLEAN: u8 = 0x01;
-/// See [`BOOLEAN`].
+/// Tag of an INTEGER.
 pub const INTEGER: u8 = 0x02;
-/// See [`BOOLEAN`].
+/// Tag of an OCTET STRING.
 pub const OCTET_STRING: u8 = 0x04;
-/// See [`BOOLEAN`].
+/// Tag of an ENUMERATED.
 pub const ENUMERATED: u8 = 0x0a;
-/// See [`BOOLEAN`].
+/// Tag of a SEQUENCE or SEQUENCE OF.
 pub const SEQUENCE: u8 = 0x30;
-/// See [`BOOLEAN`].
+/// Tag of a SET OF.
 pub const SET: u8 = 0x31;
 
-/// What the start of an element tells.
+/// Tag and length at the start of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Its tag.
+    /// The tag.
     pub tag: u8,
-    /// How many bytes the header itself has.
+    /// Size of the header, in bytes.
     pub size: usize,
-    /// How many bytes follow it.
+    /// Length of the content after it, in bytes.
     pub length: usize,
 }
 
-/// What is wrong with a header.
+/// The bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
@@ -33,7 +33,7 @@ impl Header {
     /// Reads the header at the start of `bytes`; `None` if more bytes are needed.
     ///
     /// # Errors
-    /// A length in indefinite form, or of more than four bytes.
+    /// Fails if the length is in indefinite form, or has more than four bytes.
     pub fn read(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
         let [tag, first, rest @ ..] = bytes else { return Ok(None) };
         let count = match first {
@@ -47,12 +47,13 @@ impl Header {
     }
 }
 
-/// Elements one after another.
+/// Reads elements that follow each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Elements<'b>(pub &'b [u8]);
 
 impl<'b> Elements<'b> {
-    /// The next element's tag and content; `None` at the end or where it is not whole.
+    /// Takes the next element, and returns its tag and content. `None` at the end, or if the element
+    /// is incomplete or malformed.
     pub fn any(&mut self) -> Option<(u8, &'b [u8])> {
         let header = Header::read(self.0).ok()??;
         let (content, rest) = self.0[header.size..].split_at_checked(header.length)?;
@@ -60,12 +61,12 @@ impl<'b> Elements<'b> {
         Some((header.tag, content))
     }
 
-    /// The content of the next element, which must have this tag.
+    /// Takes the next element, and returns its content. `None` if it has another tag.
     pub fn next(&mut self, tag: u8) -> Option<&'b [u8]> {
         self.any().filter(|(found, _)| *found == tag).map(|(_, content)| content)
     }
 
-    /// The content of the next element if it has this tag; otherwise that stays where it is.
+    /// Takes the next element if it has this tag, and returns its content.
     pub fn optional(&mut self, tag: u8) -> Option<&'b [u8]> {
         let mut ahead = *self;
         let content = ahead.next(tag)?;
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_must_be_whole_and_of_the_kind_that_is_wanted() {
+    fn elements_must_be_complete_and_have_the_tag() {
         let mut elements = Elements(b"\x02\x01\x07\x04\x02ab\x04\x05abc");
         assert_eq!(elements.optional(OCTET_STRING), None);
         assert_eq!(elements.next(INTEGER), Some(&b"\x07"[..]));

@@ -1,21 +1,21 @@
-//! What must hold whatever a server sends. Shared by the test beside this file and by the fuzz
-//! target `ldap_guard`.
+//! The property that must hold for all bytes that a server can send. The test beside this file and the
+//! fuzz target `ldap_validator` include this module.
 
 use std::os::unix::net::UnixStream as StdUnixStream;
 
 use ldap3::controls::{Control, ControlType, PagedResults};
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, SearchEntry, StdStream, parse_refs};
-use resolver::ldap::guard::{Guard, Violation};
+use resolver::{Validator, Violation};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 
-/// What is asked: a bind, message 1, and a search, message 2.
-const QUESTIONS: &[u8] = b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00\
+/// The requests: a bind, message 1, and a search, message 2.
+const REQUESTS: &[u8] = b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00\
                            \x30\x05\x02\x01\x02\x63\x00";
 
-/// Answers to these, as recipes for [`elements`], with something else in the place of the 0xfe.
-const ANSWERS: [&[u8]; 7] = [
+/// Answers to these, as recipes for [`elements`]; `0xfe` marks the place for inserted elements.
+pub const ANSWERS: [&[u8]; 7] = [
     b"\x30\x02\x01\x02\x64\x04\x01a\x30\x30\x04\x04mail\x31\x04\x03a@x\xfe",
     b"\x30\x02\x01\x02\x65\x0a\x01\x00\x04\x00\x04\x00\xfe",
     b"\x30\x02\x01\x02\x65\x0a\x01\x00\x04\x00\x04\x00\xff\xa0\x30\x04\x161.2.840.113556.1.4.319\xfe",
@@ -29,31 +29,32 @@ thread_local! {
     static RUNTIME: Runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
 }
 
-/// One of the answers with `more` in it, and after it, since that may end what is open.
+/// One of the answers with `more` inserted. `more` may close elements of the answer, and so continue
+/// after it.
 pub fn answer(which: u8, more: &[u8]) -> Vec<u8> {
     let recipe = ANSWERS[usize::from(which) % ANSWERS.len()];
     let place = recipe.iter().position(|&byte| byte == 0xfe).expect("a place");
     elements(&[&recipe[..place], more].concat())
 }
 
-/// Checks all of it: what passes does not depend on where the stream was cut, nothing is added or
-/// changed, and ldap3 takes what passes, to its end and without a panic.
+/// Checks the property: the valid messages do not depend on where the stream was cut, they are an
+/// unchanged prefix of it, and ldap3 reads all of them without a panic.
 ///
 /// # Panics
-/// When something of it does not hold.
+/// If the property does not hold.
 pub fn check(sent: &[u8], cuts: &[u8]) {
-    let (passed, verdict) = pass(std::iter::once(sent));
-    let in_pieces = pass(pieces(sent, cuts));
-    assert_eq!((&passed, &verdict), (&in_pieces.0, &in_pieces.1), "{sent:02x?} cut by {cuts:?}");
-    assert!(sent.starts_with(&passed), "{sent:02x?} became {passed:02x?}");
-    if !passed.is_empty() {
-        RUNTIME.with(|runtime| runtime.block_on(hand_to_ldap3(&passed)));
+    let (valid, verdict) = validate(std::iter::once(sent));
+    let in_pieces = validate(pieces(sent, cuts));
+    assert_eq!((&valid, &verdict), (&in_pieces.0, &in_pieces.1), "{sent:02x?} cut by {cuts:?}");
+    assert!(sent.starts_with(&valid), "{sent:02x?} became {valid:02x?}");
+    if !valid.is_empty() {
+        RUNTIME.with(|runtime| runtime.block_on(read_by_ldap3(&valid)));
     }
 }
 
-/// Makes elements of `recipe`, with lengths that are right, since chance alone would get stuck at
-/// these: a tag; and if that is not of a constructed element, a length and the content. `0xff`
-/// ends a constructed one.
+/// Builds elements from a recipe. It gives them correct lengths, which random bytes hardly ever have.
+/// A recipe is a list of tags. The tag of a primitive element is followed by the length and the
+/// content; a constructed element contains the following ones up to `0xff`.
 pub fn elements(recipe: &[u8]) -> Vec<u8> {
     let mut open = vec![(0, Vec::new())];
     let mut recipe = recipe.iter().copied();
@@ -92,15 +93,15 @@ fn close(open: &mut Vec<(u8, Vec<u8>)>) {
     around.1.extend(content);
 }
 
-/// What the guard lets through, and what it says.
-fn pass<'s>(pieces: impl Iterator<Item = &'s [u8]>) -> (Vec<u8>, Result<(), Violation>) {
-    let (mut guard, mut passed) = (Guard::default(), Vec::new());
-    guard.ask(QUESTIONS).expect("questions are LDAP");
-    let verdict = { pieces }.try_for_each(|piece| guard.take(piece, &mut passed));
-    (passed, verdict)
+/// The valid messages, and the validator's verdict.
+pub fn validate<'s>(pieces: impl Iterator<Item = &'s [u8]>) -> (Vec<u8>, Result<(), Violation>) {
+    let (mut validator, mut valid) = (Validator::default(), Vec::new());
+    validator.record_requests(REQUESTS).expect("the requests are LDAP");
+    let verdict = { pieces }.try_for_each(|piece| validator.check_responses(piece, &mut valid));
+    (valid, verdict)
 }
 
-/// `sent` in pieces of these sizes, again and again.
+/// Cuts `sent` into pieces of these sizes, over and over.
 fn pieces<'s>(sent: &'s [u8], cuts: &[u8]) -> impl Iterator<Item = &'s [u8]> {
     let (mut rest, sizes) = (sent, if cuts.is_empty() { &[0] } else { cuts });
     let mut sizes = sizes.iter().cycle();
@@ -112,9 +113,8 @@ fn pieces<'s>(sent: &'s [u8], cuts: &[u8]) -> impl Iterator<Item = &'s [u8]> {
     })
 }
 
-/// Gives ldap3 these bytes for answers to [`QUESTIONS`], and takes everything apart that it makes
-/// of them.
-async fn hand_to_ldap3(answers: &[u8]) {
+/// Lets ldap3 read these answers to [`REQUESTS`], and parses all that it returns.
+async fn read_by_ldap3(answers: &[u8]) {
     let (near, far) = StdUnixStream::pair().expect("a socket pair");
     far.set_nonblocking(true).expect("not blocking");
     let mut far = UnixStream::from_std(far).expect("a socket");
@@ -126,17 +126,17 @@ async fn hand_to_ldap3(answers: &[u8]) {
     let bind = tokio::spawn(async move { binding.simple_bind("", "").await });
     // The bind comes first.
     tokio::task::yield_now().await;
-    let search = ask(ldap, async {
+    let search = search(ldap, async {
         far.write_all(answers).await.expect("written");
         far.shutdown().await.expect("ended");
     });
     search.await.expect("the search began");
     let _ = bind.await.expect("no panic in the bind");
-    driver.await.expect("no panic in ldap3").expect("all of it is LDAP for ldap3 too");
+    driver.await.expect("no panic in ldap3").expect("valid for ldap3 too");
 }
 
-/// Searches, and lets the answers come only then.
-async fn ask(mut ldap: Ldap, answers: impl Future<Output = ()>) -> ldap3::result::Result<()> {
+/// Starts a search, sends `answers`, and reads the result.
+async fn search(mut ldap: Ldap, answers: impl Future<Output = ()>) -> ldap3::result::Result<()> {
     let mut search = ldap.streaming_search("", Scope::Subtree, "(a=*)", vec!["a"]).await?;
     answers.await;
     while let Ok(Some(item)) = search.next().await {

@@ -1,5 +1,7 @@
-//! Dialling: from an address to a secured stream. ldap3 could dial too, but it sets neither
-//! TCP_NODELAY nor keepalive, and it does not tell a refused StartTLS from a broken connection.
+//! Opens a connection to an address and secures it.
+//!
+//! ldap3 could do this too, but it sets neither TCP_NODELAY nor keepalive, and its error for a refused
+//! StartTLS is the same as for a lost connection.
 
 use std::io;
 use std::sync::Arc;
@@ -16,47 +18,49 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::address::{Address, Endpoint};
 use super::starttls;
+use crate::ldap::address::{Address, Endpoint};
 
-/// Longest wait for one of several IP addresses of a host.
+/// Longest wait for each IP address of a host.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Idle time after which the kernel checks that the server is still there, and how often.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(15));
+/// Idle time after which the kernel sends keepalive probes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// Time between two keepalive probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A connection to a server, secured or not.
+/// A stream to a server, secured or not.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// How to secure connections.
 pub struct Security {
-    /// TLS settings; `None` when no address uses TLS.
+    /// TLS settings; `None` if no address uses TLS.
     pub tls: Option<Arc<ClientConfig>>,
-    /// Whether `ldap://` goes on in TLS.
+    /// Whether `ldap://` connections are secured with StartTLS.
     pub starttls: bool,
-    /// How long each step may take.
+    /// How long a connect, a StartTLS, a handshake, or the next part of an answer may take.
     pub timeout: Duration,
 }
 
-/// An open stream, and whether a password sent over it could be read on the way.
-pub struct Line {
-    /// Both directions.
+/// An open stream to a server.
+pub struct Dialled {
+    /// The stream.
     pub stream: Box<dyn Stream>,
-    /// Neither TLS nor local.
+    /// Whether others on the network could read a password: neither TLS nor local.
     pub is_exposed: bool,
 }
 
-/// Connects to `address` and secures the connection as asked, or not at all.
+/// Connects to `address`, and secures the connection if the address or the settings ask for it.
 ///
 /// # Errors
-/// A refused StartTLS or handshake is an error of configuration, anything else may be tried
-/// again.
-pub async fn dial(address: &Address, security: &Security) -> Result<Line> {
+/// Fails with a configuration error if StartTLS or the TLS handshake was refused. After other
+/// errors the next try may succeed.
+pub async fn dial(address: &Address, security: &Security) -> Result<Dialled> {
     let (host, port, ldaps) = match &address.endpoint {
         Endpoint::Unix(path) => {
             let connected = within(security.timeout, UnixStream::connect(path)).await;
             let stream = connected.map_err(|error| connect_error(address, &error))?;
-            return Ok(Line { stream: Box::new(stream), is_exposed: false });
+            return Ok(Dialled { stream: Box::new(stream), is_exposed: false });
         }
         Endpoint::Tcp { host, port, ldaps } => (host, *port, *ldaps),
     };
@@ -70,19 +74,19 @@ pub async fn dial(address: &Address, security: &Security) -> Result<Line> {
             .map_err(|error| name_address(&error, address))?;
     }
     if !ldaps && !security.starttls {
-        return Ok(Line { stream: Box::new(tcp), is_exposed: !is_local });
+        return Ok(Dialled { stream: Box::new(tcp), is_exposed: !is_local });
     }
     let config = security.tls.clone().context("TLS settings are missing")?;
     let name = ServerName::try_from(host.clone()).map_err(|_| {
         let host = one_line(host.as_bytes());
-        misconfigured(format_args!("`{host}` is not a host name that a certificate could prove"))
+        misconfigured(format_args!("`{host}` is not a valid host name for a certificate"))
     })?;
     let secured = within(security.timeout, TlsConnector::from(config).connect(name, tcp)).await;
     let tls = secured.map_err(|error| super::tls::handshake_error(address, host, &error))?;
-    Ok(Line { stream: Box::new(tls), is_exposed: false })
+    Ok(Dialled { stream: Box::new(tls), is_exposed: false })
 }
 
-/// Puts the address before a StartTLS error, of whichever kind.
+/// Puts the address before a StartTLS error, and keeps its exit code.
 fn name_address(error: &anyhow::Error, address: &Address) -> anyhow::Error {
     let message = format!("`{address}`: {error:#}");
     match diagnostics::exit::code_of(error) {
@@ -100,7 +104,7 @@ async fn connect(address: &Address, host: &str, port: u16, limit: Duration) -> R
     for candidate in found {
         match within(limit.min(ADDRESS_TIMEOUT), TcpStream::connect(candidate)).await {
             Ok(stream) => {
-                tune(&stream).map_err(|error| connect_error(address, &error))?;
+                set_socket_options(&stream).map_err(|error| connect_error(address, &error))?;
                 return Ok(stream);
             }
             Err(error) => last = error,
@@ -109,9 +113,8 @@ async fn connect(address: &Address, host: &str, port: u16, limit: Duration) -> R
     Err(connect_error(address, &last))
 }
 
-fn tune(stream: &TcpStream) -> io::Result<()> {
-    let (idle, interval) = KEEPALIVE;
-    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval);
+fn set_socket_options(stream: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
     stream.set_nodelay(true)
 }

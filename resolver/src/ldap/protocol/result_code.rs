@@ -1,31 +1,34 @@
-//! What a server's result codes mean for the run (RFC 4511, appendix A).
+//! Errors for the result codes of a server (RFC 4511, appendix A).
+//!
+//! A code that retrying cannot cure gives a configuration error (exit code 2) whose message says how to
+//! mend it; all others give a plain error.
 
 use anyhow::anyhow;
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
 use ldap3::LdapResult;
 
-use super::address::Address;
+use crate::ldap::address::Address;
 
-/// Longest text of a server that is repeated, in characters.
-const MAX_TEXT: usize = 200;
+/// How many characters of a server's text a message repeats.
+const MAX_EXCERPT: usize = 200;
 
-/// Who asked whom, for what: the words that messages need.
-pub struct Question<'a> {
+/// A search, as far as messages name it.
+pub struct SearchRequest<'a> {
     /// The server.
     pub address: &'a Address,
-    /// Who asked; `None` for anonymous.
+    /// The name that is bound; `None` after an anonymous bind.
     pub bind_dn: Option<&'a str>,
-    /// Below which name.
+    /// DN of the subtree that is searched.
     pub base: &'a str,
 }
 
-/// The error for a bind that did not succeed. Codes that retrying may cure are plain errors.
-pub fn bind_error(question: &Question<'_>, result: &LdapResult) -> anyhow::Error {
-    let (address, text) = (question.address, server_text(&result.text));
-    let Some(dn) = question.bind_dn.map(|dn| one_line(dn.as_bytes())) else {
+/// The error for a failed bind.
+pub fn bind_error(address: &Address, bind_dn: Option<&str>, result: &LdapResult) -> anyhow::Error {
+    let text = server_text(&result.text);
+    let Some(dn) = bind_dn.map(|dn| one_line(dn.as_bytes())) else {
         return match result.rc {
-            51 | 52 | 80 => failure(question, "bind", result),
+            51 | 52 | 80 => failure(address, "bind", result),
             13 => demands_tls(address, &text),
             _ => refuses_anonymous(address, result.rc, &text),
         };
@@ -39,15 +42,15 @@ pub fn bind_error(question: &Question<'_>, result: &LdapResult) -> anyhow::Error
             "`{address}` refuses a bind as `{dn}`: {}{text}",
             code_name(result.rc)
         )),
-        _ => failure(question, "bind", result),
+        _ => failure(address, "bind", result),
     }
 }
 
-/// The error for a search that did not succeed.
-pub fn search_error(question: &Question<'_>, result: &LdapResult) -> anyhow::Error {
-    let (address, text) = (question.address, server_text(&result.text));
-    let base = one_line(question.base.as_bytes());
-    let is_anonymous = question.bind_dn.is_none();
+/// The error for a failed search.
+pub fn search_error(request: &SearchRequest<'_>, result: &LdapResult) -> anyhow::Error {
+    let (address, text) = (request.address, server_text(&result.text));
+    let base = one_line(request.base.as_bytes());
+    let is_anonymous = request.bind_dn.is_none();
     match result.rc {
         10 => {
             let other = result.refs.first().map(|url| excerpt(url.as_bytes()));
@@ -68,16 +71,16 @@ pub fn search_error(question: &Question<'_>, result: &LdapResult) -> anyhow::Err
         34 => misconfigured(format_args!(
             "`{address}` does not take `{base}` for a DN: invalidDNSyntax{text}"
         )),
-        // Active Directory says operationsError for a search before a bind.
+        // Active Directory answers operationsError to a search without a bind.
         1 | 8 | 48 | 53 if is_anonymous => refuses_anonymous(address, result.rc, &text),
         50 => misconfigured(format_args!(
             "access denied: {} must not search below `{base}` on `{address}`: \
              insufficientAccessRights{text}",
-            question.bind_dn.map_or("an anonymous user".to_owned(), |dn| {
+            request.bind_dn.map_or("an anonymous user".to_owned(), |dn| {
                 format!("`{}`", one_line(dn.as_bytes()))
             })
         )),
-        _ => failure(question, "search", result),
+        _ => failure(address, "search", result),
     }
 }
 
@@ -92,12 +95,12 @@ fn refuses_anonymous(address: &Address, code: u32, text: &str) -> anyhow::Error 
     ))
 }
 
-fn failure(question: &Question<'_>, what: &str, result: &LdapResult) -> anyhow::Error {
+fn failure(address: &Address, operation: &str, result: &LdapResult) -> anyhow::Error {
     let (code, text) = (code_name(result.rc), server_text(&result.text));
-    anyhow!("ldap {what} on `{}` failed: {code}{text}", question.address)
+    anyhow!("ldap {operation} on `{address}` failed: {code}{text}")
 }
 
-/// What the server said, in parentheses; nothing if it said nothing.
+/// The server's text in parentheses, to append to a message; empty if there is none.
 pub fn server_text(text: &str) -> String {
     let text = text.trim_end_matches('\0');
     if text.is_empty() {
@@ -106,9 +109,9 @@ pub fn server_text(text: &str) -> String {
     format!(" ({})", excerpt(text.as_bytes()))
 }
 
-/// The beginning of what a server said, on one line.
+/// The start of a server's text, on one line.
 pub fn excerpt(text: &[u8]) -> String {
-    one_line(text).chars().take(MAX_TEXT).collect()
+    one_line(text).chars().take(MAX_EXCERPT).collect()
 }
 
 /// The name of a result code.
@@ -150,14 +153,14 @@ mod tests {
         LdapResult { rc, matched: String::new(), text: "why\n".to_owned(), refs, ctrls: vec![] }
     }
 
-    fn question(address: &Address, named: bool) -> Question<'_> {
-        Question { address, bind_dn: named.then_some("cn=reader"), base: "dc=x" }
+    fn request(address: &Address, is_bound: bool) -> SearchRequest<'_> {
+        SearchRequest { address, bind_dn: is_bound.then_some("cn=reader"), base: "dc=x" }
     }
 
     #[test]
-    fn what_retrying_cannot_cure_is_an_error_of_configuration() {
+    fn errors_that_retrying_cannot_cure_are_configuration_errors() {
         let address = Address::parse("ldap://h").unwrap();
-        for (rc, named, expected) in [
+        for (rc, is_bound, expected) in [
             (32, true, "base DN `dc=x` does not exist"),
             (34, true, "does not take `dc=x` for a DN"),
             (50, true, "access denied: `cn=reader`"),
@@ -168,31 +171,31 @@ mod tests {
             (1, false, "refuses anonymous access"),
             (8, false, "refuses anonymous access"),
         ] {
-            let error = search_error(&question(&address, named), &result(rc));
+            let error = search_error(&request(&address, is_bound), &result(rc));
             assert!(error.to_string().contains(expected), "{error}");
             assert_eq!(code_of(&error), 2, "{error}");
         }
-        for (rc, named, expected) in [
+        for (rc, is_bound, expected) in [
             (49, true, "does not accept the password of `cn=reader`"),
             (53, true, "refuses a bind as `cn=reader`"),
             (8, true, "demands TLS"),
             (48, false, "refuses anonymous access"),
         ] {
-            let error = bind_error(&question(&address, named), &result(rc));
+            let error = bind_error(&address, is_bound.then_some("cn=reader"), &result(rc));
             assert!(error.to_string().contains(expected), "{error}");
             assert_eq!(code_of(&error), 2, "{error}");
         }
     }
 
     #[test]
-    fn what_retrying_may_cure_is_a_plain_error_on_one_line() {
+    fn errors_that_retrying_may_cure_are_plain_and_on_one_line() {
         let address = Address::parse("ldap://h").unwrap();
         for rc in [1, 3, 4, 51, 52, 80, 4711] {
-            let error = search_error(&question(&address, true), &result(rc));
+            let error = search_error(&request(&address, true), &result(rc));
             assert_eq!(code_of(&error), 1, "{error}");
             assert!(error.to_string().ends_with(r"(why\n)"), "{error}");
         }
-        assert_eq!(code_of(&bind_error(&question(&address, true), &result(51))), 1);
-        assert_eq!(code_of(&bind_error(&question(&address, false), &result(52))), 1);
+        assert_eq!(code_of(&bind_error(&address, Some("cn=reader"), &result(51))), 1);
+        assert_eq!(code_of(&bind_error(&address, None, &result(52))), 1);
     }
 }

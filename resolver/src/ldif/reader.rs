@@ -1,7 +1,7 @@
-//! LDIF exports, record by record, in memory bounded by one line.
+//! Reads LDIF (RFC 2849, content records only) record by record. No line may be longer than 16 MiB.
 //!
-//! Format: RFC 2849, content records only. What `ldapsearch` adds to its output is understood:
-//! comments, `search:`/`result:` trailers and `ref:` records.
+//! The output of `ldapsearch` is accepted too, with its comments, `ref:` records and the
+//! `search:`/`result:` lines at its end.
 
 use std::io::{BufRead, ErrorKind, Read};
 
@@ -10,58 +10,69 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use diagnostics::wording::{io_error, one_line};
 
-/// Longest line accepted, after unfolding, in bytes.
+/// Longest line that is accepted, after unfolding, in bytes.
 const MAX_LINE: usize = 16 * 1024 * 1024;
 
 /// A record of an export.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Record {
-    /// An entry: its name and the attribute values that were asked for, in file order.
-    Entry(Vec<u8>, Vec<(String, Vec<u8>)>),
-    /// A pointer to another server.
+    /// An entry.
+    Entry(Entry),
+    /// A referral to another server.
     Referral,
 }
 
-/// A reader of LDIF.
-pub struct Ldif<R> {
-    input: R,
-    /// The physical line after the current one, read ahead to see whether it is folded.
-    ahead: Option<Vec<u8>>,
-    /// Number of the line read ahead, from 1.
-    ahead_number: u64,
-    /// Number of the line where the current logical line starts.
-    number: u64,
-    line: Vec<u8>,
-    seen_record: bool,
+/// An entry of an export.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its DN.
+    pub dn: Vec<u8>,
+    /// Attribute descriptions and values in file order, as far as they were wanted.
+    pub values: Vec<(String, Vec<u8>)>,
 }
 
-impl<R: BufRead> Ldif<R> {
-    /// A reader of `input`.
+/// A reader of LDIF.
+pub struct LdifReader<R> {
+    input: R,
+    /// The physical line after the current logical line. It is read ahead, because a line that
+    /// starts with a space continues the current one.
+    next_line: Option<Vec<u8>>,
+    /// How many physical lines have been read.
+    lines_read: u64,
+    /// Number of the first physical line of the current logical line, from 1.
+    line_number: u64,
+    /// The current logical line.
+    line: Vec<u8>,
+    has_record: bool,
+}
+
+impl<R: BufRead> LdifReader<R> {
+    /// Creates a reader of `input`.
     pub fn new(input: R) -> Self {
         Self {
             input,
-            ahead: None,
-            ahead_number: 0,
-            number: 0,
+            next_line: None,
+            lines_read: 0,
+            line_number: 0,
             line: Vec::new(),
-            seen_record: false,
+            has_record: false,
         }
     }
 
-    /// The next record, with the values of the attributes that `wanted` accepts; `None` at the
-    /// end.
+    /// Reads the next record, with the values of the attributes that `wanted` accepts; `None` at
+    /// the end of the file.
     ///
     /// # Errors
-    /// ``line N: ...``: not LDIF, a change record, a URL in place of a value, an export that
-    /// says of itself that it is incomplete, or an I/O error.
+    /// Fails with `line N: ...` if the line cannot be read, is not LDIF, belongs to a change record,
+    /// takes its value from a URL, or says that the export is incomplete.
     pub fn next_record(&mut self, wanted: &dyn Fn(&str) -> bool) -> Result<Option<Record>> {
         let read = self.read_record(wanted);
-        read.map_err(|error| anyhow!("line {}: {error:#}", self.number))
+        read.map_err(|error| anyhow!("line {}: {error:#}", self.line_number))
     }
 
     fn read_record(&mut self, wanted: &dyn Fn(&str) -> bool) -> Result<Option<Record>> {
         loop {
-            if !self.next_line()? {
+            if !self.read_line()? {
                 return Ok(None);
             }
             if self.line.is_empty() {
@@ -69,15 +80,15 @@ impl<R: BufRead> Ldif<R> {
             }
             let (name, value) = self.attribute()?;
             match &name.to_ascii_lowercase()[..] {
-                "version" if !self.seen_record => {
+                "version" if !self.has_record => {
                     ensure!(value == b"1", "LDIF version 1 is expected");
                 }
                 "dn" => {
-                    self.seen_record = true;
-                    return self.entry(value, wanted).map(Some);
+                    self.has_record = true;
+                    return Ok(Some(Record::Entry(self.read_entry(value, wanted)?)));
                 }
                 "ref" => {
-                    while self.next_line()? && !self.line.is_empty() {}
+                    while self.read_line()? && !self.line.is_empty() {}
                     return Ok(Some(Record::Referral));
                 }
                 "search" | "result" => check_trailer(&name, &value)?,
@@ -86,9 +97,9 @@ impl<R: BufRead> Ldif<R> {
         }
     }
 
-    fn entry(&mut self, dn: Vec<u8>, wanted: &dyn Fn(&str) -> bool) -> Result<Record> {
+    fn read_entry(&mut self, dn: Vec<u8>, wanted: &dyn Fn(&str) -> bool) -> Result<Entry> {
         let mut values = Vec::new();
-        while self.next_line()? && !self.line.is_empty() {
+        while self.read_line()? && !self.line.is_empty() {
             let (name, value) = self.attribute()?;
             match &name.to_ascii_lowercase()[..] {
                 "changetype" | "control" => {
@@ -99,10 +110,10 @@ impl<R: BufRead> Ldif<R> {
                 _ => {}
             }
         }
-        Ok(Record::Entry(dn, values))
+        Ok(Entry { dn, values })
     }
 
-    /// The current line as attribute description and value.
+    /// Splits the current line into attribute description and value.
     fn attribute(&self) -> Result<(String, Vec<u8>)> {
         let colon = self.line.iter().position(|&b| b == b':');
         let Some(colon) = colon.filter(|&at| at > 0) else {
@@ -123,18 +134,21 @@ impl<R: BufRead> Ldif<R> {
         Ok((name, value))
     }
 
-    /// Reads the next logical line, unfolded, comments left out; false at the end.
-    fn next_line(&mut self) -> Result<bool> {
+    /// Reads the next logical line that is not a comment, unfolded; false at the end.
+    fn read_line(&mut self) -> Result<bool> {
         loop {
-            let Some(first) = self.physical_line()? else { return Ok(false) };
+            let Some(first) = self.read_physical_line()? else { return Ok(false) };
             self.line = first;
-            self.number = self.ahead_number;
-            ensure!(self.line.first() != Some(&b' '), "a continuation of nothing");
-            while let Some(next) = self.physical_line()? {
+            self.line_number = self.lines_read;
+            ensure!(
+                self.line.first() != Some(&b' '),
+                "the line starts with a space, but continues no other line"
+            );
+            while let Some(next) = self.read_physical_line()? {
                 match next.split_first() {
                     Some((b' ', folded)) => self.line.extend_from_slice(folded),
                     _ => {
-                        self.ahead = Some(next);
+                        self.next_line = Some(next);
                         break;
                     }
                 }
@@ -146,16 +160,16 @@ impl<R: BufRead> Ldif<R> {
         }
     }
 
-    /// The next line of the file without its end (LF or CRLF), which may have been read ahead.
-    fn physical_line(&mut self) -> Result<Option<Vec<u8>>> {
-        if let Some(line) = self.ahead.take() {
+    /// Reads the next line of the file, without its LF or CRLF; `None` at the end.
+    fn read_physical_line(&mut self) -> Result<Option<Vec<u8>>> {
+        if let Some(line) = self.next_line.take() {
             return Ok(Some(line));
         }
         let mut line = Vec::new();
         let read = (&mut self.input).take(MAX_LINE as u64 + 2).read_until(b'\n', &mut line);
         match read {
             Ok(0) => return Ok(None),
-            Ok(_) => self.ahead_number += 1,
+            Ok(_) => self.lines_read += 1,
             Err(error) if error.kind() == ErrorKind::InvalidData => bail!("not a text file"),
             Err(error) => bail!("failed to read: {}", io_error(&error)),
         }
@@ -164,21 +178,22 @@ impl<R: BufRead> Ldif<R> {
             line.pop_if(|byte| *byte == b'\r');
         }
         if !ended && line.len() > MAX_LINE {
-            self.number = self.ahead_number;
+            self.line_number = self.lines_read;
             bail!("longer than {MAX_LINE} bytes");
         }
-        if self.ahead_number == 1 && line.starts_with(b"\xef\xbb\xbf") {
+        if self.lines_read == 1 && line.starts_with(b"\xef\xbb\xbf") {
             line.drain(..3);
         }
         Ok(Some(line))
     }
 }
 
-/// `ldapsearch` ends its output with the result of the search: an error means a cut-off export.
+/// Checks the result of the search, with which `ldapsearch` ends its output. An error means that the
+/// export was cut off.
 fn check_trailer(name: &str, value: &[u8]) -> Result<()> {
     let text = one_line(value);
-    let complete = name.eq_ignore_ascii_case("search") || text.starts_with("0 ") || text == "0";
-    ensure!(complete, "the export is incomplete: its search ended with `{text}`");
+    let is_complete = name.eq_ignore_ascii_case("search") || text.starts_with("0 ") || text == "0";
+    ensure!(is_complete, "the export is incomplete: its search ended with `{text}`");
     Ok(())
 }
 
@@ -187,7 +202,7 @@ mod tests {
     use super::*;
 
     fn read(text: &[u8]) -> Result<Vec<Record>> {
-        let mut ldif = Ldif::new(text);
+        let mut ldif = LdifReader::new(text);
         let mut records = Vec::new();
         while let Some(record) = ldif.next_record(&|name| name != "skipped")? {
             records.push(record);
@@ -197,7 +212,7 @@ mod tests {
 
     fn entry(dn: &str, values: &[(&str, &str)]) -> Record {
         let values = values.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec()));
-        Record::Entry(dn.as_bytes().to_vec(), values.collect())
+        Record::Entry(Entry { dn: dn.as_bytes().to_vec(), values: values.collect() })
     }
 
     fn error(text: &str) -> String {
@@ -223,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ldapsearch_adds_is_understood() {
+    fn the_output_of_ldapsearch_is_accepted() {
         let text = "# extended LDIF\n#\n\n# a\ndn: uid=a\n\n# search reference\n\
                     ref: ldap://other/dc=x??sub\n\n# search result\nsearch: 2\nresult: 0 Success\n\n\
                     # numEntries: 1\n";
@@ -233,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_export_is_refused_with_its_line() {
+    fn text_that_is_not_an_export_is_refused_with_its_line() {
         for (text, expected) in [
             ("dn: uid=a\njpegPhoto:< file:///etc/shadow\n", "line 2: `jpegPhoto:<`"),
             ("dn: uid=a\nchangetype: add\n", "line 2: `changetype:`"),
@@ -242,7 +257,7 @@ mod tests {
             ("version: 2\n", "line 1: LDIF version 1"),
             ("dn: uid=a\nnonsense\n", "line 2: expected `attribute: value`"),
             ("dn: uid=a\n: x\n", "line 2: expected `attribute: value`"),
-            (" dn: uid=a\n", "line 1: a continuation of nothing"),
+            (" dn: uid=a\n", "line 1: the line starts with a space"),
             ("dn: uid=a\ncn:: w7x*\n", "line 2: bad base64 in `cn`"),
             ("dn: uid=a\ncn: a\n b\ndn: uid=b\n", "line 4: a second `dn:`"),
         ] {
@@ -253,7 +268,7 @@ mod tests {
     #[test]
     fn a_line_without_end_is_refused_in_bounded_memory() {
         let endless = std::io::BufReader::new(std::io::repeat(b'a'));
-        let error = Ldif::new(endless).next_record(&|_| true).unwrap_err();
+        let error = LdifReader::new(endless).next_record(&|_| true).unwrap_err();
         assert!(error.to_string().starts_with("line 1: longer than"), "{error}");
     }
 }

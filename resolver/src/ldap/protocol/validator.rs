@@ -1,159 +1,165 @@
-//! What may pass from a server to ldap3, which trusts its peer: it aborts on deep nesting, buffers
-//! whatever length it is told, panics on missing elements and on text that is not UTF-8, and
-//! keeps as many entries as it is sent.
+//! Checks everything that a server sends, before ldap3 sees it.
 //!
-//! So only whole messages pass, of bounded size, which answer something that was asked and are
-//! spelt exactly as `grammar` says.
+//! ldap3 trusts its peer: it aborts on deep nesting, allocates any length that a message announces,
+//! panics on missing elements and on text that is not UTF-8, and keeps all entries that it is sent.
+//! So a message reaches ldap3 only if
+//!
+//! 1. it is complete and not too large,
+//! 2. it follows the [`grammar`](super::grammar),
+//! 3. it answers a request that is open, and
+//! 4. the answer to that request has not become too large.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use super::ber::{Elements, Header, INTEGER, SEQUENCE};
-use super::grammar::{parse, tag};
+use super::grammar::{Envelope, parse, tag};
 
-/// Largest message, in bytes: our questions ask for a few short attributes. ldap3 takes a hundred
+/// Largest message, in bytes: searches ask for a few short attributes only. ldap3 occupies a hundred
 /// times as much memory for a message of tiny values.
 const MAX_MESSAGE: usize = 256 * 1024;
-/// Most entries and referrals in the answer to one question, and most bytes.
+/// Most entries and referrals in the answer to one search.
 const MAX_ITEMS: u32 = 100_000;
-/// See [`MAX_ITEMS`].
+/// Most bytes in the answer to one search.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// What a server sent that no server should.
+/// What a server sent that no directory server sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// Not an LDAP message.
     NotLdap,
-    /// An answer to what was not asked.
-    NotAsked,
-    /// A message of so many bytes.
+    /// An answer to no open request.
+    NotRequested,
+    /// A message of this many bytes.
     TooLarge(usize),
-    /// More entries for one question than anybody wants.
-    TooMany,
-    /// More bytes for one question than anybody wants.
-    TooMuch,
+    /// Too many entries for one search.
+    TooManyItems,
+    /// Too many bytes for one search.
+    TooManyBytes,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLdap => f.write_str("the server sent what is not LDAP"),
-            Self::NotAsked => f.write_str("the server answered what was not asked"),
+            Self::NotLdap => f.write_str("the server sent data that is not LDAP"),
+            Self::NotRequested => f.write_str("the server answered a request that was not sent"),
             Self::TooLarge(size) => {
                 write!(f, "the server sent a message of {size} bytes (limit: {MAX_MESSAGE})")
             }
-            Self::TooMany => {
-                write!(f, "the server sent more than {MAX_ITEMS} entries for one question")
+            Self::TooManyItems => {
+                write!(f, "the server sent more than {MAX_ITEMS} entries for one search")
             }
-            Self::TooMuch => {
-                write!(f, "the server sent more than {MAX_ANSWER} bytes for one question")
+            Self::TooManyBytes => {
+                write!(f, "the server sent more than {MAX_ANSWER} bytes for one search")
             }
         }
     }
 }
 
-/// Looks at everything that passes between ldap3 and a server.
+/// Checks the messages of one connection.
 #[derive(Debug, Default)]
-pub struct Guard {
-    questions: Messages,
-    answers: Messages,
-    /// The questions that are not answered to their ends, by their IDs.
-    open: HashMap<Vec<u8>, Question>,
+pub struct Validator {
+    requests: Messages,
+    responses: Messages,
+    /// The requests whose answers have not ended, by the bytes of their IDs.
+    open: HashMap<Vec<u8>, OpenRequest>,
 }
 
-/// What was asked, and how much came for it.
+/// A request, and how much was received for it.
 #[derive(Debug)]
-struct Question {
+struct OpenRequest {
     operation: u8,
     items: u32,
     bytes: usize,
 }
 
-impl Guard {
-    /// Takes what ldap3 sends, cut anywhere, to know what is asked.
+impl Validator {
+    /// Records the requests in `bytes`, which ldap3 sends. The bytes may end in the middle of a
+    /// message.
     ///
     /// # Errors
-    /// It is not LDAP, which would be a mistake of ours.
-    pub fn ask(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+    /// Fails if they are not LDAP, which would be a bug.
+    pub fn record_requests(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         let open = &mut self.open;
-        self.questions.take(bytes, |message| {
+        self.requests.add(bytes, |message| {
             let mut parts = Elements(Elements(message).next(SEQUENCE).ok_or(Violation::NotLdap)?);
             let id = parts.next(INTEGER).ok_or(Violation::NotLdap)?;
             let (operation, _) = parts.any().ok_or(Violation::NotLdap)?;
-            // Nothing else is answered.
+            // No other request has an answer.
             if let tag::BIND_REQUEST | tag::SEARCH_REQUEST | tag::EXTENDED_REQUEST = operation {
-                open.insert(id.to_vec(), Question { operation, items: 0, bytes: 0 });
+                open.insert(id.to_vec(), OpenRequest { operation, items: 0, bytes: 0 });
             }
             Ok(())
         })
     }
 
-    /// Takes bytes from the server, cut anywhere, and appends the messages that are whole to
-    /// `passed`.
+    /// Checks the responses in `bytes`, which the server sent, and appends those that are complete
+    /// and valid to `valid`. The bytes may end in the middle of a message.
     ///
     /// # Errors
-    /// The server cannot be trusted; nothing of what is wrong has been passed.
-    pub fn take(&mut self, bytes: &[u8], passed: &mut Vec<u8>) -> Result<(), Violation> {
+    /// Fails with the first violation; the messages before it are in `valid`.
+    pub fn check_responses(&mut self, bytes: &[u8], valid: &mut Vec<u8>) -> Result<(), Violation> {
         let open = &mut self.open;
-        self.answers.take(bytes, |message| {
-            let (id, operation) = parse(message).ok_or(Violation::NotLdap)?;
-            check(open, id, operation, message.len())?;
-            passed.extend_from_slice(message);
+        self.responses.add(bytes, |message| {
+            let response = parse(message).ok_or(Violation::NotLdap)?;
+            match_request(open, response, message.len())?;
+            valid.extend_from_slice(message);
             Ok(())
         })
     }
 }
 
-/// Whether an answer of this size belongs to an open question, and closes that if it is the last.
-fn check(
-    open: &mut HashMap<Vec<u8>, Question>,
-    id: &[u8],
-    operation: u8,
+/// Finds the request of a response of this size. The last response removes the request.
+fn match_request(
+    open: &mut HashMap<Vec<u8>, OpenRequest>,
+    response: Envelope<'_>,
     size: usize,
 ) -> Result<(), Violation> {
-    let Some(question) = open.get_mut(id) else {
+    let Envelope { id, operation } = response;
+    let Some(request) = open.get_mut(id) else {
         // A notice that the server is about to disconnect (RFC 4511, 4.4).
         let is_notice = id == [0] && operation == tag::EXTENDED_RESPONSE;
-        return if is_notice { Ok(()) } else { Err(Violation::NotAsked) };
+        return if is_notice { Ok(()) } else { Err(Violation::NotRequested) };
     };
-    match (question.operation, operation) {
+    match (request.operation, operation) {
         (
             tag::SEARCH_REQUEST,
             tag::SEARCH_ENTRY | tag::SEARCH_REFERENCE | tag::INTERMEDIATE_RESPONSE,
-        ) => question.count(size),
+        ) => request.count(size),
         (tag::SEARCH_REQUEST, tag::SEARCH_DONE)
         | (tag::BIND_REQUEST, tag::BIND_RESPONSE)
         | (tag::EXTENDED_REQUEST, tag::EXTENDED_RESPONSE) => {
             open.remove(id);
             Ok(())
         }
-        _ => Err(Violation::NotAsked),
+        _ => Err(Violation::NotRequested),
     }
 }
 
-impl Question {
-    /// Counts an entry or a referral of this size.
+impl OpenRequest {
+    /// Counts an entry, a referral or an intermediate response of this size.
     fn count(&mut self, size: usize) -> Result<(), Violation> {
         self.items += 1;
         self.bytes += size;
         if self.items > MAX_ITEMS {
-            return Err(Violation::TooMany);
+            return Err(Violation::TooManyItems);
         }
         if self.bytes > MAX_ANSWER {
-            return Err(Violation::TooMuch);
+            return Err(Violation::TooManyBytes);
         }
         Ok(())
     }
 }
 
-/// Puts messages together that come in pieces.
+/// Puts complete messages together from bytes that may end anywhere.
 #[derive(Debug, Default)]
 struct Messages {
     partial: Vec<u8>,
 }
 
 impl Messages {
-    fn take(
+    /// Adds bytes, and calls `each` with every message that is complete by then.
+    fn add(
         &mut self,
         bytes: &[u8],
         mut each: impl FnMut(&[u8]) -> Result<(), Violation>,
@@ -170,7 +176,7 @@ impl Messages {
     }
 }
 
-/// How many bytes the message at the start has, as far as that can be told yet.
+/// The size of the message at the start of `bytes`; `None` if more bytes are needed to know it.
 fn message_size(bytes: &[u8]) -> Result<Option<usize>, Violation> {
     match Header::read(bytes) {
         Ok(None) if bytes.first().is_none_or(|&tag| tag == SEQUENCE) => Ok(None),
@@ -184,7 +190,7 @@ fn message_size(bytes: &[u8]) -> Result<Option<usize>, Violation> {
 
 #[cfg(test)]
 mod tests {
-    use crate::ldap::ber::{ENUMERATED, OCTET_STRING, SET};
+    use super::super::ber::{ENUMERATED, OCTET_STRING, SET};
 
     use super::*;
 
@@ -207,21 +213,21 @@ mod tests {
         [element(OCTET_STRING, name), element(SEQUENCE, &attribute)].concat()
     }
 
-    /// A guard that knows of a bind (1) and a search (2).
-    fn guard() -> Guard {
-        let mut guard = Guard::default();
-        guard.ask(&message(1, tag::BIND_REQUEST, b"")).unwrap();
-        guard.ask(&message(2, tag::SEARCH_REQUEST, b"")).unwrap();
-        guard
+    /// A validator that knows of a bind (1) and a search (2).
+    fn validator() -> Validator {
+        let mut validator = Validator::default();
+        validator.record_requests(&message(1, tag::BIND_REQUEST, b"")).unwrap();
+        validator.record_requests(&message(2, tag::SEARCH_REQUEST, b"")).unwrap();
+        validator
     }
 
     fn outcome(bytes: &[u8]) -> Result<usize, Violation> {
-        let mut passed = Vec::new();
-        guard().take(bytes, &mut passed).map(|()| passed.len())
+        let mut valid = Vec::new();
+        validator().check_responses(bytes, &mut valid).map(|()| valid.len())
     }
 
     #[test]
-    fn answers_to_what_was_asked_pass_however_they_are_cut() {
+    fn answers_to_open_requests_are_valid_however_they_are_cut() {
         let answers = [
             message(1, tag::BIND_RESPONSE, &done()),
             message(2, tag::SEARCH_ENTRY, &named(b"uid=a")),
@@ -231,14 +237,17 @@ mod tests {
         ]
         .concat();
         for step in [1, 3, 7, answers.len()] {
-            let (mut guard, mut passed) = (guard(), Vec::new());
-            answers.chunks(step).for_each(|part| guard.take(part, &mut passed).unwrap());
-            assert!(passed == answers && guard.open.is_empty() && guard.answers.partial.is_empty());
+            let (mut validator, mut valid) = (validator(), Vec::new());
+            for part in answers.chunks(step) {
+                validator.check_responses(part, &mut valid).unwrap();
+            }
+            assert_eq!(valid, answers, "cut after every {step} bytes");
+            assert!(validator.open.is_empty() && validator.responses.partial.is_empty());
         }
     }
 
     #[test]
-    fn answers_to_what_was_not_asked_do_not_pass() {
+    fn answers_to_no_open_request_are_refused() {
         let once = message(2, tag::SEARCH_DONE, &done());
         for answer in [
             message(3, tag::SEARCH_DONE, &done()),
@@ -247,12 +256,12 @@ mod tests {
             message(1, tag::SEARCH_ENTRY, &named(b"uid=a")),
             [&once[..], &once].concat(),
         ] {
-            assert_eq!(outcome(&answer), Err(Violation::NotAsked), "{answer:?}");
+            assert_eq!(outcome(&answer), Err(Violation::NotRequested), "{answer:?}");
         }
     }
 
     #[test]
-    fn what_would_harm_does_not_pass() {
+    fn messages_that_harm_ldap3_are_refused() {
         let mut deep = Vec::new();
         for _ in 0..1000 {
             deep = element(SEQUENCE, &deep);
@@ -277,26 +286,26 @@ mod tests {
     }
 
     #[test]
-    fn endless_entries_end() {
-        let (mut guard, mut passed) = (guard(), Vec::new());
+    fn endless_entries_are_refused() {
+        let (mut validator, mut valid) = (validator(), Vec::new());
         let entry = message(2, tag::SEARCH_ENTRY, &named(b"uid=a"));
         let passes = |_: &u32| {
-            passed.clear();
-            guard.take(&entry, &mut passed).is_ok()
+            valid.clear();
+            validator.check_responses(&entry, &mut valid).is_ok()
         };
         assert_eq!((0..).take_while(passes).count() as u32, MAX_ITEMS);
     }
 
     #[test]
-    fn endless_bytes_end() {
-        let (mut guard, mut passed) = (guard(), Vec::new());
+    fn endless_bytes_are_refused() {
+        let (mut validator, mut valid) = (validator(), Vec::new());
         let entry = message(2, tag::SEARCH_ENTRY, &named(&[b'a'; MAX_MESSAGE - 1000]));
         let verdict = loop {
-            if let Err(violation) = guard.take(&entry, &mut passed) {
+            if let Err(violation) = validator.check_responses(&entry, &mut valid) {
                 break violation;
             }
         };
-        assert_eq!(verdict, Violation::TooMuch);
-        assert!(passed.len() <= MAX_ANSWER && passed.len() + entry.len() > MAX_ANSWER);
+        assert_eq!(verdict, Violation::TooManyBytes);
+        assert!(valid.len() <= MAX_ANSWER && valid.len() + entry.len() > MAX_ANSWER);
     }
 }

@@ -1,25 +1,26 @@
-//! Distinguished names, compared as a directory server compares them.
+//! Normalises distinguished names (DNs), so that they compare as a directory server compares them.
 //!
-//! Two sources may spell one name differently (`UID=Alice, DC=Example` and
-//! `uid=alice,dc=example`); choosing the lowest of several entries must not depend on that.
-//! Syntax: RFC 4514, with the quoted values of RFC 2253 and its predecessors accepted. Values are
-//! folded as by `caseIgnoreMatch`: lower case, inner runs of spaces as one, none at the ends.
+//! Two sources may spell the same DN differently (`UID=Alice, DC=Example` and
+//! `uid=alice,dc=example`), and the choice of the lowest DN must not depend on the spelling.
+//! The syntax is RFC 4514; quoted values, as in RFC 2253 and its predecessors, are accepted too.
+//! Values are folded like `caseIgnoreMatch` does: lower case, runs of spaces as one space, no space
+//! at either end.
 
 use std::fmt::Write as _;
 
-/// A distinguished name in normal form, leaf first. The order is that of the normal form's
-/// bytes.
+/// A distinguished name in normal form, leaf first. DNs are ordered by the bytes of their normal
+/// form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dn {
     text: String,
-    /// Where each relative name starts in `text`.
-    starts: Vec<usize>,
+    /// Where each relative DN starts in `text`.
+    rdn_starts: Vec<usize>,
 }
 
 impl Dn {
-    /// Normalises `dn`; `None` when it is not a distinguished name. The empty name is the root.
+    /// Normalises `dn`; `None` if it is not a DN. The empty DN is the root.
     pub fn parse(dn: &str) -> Option<Self> {
-        let mut name = Self { text: String::new(), starts: Vec::new() };
+        let mut name = Self { text: String::new(), rdn_starts: Vec::new() };
         if dn.trim().is_empty() {
             return Some(name);
         }
@@ -30,22 +31,22 @@ impl Dn {
             if !name.text.is_empty() {
                 name.text.push(',');
             }
-            name.starts.push(name.text.len());
+            name.rdn_starts.push(name.text.len());
             name.text.push_str(&parts.join("+"));
         }
         Some(name)
     }
 
-    /// The normal form of a name that a server sent, or the bytes themselves if it is none.
+    /// The normal form of a DN that a source sent, or the text itself if it is not a DN.
     pub fn lenient(dn: &[u8]) -> Self {
         let text = String::from_utf8_lossy(dn);
-        Self::parse(&text).unwrap_or_else(|| Self { starts: vec![0], text: text.into_owned() })
+        Self::parse(&text).unwrap_or_else(|| Self { rdn_starts: vec![0], text: text.into_owned() })
     }
 
     /// Whether this is `base` or below it.
     pub fn is_within(&self, base: &Self) -> bool {
-        let above = self.starts.len().checked_sub(base.starts.len());
-        match above.map(|at| self.starts.get(at)) {
+        let depth = self.rdn_starts.len().checked_sub(base.rdn_starts.len());
+        match depth.map(|depth| self.rdn_starts.get(depth)) {
             None => false,
             Some(None) => true,
             Some(Some(&start)) => self.text[start..] == base.text,
@@ -72,7 +73,7 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     parts
 }
 
-/// `type=value` in normal form.
+/// The normal form of `type=value`; `None` if it is not that.
 fn attribute_and_value(part: &str) -> Option<String> {
     let (name, value) = part.split_once('=')?;
     let name = name.trim();
@@ -92,7 +93,7 @@ fn attribute_and_value(part: &str) -> Option<String> {
     Some(normal)
 }
 
-/// Takes escapes and quotes away; bytes that are not UTF-8 afterwards are replaced.
+/// Removes escapes and quotes. Bytes that are not UTF-8 then become replacement characters.
 fn unescape(value: &str) -> Option<String> {
     let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let mut bytes = quoted.unwrap_or(value).bytes();
@@ -116,7 +117,7 @@ pub fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// Lower case, runs of spaces as one, none at the ends: what `caseIgnoreMatch` compares.
+/// Folds a value for `caseIgnoreMatch`: lower case, runs of spaces as one space, trimmed.
 pub fn fold(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -132,34 +133,34 @@ pub fn fold(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn same(one: &str, other: &str) -> bool {
+    fn are_equal(one: &str, other: &str) -> bool {
         Dn::parse(one).unwrap() == Dn::parse(other).unwrap()
     }
 
     #[test]
-    fn spelling_does_not_matter() {
-        assert!(same("uid=alice,dc=example,dc=com", "UID = Alice , DC=EXAMPLE,dc=com"));
-        assert!(same("cn=A  B,o=x", "cn= a b ,o=x"));
-        assert!(same("cn=Smith\\, Jo,o=x", "cn=\"smith, jo\",o=x"));
-        assert!(same("cn=Smith\\2c Jo,o=x", "cn=Smith\\, Jo,o=x"));
-        assert!(same("cn=L\\c3\\bc,o=x", "cn=Lü,o=x"));
-        assert!(same("cn=a+uid=b,o=x", "UID=B+CN=A,o=x"));
+    fn different_spellings_of_a_dn_are_equal() {
+        assert!(are_equal("uid=alice,dc=example,dc=com", "UID = Alice , DC=EXAMPLE,dc=com"));
+        assert!(are_equal("cn=A  B,o=x", "cn= a b ,o=x"));
+        assert!(are_equal("cn=Smith\\, Jo,o=x", "cn=\"smith, jo\",o=x"));
+        assert!(are_equal("cn=Smith\\2c Jo,o=x", "cn=Smith\\, Jo,o=x"));
+        assert!(are_equal("cn=L\\c3\\bc,o=x", "cn=Lü,o=x"));
+        assert!(are_equal("cn=a+uid=b,o=x", "UID=B+CN=A,o=x"));
     }
 
     #[test]
-    fn different_names_differ() {
-        assert!(!same("cn=a\\,o=x", "cn=a,o=x"));
-        assert!(!same("cn=a,o=x", "cn=a,o=y"));
+    fn different_dns_differ() {
+        assert!(!are_equal("cn=a\\,o=x", "cn=a,o=x"));
+        assert!(!are_equal("cn=a,o=x", "cn=a,o=y"));
     }
 
     #[test]
-    fn the_order_is_that_of_the_normal_form() {
+    fn dns_are_ordered_by_their_normal_form() {
         assert!(Dn::parse("UID=bob,o=x") > Dn::parse("uid=Alice,o=x"));
         assert!(Dn::parse("cn=z,o=x") < Dn::parse("UID=a,o=x"));
     }
 
     #[test]
-    fn a_base_contains_itself_and_what_is_below() {
+    fn a_base_contains_itself_and_the_entries_below() {
         let within = |dn: &str, base| Dn::parse(dn).unwrap().is_within(&Dn::parse(base).unwrap());
         assert!(within("uid=a,dc=example,dc=com", "DC=Example, dc=com"));
         assert!(within("dc=com", "dc=com"));
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_told_and_still_comparable() {
+    fn text_that_is_not_a_dn_is_refused_or_compared_as_text() {
         for bad in ["alice", "uid=a,,dc=com", "=x", "uid=a\\", "u id=a"] {
             assert_eq!(Dn::parse(bad), None, "{bad}");
         }

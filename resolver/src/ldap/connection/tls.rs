@@ -1,4 +1,4 @@
-//! TLS for directory connections: whom to trust, and what a failed handshake means.
+//! TLS settings for connections, and the errors of a failed handshake.
 
 use std::io;
 use std::path::Path;
@@ -9,61 +9,34 @@ use diagnostics::exit::misconfigured;
 use diagnostics::wording::{io_error, one_line};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::address::Address;
-use crate::config::read_small;
+use super::ca_roots;
+use crate::ldap::address::Address;
 
-/// The TLS settings: certificates are checked against `ca_file` alone, or against the system's
-/// authorities when there is none, or not at all.
+/// Makes the TLS settings. Server certificates are verified against the CAs in `ca_file`, or those of
+/// the system if there is no file, or not at all if `skip_verify`.
 ///
 /// # Errors
-/// The authorities cannot be read, or there are none; errors of configuration.
+/// Fails with a configuration error if the CA certificates cannot be loaded.
 pub fn client_config(ca_file: Option<&Path>, skip_verify: bool) -> Result<Arc<ClientConfig>> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(misconfigured)?;
     let config = if skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
     } else {
-        builder.with_root_certificates(roots(ca_file)?)
+        builder.with_root_certificates(ca_roots::load(ca_file)?)
     };
     Ok(Arc::new(config.with_no_client_auth()))
 }
 
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    let Some(file) = ca_file else {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(misconfigured(
-                "this system trusts no certificate authority: set LDAP_CA_FILE",
-            ));
-        }
-        return Ok(roots);
-    };
-    let name = one_line(file.as_os_str().as_encoded_bytes());
-    let fail = |why: String| {
-        misconfigured(format_args!("failed to read certificates from `{name}`: {why}"))
-    };
-    let bytes = read_small(file).map_err(|error| fail(io_error(&error)))?;
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        let certificate = certificate.map_err(|error| fail(error.to_string()))?;
-        roots.add(certificate).map_err(|error| fail(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(fail("there are none in PEM form".to_owned()));
-    }
-    Ok(roots)
-}
-
-/// What a failed handshake means. Whatever TLS itself refuses is an error of configuration and
-/// ends the run; a connection that merely broke may be tried again.
+/// The error for a failed handshake. If TLS refused the server, it is a configuration error, which ends
+/// the run; if the connection was lost, the next try may succeed.
 pub fn handshake_error(address: &Address, host: &str, error: &io::Error) -> anyhow::Error {
     let host = one_line(host.as_bytes());
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
@@ -79,10 +52,12 @@ pub fn handshake_error(address: &Address, host: &str, error: &io::Error) -> anyh
         )) => misconfigured(format_args!(
             "the certificate of `{address}` is not valid for the host name `{host}`"
         )),
-        Some(Error::InvalidCertificate(why)) if is_authority(why) => misconfigured(format_args!(
-            "`{address}` presents the certificate of an authority (CA:TRUE) as its own: it needs a \
-             server certificate, signed by one that LDAP_CA_FILE holds"
-        )),
+        Some(Error::InvalidCertificate(why)) if is_ca_certificate(why) => {
+            misconfigured(format_args!(
+                "`{address}` presents the certificate of an authority (CA:TRUE) as its own: it needs a \
+             server certificate, signed by an authority in LDAP_CA_FILE"
+            ))
+        }
         Some(Error::InvalidCertificate(why)) => misconfigured(format_args!(
             "the certificate of `{address}` was refused: {}",
             one_line(why.to_string().as_bytes())
@@ -94,17 +69,17 @@ pub fn handshake_error(address: &Address, host: &str, error: &io::Error) -> anyh
     }
 }
 
-/// webpki does not take an authority's certificate for a server's, as `openssl req -x509` makes
-/// by default; the error has no variant of its own.
-fn is_authority(why: &CertificateError) -> bool {
+/// Whether webpki refused a CA certificate as that of a server. `openssl req -x509` makes one by
+/// default. webpki has no error variant for it.
+fn is_ca_certificate(why: &CertificateError) -> bool {
     why.to_string().contains("CaUsedAsEndEntity")
 }
 
-/// Accepts any certificate, but still checks that the server holds its key.
+/// Accepts any certificate, but verifies that the server has its private key.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,12 +1,13 @@
-//! The messages of a server that pass to ldap3, as RFC 4511 spells them. There is no recursion in
-//! this grammar: nesting is bounded by itself.
+//! Parses the server messages that ldap3 may see, strictly by the grammar of RFC 4511.
+//!
+//! None of these messages is recursive, so the parser needs no limit on nesting.
 
 use super::ber::{BOOLEAN, ENUMERATED, Elements, INTEGER, OCTET_STRING, SEQUENCE, SET};
 
-/// The control that a page of results has (RFC 2696).
+/// OID of the control at the end of a page of results (RFC 2696).
 const PAGED_RESULTS: &[u8] = b"1.2.840.113556.1.4.319";
 
-/// Operations (RFC 4511, 4.2 to 4.13), and what may be in them.
+/// Tags of operations (RFC 4511, 4.2 to 4.13) and of their optional parts.
 pub mod tag {
     pub const BIND_REQUEST: u8 = 0x60;
     pub const BIND_RESPONSE: u8 = 0x61;
@@ -24,9 +25,18 @@ pub mod tag {
     pub const RESPONSE_VALUE: u8 = 0x8b;
 }
 
-/// `LDAPMessage ::= SEQUENCE { messageID, protocolOp, controls [0] OPTIONAL }`: the ID's digits
-/// and the operation's tag, if all of it is as it should be.
-pub fn parse(message: &[u8]) -> Option<(&[u8], u8)> {
+/// ID and operation of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Envelope<'m> {
+    /// The bytes of the ID.
+    pub id: &'m [u8],
+    /// Tag of the operation.
+    pub operation: u8,
+}
+
+/// `LDAPMessage ::= SEQUENCE { messageID, protocolOp, controls [0] OPTIONAL }`; `None` if any part of
+/// it is malformed.
+pub fn parse(message: &[u8]) -> Option<Envelope<'_>> {
     let mut message = Elements(Elements(message).next(SEQUENCE)?);
     let id = message.next(INTEGER)?;
     let is_id = matches!(id, [first, ..] if id.len() <= 4 && *first < 0x80);
@@ -41,15 +51,16 @@ pub fn parse(message: &[u8]) -> Option<(&[u8], u8)> {
     if operation == tag::EXTENDED_RESPONSE
         && let Some(name) = message.optional(tag::RESPONSE_NAME)
     {
-        // Active Directory puts the name of its notice of disconnection in the place of controls.
+        // Active Directory sends the name of its notice of disconnection in the place of controls.
         text(name)?;
     } else if let Some(list) = message.optional(tag::CONTROLS) {
         controls(list)?;
     }
-    (is_id && is_operation.is_some() && message.is_empty()).then_some((id, operation))
+    let is_valid = is_id && is_operation.is_some() && message.is_empty();
+    is_valid.then_some(Envelope { id, operation })
 }
 
-/// `LDAPResult`, with what bind and extended responses add.
+/// `LDAPResult`, with the optional parts of bind and extended responses.
 fn result(content: &[u8]) -> Option<()> {
     let mut parts = Elements(content);
     let code = parts.next(ENUMERATED)?;
@@ -130,8 +141,8 @@ fn controls(content: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// `realSearchControlValue ::= SEQUENCE { size INTEGER, cookie OCTET STRING }` (RFC 2696): the
-/// cookie.
+/// The cookie of `realSearchControlValue ::= SEQUENCE { size INTEGER, cookie OCTET STRING }`
+/// (RFC 2696).
 pub fn cookie(value: &[u8]) -> Option<&[u8]> {
     let mut value = Elements(value);
     let mut parts = Elements(value.next(SEQUENCE)?);
@@ -157,8 +168,8 @@ mod tests {
         [element(ENUMERATED, &[0]), element(OCTET_STRING, b""), element(OCTET_STRING, b"")].concat()
     }
 
-    /// Whether a message of this ID and operation may have `more` behind it.
-    fn takes(id: u8, operation: u8, more: &[u8]) -> bool {
+    /// Whether a message with this ID and operation may have `more` behind the operation.
+    fn is_valid(id: u8, operation: u8, more: &[u8]) -> bool {
         let parts = [element(INTEGER, &[id]), element(operation, &success()), more.to_vec()];
         parse(&element(SEQUENCE, &parts.concat())).is_some()
     }
@@ -169,20 +180,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_beside_a_notice_stands_in_the_place_of_controls() {
+    fn a_notice_may_have_its_name_in_the_place_of_controls() {
         let name = element(tag::RESPONSE_NAME, b"1.3.6.1.4.1.1466.20036");
-        assert!(takes(0, tag::EXTENDED_RESPONSE, &name));
-        assert!(!takes(0, tag::EXTENDED_RESPONSE, &element(tag::RESPONSE_NAME, b"\xff")));
-        assert!(!takes(2, tag::SEARCH_DONE, &name));
+        assert!(is_valid(0, tag::EXTENDED_RESPONSE, &name));
+        assert!(!is_valid(0, tag::EXTENDED_RESPONSE, &element(tag::RESPONSE_NAME, b"\xff")));
+        assert!(!is_valid(2, tag::SEARCH_DONE, &name));
         for controls in [control(b"1.2.3", b""), element(tag::CONTROLS, b"\x04\x00")] {
             let both = [name.clone(), controls].concat();
-            assert!(!takes(0, tag::EXTENDED_RESPONSE, &both));
+            assert!(!is_valid(0, tag::EXTENDED_RESPONSE, &both));
         }
     }
 
     #[test]
-    fn what_controls_hold_is_known_where_ldap3_looks_into_it() {
-        let done = |controls: &[u8]| takes(2, tag::SEARCH_DONE, controls);
+    fn malformed_controls_are_refused() {
+        let done = |controls: &[u8]| is_valid(2, tag::SEARCH_DONE, controls);
         let critical = element(BOOLEAN, &[0xff]);
         assert!(done(&control(b"1.2.3", b"")) && done(&control(b"1.2.3", &critical)));
         assert!(done(&control(b"1.2.3", &element(OCTET_STRING, b"any"))));
@@ -213,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_taken_out_of_a_page() {
+    fn the_cookie_of_a_page_is_found() {
         assert_eq!(cookie(b"\x30\x08\x02\x01\x07\x04\x03abc"), Some(&b"abc"[..]));
     }
 }
