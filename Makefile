@@ -139,7 +139,7 @@ test-storage: ## Test scan-uids on file systems of all kinds, as root (some minu
 test-volumes: ## Test provisioner with much of everything, as root (minutes, 6 GB of memory)
 	e2e/setup.sh volumes
 	$(CARGO) build --locked --release -p provisioner
-	$(CARGO) test --locked --release -p provisioner --test volumes -- \
+	$(CARGO) test --locked --release -p provisioner --test it -- volumes:: \
 	  --ignored --test-threads=1 --show-output
 
 test-directories: ## Test resolver with slapd, 389 Directory Server and Samba AD, as root (minutes)

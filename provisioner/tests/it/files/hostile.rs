@@ -1,0 +1,127 @@
+//! Volumes on which somebody else puts links that lead out: nothing is ever written, changed or
+//! removed through them.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::plain::{assert_publishes, publish, shown};
+use crate::support::run::Place;
+use crate::support::tree::{Seen, directory, file, make_new, make_old, seen, without_root};
+
+/// A directory that has all the names of `a` in the trees, and is none of anybody's business.
+fn make_outside(outside: &Path) -> Seen {
+    directory(outside, 0o711);
+    directory(outside.join("deep"), 0o711);
+    for number in 0..12 {
+        file(outside.join(format!("n{number}")), "outside", 0o611);
+    }
+    file(outside.join("deep/two"), "outside", 0o611);
+    seen(outside)
+}
+
+#[test]
+fn nothing_goes_through_a_link_where_a_directory_was() {
+    let place = Place::new();
+    let (old, new, empty) = (place.at("old"), place.at("new"), place.at("empty"));
+    make_old(&old);
+    make_new(&new);
+    directory(&empty, 0o755);
+    file(empty.join("only"), "this", 0o644);
+    let outside = make_outside(&place.at("outside"));
+    let volume = place.volume();
+    for next in [&old, &new, &empty] {
+        for name in ["a", "a/deep"] {
+            assert_publishes(&old, &volume);
+            fs::rename(volume.join(name), place.at("away")).unwrap();
+            let target = if name == "a" { "outside" } else { "outside/deep" };
+            symlink(place.at(target), volume.join(name)).unwrap();
+            let outcome = publish(next, &volume);
+            assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{next:?} {name}");
+            assert_eq!(seen(&place.at("outside")), outside, "{next:?} {name}");
+            let mut found = shown(&volume);
+            if *next == empty {
+                // The link was not published: it is somebody's.
+                assert!(found.remove(name.as_bytes()).is_some());
+                found.remove(&b"a"[..]);
+                let _ = fs::remove_file(volume.join(name));
+                let _ = fs::remove_dir(volume.join("a"));
+            }
+            assert_eq!(found, without_root(seen(next)));
+            fs::remove_dir_all(place.at("away")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn another_name_of_a_foreign_file_is_replaced_not_written_to() {
+    let place = Place::new();
+    let (old, new, volume) = (place.at("old"), place.at("new"), place.volume());
+    make_old(&old);
+    make_new(&new);
+    assert_publishes(&old, &volume);
+    for name in ["changes", "mode", "same", "a/n1"] {
+        let foreign = place.at("foreign");
+        file(&foreign, "foreign", 0o611);
+        fs::remove_file(volume.join(name)).unwrap();
+        fs::hard_link(&foreign, volume.join(name)).unwrap();
+        assert_publishes(&new, &volume);
+        assert_eq!(
+            seen(&foreign).into_values().collect::<Vec<_>>(),
+            [crate::support::tree::Entry::File(0o611, b"foreign".to_vec())]
+        );
+        fs::remove_file(foreign).unwrap();
+    }
+}
+
+/// How often trees are published while links come and go.
+const ROUNDS: u32 = 40;
+
+#[test]
+fn a_directory_that_becomes_a_link_at_any_moment_leads_nobody_out() {
+    let place = Place::new();
+    let (old, new, volume) = (place.at("old"), place.at("new"), place.volume());
+    make_old(&old);
+    make_new(&new);
+    let outside = make_outside(&place.at("outside"));
+    assert_publishes(&old, &volume);
+    let is_over = AtomicBool::new(false);
+    let turns = std::thread::scope(|scope| {
+        let hostile = scope.spawn(|| {
+            let (mut turns, away) = (0_u32, place.at("away"));
+            symlink(place.at("outside"), &away).unwrap();
+            while !is_over.load(Ordering::Relaxed) {
+                // One call, so that there is always one of both.
+                let flags = rustix::fs::RenameFlags::EXCHANGE;
+                let here = rustix::fs::CWD;
+                turns += u32::from(
+                    rustix::fs::renameat_with(here, &away, here, volume.join("a"), flags).is_ok(),
+                );
+                std::thread::sleep(std::time::Duration::from_micros(u64::from(turns % 1500)));
+            }
+            turns
+        });
+        let _over = AtTheEnd(&is_over);
+        for round in 0..ROUNDS {
+            let outcome = publish(if round % 2 == 0 { &new } else { &old }, &volume);
+            assert!([Some(0), Some(1)].contains(&outcome.code), "{outcome:?}");
+            assert!(outcome.stderr.lines().count() <= 1, "{}", outcome.stderr);
+            assert_eq!(seen(&place.at("outside")), outside);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        hostile.join().expect("no complaint")
+    });
+    assert!(turns > ROUNDS, "{turns}");
+    assert_eq!(seen(&place.at("outside")), outside);
+    assert_eq!(publish(&new, &volume).code, Some(0));
+}
+
+/// Ends it, also if the test fails.
+struct AtTheEnd<'e>(&'e AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

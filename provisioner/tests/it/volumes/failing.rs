@@ -1,0 +1,118 @@
+//! Runs that are told that one of their system calls has failed.
+
+use e2e::programs::Outcome;
+
+use super::disturbed::{Case, Over};
+
+/// What a call can fail with, and what is said of it.
+fn error_of(call: &str) -> (&'static str, &'static str) {
+    match call {
+        "fsync" | "syncfs" | "renameat" | "unlinkat" => ("EIO", "input/output error"),
+        "ioctl" => ("EOPNOTSUPP", ""),
+        _ => ("ENOSPC", "no space left on device"),
+    }
+}
+
+/// Asserts that a run which was told of a failure has said so, and left the old tree live; whether
+/// it had to.
+fn assert_says_so(over: Over, call: &str, what: &str, (outcome, is_new): (Outcome, bool)) -> bool {
+    let (at, stderr) = (format!("{call}:{what}"), &outcome.stderr);
+    if outcome.code == Some(0) {
+        // The line on stdout is nothing but news, a clone may be a copy, what is removed needs no
+        // mode, nobody has to know how many processors there are, and a history that cannot be
+        // written is only told of. Links that names were exchanged with for a try are left over.
+        let is_told = stderr.starts_with("Warning: ");
+        let is_spare = ["write", "ioctl", "fchmod", "openat"].contains(&call)
+            || (call == "unlinkat" && over == Over::Plain);
+        assert!(is_new && (is_told || is_spare), "{at}: {stderr}");
+        return false;
+    }
+    // Each thread has its own count: the line itself may be what cannot be written.
+    if call == "write" && stderr.is_empty() {
+        assert!(outcome.code == Some(1) && !is_new, "{at}");
+        return false;
+    }
+    assert_eq!((outcome.code, stderr.lines().count()), (Some(1), 1), "{at}: {stderr}");
+    assert!(stderr.contains(error_of(call).1), "{at}: {stderr}");
+    // What fails while old versions are looked for and removed is said too.
+    let is_over = outcome.stdout.starts_with("published: ");
+    assert_eq!(is_new, is_over, "{at}: {stderr}");
+    true
+}
+
+/// Lets each call fail, one in a run; how often the run had to.
+fn fail_everywhere(over: Over) -> u32 {
+    let case = Case::new(over);
+    let mut failed = 0;
+    for (call, numbers) in case.calls.numbers() {
+        for number in numbers {
+            if call == "openat" && number <= case.calls.start {
+                continue; // That would be a library.
+            }
+            let what = format!("error={}:when={number}", error_of(call).0);
+            if let Some(found) = case.disturb(call, &what) {
+                failed += u32::from(assert_says_so(over, call, &what, found));
+            }
+        }
+    }
+    failed
+}
+
+#[test]
+fn a_call_that_fails_leaves_the_old_tree_live_and_one_line() {
+    let failed = fail_everywhere(Over::Old);
+    assert!(failed > 80, "{failed}");
+}
+
+#[test]
+fn a_call_that_fails_in_a_first_publication_leaves_nothing_live() {
+    let failed = fail_everywhere(Over::Nothing);
+    assert!(failed > 40, "{failed}");
+}
+
+#[test]
+fn a_call_that_fails_in_a_migration_leaves_the_old_files() {
+    for over in [Over::Plain, Over::PlainWithGap] {
+        let failed = fail_everywhere(over);
+        assert!(failed > 80, "{failed}");
+    }
+}
+
+#[test]
+fn a_disk_that_fails_for_good_at_any_sync_leaves_the_old_tree_live() {
+    for over in [Over::Nothing, Over::Old, Over::Plain, Over::PlainWithGap, Over::Mixed] {
+        let case = Case::new(over);
+        let syncs =
+            case.calls.numbers().filter(|(call, _)| ["fsync", "syncfs"].contains(&&call[..]));
+        let mut unsure = 0;
+        for (call, numbers) in syncs {
+            for number in numbers {
+                let what = format!("error=EIO:when={number}+");
+                let Some((outcome, is_new)) = case.disturb(call, &what) else { continue };
+                let stderr = &outcome.stderr;
+                unsure += u32::from(stderr.contains("perhaps not after a crash ("));
+                assert_says_so(over, call, &what, (outcome, is_new));
+            }
+        }
+        assert!(unsure >= 1, "{over:?}: {unsure}");
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_said_to_stay_live() {
+    // Links are removed after the switch only where there were others.
+    for (over, syncs, back) in [(Over::Old, 2, "renameat"), (Over::Nothing, 1, "unlinkat")] {
+        let case = Case::new(over);
+        let made = |call| case.calls.at_switch.get(call).copied().unwrap_or(0);
+        let back = (back, &format!("error=EROFS:when={}+", made(back) + 1)[..]);
+        for number in 1..=syncs {
+            let sync = format!("error=EIO:when={}", made("fsync") + number);
+            let found = case.disturb_all(&[("fsync", &sync), back]);
+            let (outcome, is_new) = found.expect("a call that fails");
+            let stderr = &outcome.stderr;
+            assert_eq!((outcome.code, stderr.lines().count()), (Some(1), 1), "{sync}: {stderr}");
+            assert!(stderr.contains("the new version stays live (failed to "), "{sync}: {stderr}");
+            assert!(is_new);
+        }
+    }
+}
