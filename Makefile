@@ -83,8 +83,8 @@ lint: fmt-check clippy ## Warnings about formatting, code, its documentation and
 	shellcheck .ci/run e2e/setup.sh e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh \
 	  provisioner/testdata/*/*.sh
 
-lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests and examples (needs `make checks`)
-	$(CHECKS)/bin/yamllint --strict --config-file $(LISTS)/yamllint.yaml k8s examples
+lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests, examples and CI (installs PyPI's yamllint)
+	$(CHECKS)/bin/yamllint --strict --config-file $(LISTS)/yamllint.yaml k8s examples .github .gitlab-ci.yml
 
 unit: $(CHECKS)/ready ## Unit, binary and server tests (needs what `make test` sets up)
 	$(CARGO) build --locked --workspace
