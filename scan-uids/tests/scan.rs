@@ -16,8 +16,8 @@ use e2e::programs::{
 };
 use tempfile::TempDir;
 
-/// The UID of a user without rights.
-const NOBODY: u32 = 65534;
+/// The UID and GID of an unprivileged user.
+const UNPRIVILEGED: u32 = 65534;
 
 fn scan(dir: &Path, args: &[&str]) -> Outcome {
     run(command("scan-uids").current_dir(dir).args(args), b"")
@@ -264,22 +264,22 @@ fn an_unreadable_directory_is_reported_and_the_rest_is_listed() {
     for path in ["shut", "tree/locked"] {
         fs::set_permissions(dir.path().join(path), Permissions::from_mode(0o000)).unwrap();
     }
-    // The user nobody may have no access to the build directory.
+    // This user may have no access to the build directory.
     let copy = copy_program("scan-uids", dir.path());
-    let as_nobody = |args: &[&str]| {
+    let as_unprivileged = |args: &[&str]| {
         let mut scan = Command::new(&copy);
         if is_root() {
-            scan.uid(NOBODY).gid(NOBODY);
+            scan.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
         }
         run(scan.current_dir(dir.path()).args(args), b"")
     };
-    let outcome = as_nobody(&["shut/inside", "open"]);
+    let outcome = as_unprivileged(&["shut/inside", "open"]);
     assert_eq!(outcome.code, Some(1));
     assert_eq!(outcome.stderr, "scan-uids: failed to stat `shut/inside`: permission denied\n");
     let uid = fs::metadata(dir.path()).unwrap().uid();
     assert_eq!(outcome.stdout, format!("{{\n  \"open\": {uid}\n}}\n"));
 
-    let outcome = as_nobody(&["-r", "tree", "open"]);
+    let outcome = as_unprivileged(&["-r", "tree", "open"]);
     assert_eq!(outcome.code, Some(1));
     assert_eq!(outcome.stderr, "scan-uids: failed to read `tree/locked`: permission denied\n");
     let keys = keys(&outcome);
@@ -302,7 +302,7 @@ fn a_directory_is_listed_and_reported_with_every_mode_that_forbids_to_read_it() 
     }
     let mut scan = Command::new(copy_program("scan-uids", dir.path()));
     if is_root() {
-        scan.uid(NOBODY).gid(NOBODY);
+        scan.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
     }
     let outcome = run(scan.current_dir(dir.path()).args(["--entries", "--sort", "tree"]), b"");
     for mode in modes {

@@ -1,25 +1,25 @@
-//! Who is compared, and at what.
+//! The programs that are compared, and the work that each of them does.
 
 use std::path::Path;
 
 use e2e::measure::{Job, own_command, words};
 
-/// A command that does the work.
+/// A program to compare.
 pub struct Contender {
-    /// What the table calls it.
+    /// Its name in the table.
     pub name: &'static str,
-    /// What to run.
+    /// The command to run.
     pub command: Vec<String>,
 }
 
 impl Contender {
-    /// Its work on a tree in `dir`.
+    /// The command as a job in `dir`.
     pub fn job<'j>(&'j self, dir: &'j Path) -> Job<'j> {
         Job { dir, command: &self.command, input: None }
     }
 }
 
-/// What is asked for.
+/// What to list.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// The owner of every directory.
@@ -28,11 +28,12 @@ pub enum Work {
     Entries,
 }
 
-/// The commands for `work` on `tree`, the measure of all first and scan-uids last.
+/// The contenders for `work` on `tree`: GNU find first, which the others are compared with, and
+/// scan-uids last.
 pub fn contenders(work: Work, tree: &str) -> Vec<Contender> {
     let mut contenders = peers(work, tree);
     let own = env!("CARGO_BIN_EXE_scan-uids");
-    let kernel = |ask| own_command(&["kernel", ask, tree]);
+    let kernel = |calls| own_command(&["kernel", calls, tree]);
     match work {
         Work::Directories => contenders.extend([
             contender("the kernel alone", kernel("names")),

@@ -1,12 +1,12 @@
-//! `make bench-scan`: scan-uids beside other walkers on the same trees, run by turns.
+//! `make bench-scan`: compares scan-uids with other walkers on the same trees, in turn.
 //!
-//! `BENCH_DIR` is where the trees are made and kept, `BENCH_TREES` which of them are scanned (all),
-//! `BENCH_RUNS` how often each command runs (5), `BENCH_COLD=1` empties the kernel's caches before
-//! each run (root only).
+//! Settings: `BENCH_DIR` (where the trees are made and kept), `BENCH_TREES` (which of them to scan;
+//! default all), `BENCH_RUNS` (runs of each command; default 5), `BENCH_COLD=1` (drop the kernel's
+//! caches before each run; needs root).
 
-mod calls;
 mod contenders;
-mod floors;
+mod kernel;
+mod strace;
 mod trees;
 mod walkers;
 
@@ -18,10 +18,10 @@ use std::path::{Path, PathBuf};
 use contenders::{Contender, Work, contenders};
 use diagnostics::stderr::tell;
 use e2e::measure::{self, Cost, median, setting};
-use floors::Ask;
+use kernel::Calls;
 use trees::TREES;
 
-/// What is measured, and on which trees.
+/// The comparisons: what to list, on which tree.
 const RACES: [(Work, &str); 5] = [
     (Work::Directories, "many"),
     (Work::Directories, "deep"),
@@ -35,13 +35,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["run", ..] => measure::run_and_print(&arguments[1..])?,
-        ["kernel", ask, tree] => {
-            let ask = match ask {
-                "names" => Ask::Names,
-                "owners" => Ask::Owners,
-                _ => Ask::Links,
+        ["kernel", calls, tree] => {
+            let calls = match calls {
+                "names" => Calls::Names,
+                "owners" => Calls::Owners,
+                _ => Calls::Links,
             };
-            floors::kernel(Path::new(tree), ask)?;
+            kernel::walk(Path::new(tree), calls)?;
         }
         ["walkdir", what, tree] => walkers::walkdir(Path::new(tree), what == "entries")?,
         ["ignore", what, tree] => walkers::ignore(Path::new(tree), what == "entries"),
@@ -61,7 +61,7 @@ fn compare() -> Result<(), Box<dyn Error>> {
     println!("Trees:\n");
     for tree in TREES.iter().filter(|tree| is_wanted(tree.name)) {
         tell(&format!("preparing {}", tree.name));
-        tree.ready(&dir)?;
+        tree.prepare(&dir)?;
         println!("- {}: {}", tree.name, tree.shape);
     }
     for (work, tree) in RACES.into_iter().filter(|(_, tree)| is_wanted(tree)) {
@@ -77,7 +77,7 @@ fn compare() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The costs of all runs of each contender, who run by turns.
+/// Runs all contenders in turn; returns the costs of each one's runs.
 fn race(
     dir: &Path,
     contenders: &[Contender],
@@ -85,7 +85,7 @@ fn race(
     is_cold: bool,
 ) -> Result<Vec<Vec<Cost>>, Box<dyn Error>> {
     let mut costs = vec![Vec::new(); contenders.len()];
-    // The first round is for the kernel's caches.
+    // Round 0 fills the kernel's caches.
     for round in usize::from(is_cold)..=runs {
         for (contender, costs) in contenders.iter().zip(&mut costs) {
             tell(&format!("round {round} of {runs}: {}", contender.name));
@@ -115,15 +115,15 @@ fn print_race(contenders: &[Contender], costs: &[Vec<Cost>]) {
     }
 }
 
-/// System calls on the small tree, all of the process from its start to its end.
+/// Prints the system calls on the small tree, from the start of the process to its end.
 fn print_system_calls(dir: &Path) -> Result<(), Box<dyn Error>> {
     println!("\n## System calls: small\n\n| | a directory | an entry |\n|---|---:|---:|");
     let mut rows: BTreeMap<&str, [Option<u64>; 2]> = BTreeMap::new();
     for (column, work) in [Work::Directories, Work::Entries].into_iter().enumerate() {
         for contender in contenders(work, "small") {
-            // The first run is for the kernel's caches.
+            // This run fills the kernel's caches.
             contender.job(dir).measure()?;
-            let calls = calls::system_calls(dir, &contender.command)?;
+            let calls = strace::system_calls(dir, &contender.command)?;
             rows.entry(contender.name).or_default()[column] = Some(calls);
         }
     }

@@ -1,4 +1,4 @@
-//! The trees that are scanned, made once and kept.
+//! The trees to scan, made once and kept.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,9 +9,9 @@ use rustix::fs::{Mode, OFlags, mkdirat, openat};
 
 /// A tree to scan.
 pub struct Tree {
-    /// What the table calls it.
+    /// Its name in the table.
     pub name: &'static str,
-    /// What it is like.
+    /// A description.
     pub shape: &'static str,
     make: fn(&Path) -> io::Result<()>,
 }
@@ -29,9 +29,9 @@ pub const TREES: [Tree; 4] = [
 ];
 
 impl Tree {
-    /// The tree in `dir`, made if it is not there. One that is there is whole, since it gets its
-    /// name last.
-    pub fn ready(&self, dir: &Path) -> io::Result<PathBuf> {
+    /// Makes the tree in `dir` unless it exists. A tree that exists is complete, since it is renamed
+    /// last.
+    pub fn prepare(&self, dir: &Path) -> io::Result<PathBuf> {
         let (path, unfinished) = (dir.join(self.name), dir.join(format!("{}.new", self.name)));
         if path.is_dir() {
             return Ok(path);
@@ -84,7 +84,7 @@ fn make_deep(root: &Path) -> io::Result<()> {
         fs::create_dir(&top)?;
         let mut at: OwnedFd = File::open(&top)?.into();
         for level in 0..500 {
-            // As long as walkers that use whole paths can stand (PATH_MAX).
+            // As long as walkers that use whole paths can handle (PATH_MAX).
             let name = format!("sub-{level:03}");
             mkdirat(&at, &name, Mode::from_raw_mode(0o755))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -1,5 +1,5 @@
-//! Walkers that are libraries, doing what scan-uids does: the owner and path of each directory, or
-//! of each entry, on stdout.
+//! The walkers that are libraries: `walkdir` and `ignore`, used to print the owner and path of each
+//! directory or entry, as scan-uids does.
 
 use std::fs::Metadata;
 use std::io::{self, BufWriter, Write};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use ignore::{WalkBuilder, WalkState};
 
-/// `walkdir`, which has one thread.
+/// Walks with `walkdir`, in one thread.
 pub fn walkdir(root: &Path, entries: bool) -> io::Result<()> {
     let mut out = BufWriter::with_capacity(128 * 1024, io::stdout());
     for entry in walkdir::WalkDir::new(root) {
@@ -21,7 +21,7 @@ pub fn walkdir(root: &Path, entries: bool) -> io::Result<()> {
     out.flush()
 }
 
-/// `ignore` in two threads, with nothing ignored.
+/// Walks with `ignore` in two threads, with nothing ignored.
 pub fn ignore(root: &Path, entries: bool) {
     let walk = WalkBuilder::new(root).standard_filters(false).threads(2).build_parallel();
     walk.run(|| {

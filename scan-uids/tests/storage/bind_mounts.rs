@@ -1,4 +1,4 @@
-//! Directories and files that are mounted a second time, on the same file system.
+//! Bind mounts: directories and files that are mounted a second time, also below themselves.
 
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
@@ -11,12 +11,12 @@ use e2e::place::{in_private_mounts, mount_tmpfs, sh};
 
 const LOOP: &str = "a directory above it is mounted there";
 
-/// Asserts that a scan of `tree` is equal to find's but for `at`, which leads back up: it has this
-/// owner and is reported.
+/// Asserts that a scan lists the same as find, and also lists `at` with this owner and reports it
+/// as a mount of a directory above.
 fn assert_loop_is_reported(place: &Path, at: &str, uid: &str) {
     for (mode, tests) in MODES {
         let mut expected = find(place, "tree", tests);
-        // Find does not list what leads back up.
+        // find does not list a mount of a directory above.
         expected.insert(at.into(), uid.to_owned());
         for threads in THREADS {
             let outcome = scan(place, &[mode, "--threads", threads, "tree"]);
@@ -51,7 +51,7 @@ fn directories_that_are_mounted_in_each_other_are_entered_once() {
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
-fn a_bind_mount_on_the_same_device_is_another_file_system_when_asked() {
+fn with_one_file_system_a_bind_mount_of_the_same_device_is_not_entered() {
     in_private_mounts(|place| {
         for name in ["tree/plain", "other"] {
             grow(&place.join(name), 50, 2);
@@ -76,7 +76,7 @@ fn a_bind_mount_on_the_same_device_is_another_file_system_when_asked() {
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
-fn what_is_mounted_on_a_file_is_listed_with_its_own_owner() {
+fn a_file_mounted_on_a_file_is_listed_with_its_own_owner() {
     in_private_mounts(|place| {
         grow(&place.join("tree"), 20, 3);
         mount_tmpfs(place, "memory");

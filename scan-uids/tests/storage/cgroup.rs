@@ -1,4 +1,4 @@
-//! A control group that bounds memory, of either version.
+//! A control group that limits memory, by either version of the interface.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use std::time::Duration;
 const VERSION_1: &str = "/sys/fs/cgroup/memory";
 const VERSION_2: &str = "/sys/fs/cgroup";
 
-/// A group whose processes are killed when they take too much; removed at the end.
+/// A group whose processes are killed if they use too much memory; removed when dropped.
 pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// A group that may take so many bytes, caches and the kernel's memory included.
+    /// A group that may use `bytes`, including caches and kernel memory.
     pub fn of_memory(bytes: u64) -> Self {
         let name = format!("scan-uids-test-{}", std::process::id());
         if Path::new(VERSION_1).join("memory.limit_in_bytes").exists() {
@@ -22,7 +22,7 @@ impl Cgroup {
         }
         let root = Path::new(VERSION_2);
         fs::write(root.join("cgroup.subtree_control"), "+memory")
-            .expect("a cgroup that may bound the memory of those in it");
+            .expect("a cgroup that may limit memory");
         let group = Self::make(&root.join(name));
         group.set("memory.max", &bytes.to_string());
         group.set_if_there("memory.swap.max", "0");
@@ -38,21 +38,21 @@ impl Cgroup {
         fs::write(self.0.join(file), value).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
-    /// Without swap, nothing can be limited.
+    /// The file of a swap limit exists only with swap accounting.
     fn set_if_there(&self, file: &str, value: &str) {
         if self.0.join(file).exists() {
             self.set(file, value);
         }
     }
 
-    /// What a shell must do to enter it.
+    /// Shell code that enters the group.
     pub fn enter(&self) -> String {
         format!("echo $$ >'{}/cgroup.procs' || exit;", self.0.display())
     }
 }
 
 impl Drop for Cgroup {
-    /// Those who have ended may take a moment to leave.
+    /// Retries for a while: processes that have ended may take a moment to leave the group.
     fn drop(&mut self) {
         for _ in 0..1000 {
             if fs::remove_dir(&self.0).is_ok() {

@@ -1,4 +1,5 @@
-//! A tree that others rename, remove and replace by links to the outside while it is scanned.
+//! Trees that change during the scan: directories are renamed, removed, and replaced by links to the
+//! outside.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -15,12 +16,12 @@ use e2e::place::Place;
 
 const ROUNDS: usize = 200;
 const DISTURBERS: u64 = 3;
-/// How the names of all that lies outside begin, and nothing in the tree.
+/// All names outside the tree start with this, and no name in the tree.
 const SECRET: &str = "secret";
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
-fn a_tree_that_is_torn_apart_is_never_left_and_always_gives_valid_json() {
+fn a_scan_of_a_tree_torn_apart_stays_inside_and_prints_valid_json() {
     let place = Place::on_disk();
     let (tree, outside) = (place.path().join("tree"), place.path().join(SECRET));
     grow(&tree, 400, 1);
@@ -48,21 +49,22 @@ fn a_tree_that_is_torn_apart_is_never_left_and_always_gives_valid_json() {
             partial += usize::from(is_partial);
         }
     });
-    println!("{listed} entries in {ROUNDS} scans, {partial} of them in part");
-    assert!(listed > 50 * ROUNDS, "there was little left to scan: {listed}");
+    println!("{listed} entries in {ROUNDS} scans, {partial} of them partial");
+    assert!(listed > 50 * ROUNDS, "too little was left to scan: {listed}");
 }
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
-fn what_was_moved_out_of_the_tree_leads_nowhere_else() {
+fn a_directory_that_was_moved_out_of_the_tree_does_not_lead_the_scan_outside() {
     // Both halves can be found again.
     assert_eq!(scan_while_moved_out(&["lower"]), (Some(0), 2 + 2 + 30 * 6 + 2000 * 2));
     // The upper one cannot.
     assert_eq!(scan_while_moved_out(&["lower", "upper"]).0, Some(1));
 }
 
-/// While a scan with few descriptors is at the end of a chain, moves halves of it to where what
-/// lies around them is called the same. The exit code, and the number of lines.
+/// Scans a chain of directories with few descriptors. When the scan is at the end of the chain,
+/// moves halves of the chain outside, next to directories with the same names as before. Returns
+/// the exit code and the number of lines.
 fn scan_while_moved_out(halves: &[&str]) -> (Option<i32>, usize) {
     let place = Place::on_disk();
     let outside = place.path().join(SECRET);
@@ -74,11 +76,11 @@ fn scan_while_moved_out(halves: &[&str]) -> (Option<i32>, usize) {
     let chain = add_chain(&top, 30, "ac", "012");
     let end = chain.join(["b"; 30].join("/"));
     for number in 0..2000 {
-        // Their names alone fill pipes and buffers.
+        // These names fill pipes and buffers.
         fs::create_dir_all(end.join(format!("{number:0200}/x"))).expect("made");
     }
     let mut scan = limited("ulimit -n 16; exec");
-    // Without link counts, there is something left to do on the way back.
+    // Without link counts, tasks are left for the way back.
     scan.current_dir(place.path()).args(["--recursive", "--trust-nlink=never", "--threads", "1"]);
     let outcome = interrupted(scan.arg("tree"), "b/000", || {
         for half in halves {
@@ -89,11 +91,11 @@ fn scan_while_moved_out(halves: &[&str]) -> (Option<i32>, usize) {
             fs::rename(from, outside.join(to)).expect("moved");
         }
     });
-    assert!(!outcome.stdout.contains(SECRET), "went out of the tree");
+    assert!(!outcome.stdout.contains(SECRET), "left the tree");
     (outcome.code, outcome.stdout.lines().count())
 }
 
-/// Without it, a failed scan would leave the disturbers at work for ever.
+/// Stops the disturbers. Without it, a failed assertion would leave the test hanging.
 struct StopAtTheEnd<'a>(&'a AtomicBool);
 
 impl Drop for StopAtTheEnd<'_> {
@@ -102,11 +104,12 @@ impl Drop for StopAtTheEnd<'_> {
     }
 }
 
-/// Scans once; how much was listed, and whether some of it was reported as missing.
+/// Scans once and checks the result. Returns how many paths were listed, and whether the scan was
+/// partial.
 fn assert_sane_scan(place: &Path, round: usize) -> (usize, bool) {
     let (mode, _) = MODES[round % MODES.len()];
     let threads = THREADS[round / 2 % THREADS.len()];
-    // Few descriptors, so that directories must be found again, and time for them to be moved.
+    // With few descriptors, directories must be reopened; the rate limit gives time to move them.
     let (setup, rate) = [("exec", "1000000"), ("ulimit -n 16; exec", "4000")][round / 8 % 2];
     let mut scan = limited(setup);
     scan.current_dir(place).args([mode, "--threads", threads, "--max-rate", rate, "tree"]);
@@ -124,7 +127,7 @@ fn assert_sane_scan(place: &Path, round: usize) -> (usize, bool) {
         let key = String::from_utf8_lossy(key);
         assert!(key == "tree" || key.starts_with("tree/"), "{what}: {}", excerpt(&key));
         let is_outside = key.contains(SECRET) || key.contains("/tree");
-        assert!(!is_outside, "{what}: went out of the tree: {}", excerpt(&key));
+        assert!(!is_outside, "{what}: left the tree: {}", excerpt(&key));
     }
     (pairs.len(), is_partial)
 }
@@ -133,7 +136,7 @@ fn assert_sane_scan(place: &Path, round: usize) -> (usize, bool) {
 struct Disturber {
     tree: PathBuf,
     outside: PathBuf,
-    /// Next to the tree, and of this disturber alone.
+    /// A path next to the tree that no other disturber uses.
     aside: PathBuf,
     random: Random,
     made: usize,
@@ -146,7 +149,8 @@ impl Disturber {
         Self { tree, outside, aside, random: Random::new(seed), made: 0 }
     }
 
-    /// Whatever fails fails, also because of other disturbers: a scan must cope with any state.
+    /// Makes one change. Failures are ignored (other disturbers cause them, too): a scan must cope
+    /// with any state.
     fn disturb(&mut self) {
         let path = self.somewhere();
         let _ = match self.random.below(6) {
@@ -159,14 +163,14 @@ impl Disturber {
         };
     }
 
-    /// A directory of the tree other than the tree itself, if it has any.
+    /// Picks a directory of the tree; the tree itself only if it has none.
     fn somewhere(&mut self) -> PathBuf {
         let mut at = self.tree.clone();
         loop {
             let entries = fs::read_dir(&at).into_iter().flatten().flatten();
             let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             let mut names: Vec<_> = dirs.map(|entry| entry.file_name()).collect();
-            // It may just have become a link to the outside, from where nothing may be taken.
+            // The directory may have become a link to the outside, which must not be changed.
             names.retain(|name| !name.to_string_lossy().starts_with(SECRET));
             if names.is_empty() {
                 return if at == self.tree { at.join(self.name()) } else { at };
@@ -183,7 +187,7 @@ impl Disturber {
         format!("n{}-{}", self.made, self.random.below(1000))
     }
 
-    /// Lets a state last for as long as a scan takes to look at some entries, or hardly at all.
+    /// Keeps a state for as long as a scan takes to stat some entries, or hardly at all.
     fn hold(&mut self) {
         if self.random.below(2) == 0 {
             std::thread::sleep(Duration::from_millis(5));
@@ -195,7 +199,7 @@ impl Disturber {
         let _ = symlink(&self.outside, path);
         self.hold();
         let _ = fs::remove_file(path);
-        // If there is no way back by now, it is added at the top.
+        // If the way back is gone by now, add it at the top.
         fs::rename(&self.aside, path)
             .or_else(|_| fs::rename(&self.aside, self.tree.join("back")))
             .or_else(|_| fs::remove_dir_all(&self.aside))

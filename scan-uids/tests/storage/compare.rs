@@ -1,20 +1,20 @@
-//! GNU find as the oracle: every entry, with its owner, is the same.
+//! Compares scans with GNU find: the same entries with the same owners.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::scan::{Owners, excerpt, owners, scan, scanned};
 
-/// How many differences are printed.
+/// How many differences a failed test prints.
 const SHOWN: usize = 5;
 
-/// The ways of listing, and what they are for find.
+/// The modes of listing, with find's tests for the same.
 pub const MODES: [(&str, &[&str]); 2] = [("--recursive", &["-type", "d"]), ("--entries", &[])];
 /// Numbers of threads to walk with.
 pub const THREADS: [&str; 4] = ["1", "2", "4", "8"];
 
-/// What find says of everything below `root` that `tests` let pass, whether or not it has come
-/// through unharmed.
+/// The owners of all entries below `root` that pass `tests`, according to find. Its errors are
+/// ignored.
 pub fn find(dir: &Path, root: &str, tests: &[&str]) -> Owners {
     let mut find = Command::new("find");
     find.env("LC_ALL", "C")
@@ -32,8 +32,8 @@ pub fn find(dir: &Path, root: &str, tests: &[&str]) -> Owners {
     records.map(owner).collect()
 }
 
-/// Asserts that the scans of `root` in both modes, with any number of threads, are equal to
-/// find, which gets `-xdev` if they get `--one-file-system`. Tells how many entries there are.
+/// Asserts that scans of `root`, in both modes and with any number of threads, list the same as
+/// find (with `-xdev` for `--one-file-system`). Returns the number of entries.
 pub fn assert_equal(dir: &Path, root: &str, args: &[&str]) -> usize {
     let xdev: &[&str] = if args.contains(&"--one-file-system") { &["-xdev"] } else { &[] };
     let mut count = 0;
@@ -48,8 +48,8 @@ pub fn assert_equal(dir: &Path, root: &str, args: &[&str]) -> usize {
     count
 }
 
-/// Asserts the same of a tree that parts of cannot be read, and that each scan says that of the
-/// entries in the lines `stderr`, in any order.
+/// Asserts the same for a tree of which parts cannot be read, and that each scan reports the lines
+/// `stderr`, in any order.
 pub fn assert_equal_but(dir: &Path, root: &str, stderr: &[&str]) {
     for (mode, tests) in MODES {
         let expected = find(dir, root, tests);
@@ -64,7 +64,7 @@ pub fn assert_equal_but(dir: &Path, root: &str, stderr: &[&str]) {
     }
 }
 
-/// Asserts that a scan is equal to what is expected, and shows the first few differences.
+/// Asserts that a scan lists what is expected; shows the first few differences.
 pub fn assert_same(found: &Owners, expected: &Owners, what: &str) {
     if found == expected {
         return;

@@ -1,4 +1,4 @@
-//! Trees that are far deeper than there are descriptors, and their paths longer than any limit.
+//! Trees that are much deeper than there are descriptors, with paths longer than any limit.
 
 use std::collections::HashSet;
 use std::fs;
@@ -10,12 +10,12 @@ use crate::trees::add_chain;
 use e2e::place::{in_private_mounts, mount_tmpfs};
 
 const LEVELS: usize = 10_000;
-/// Of a chain of directories that are too large to be read in one go.
+/// A chain of directories that are each too large for the walk's buffer.
 const WIDE_LEVELS: usize = 40;
 const WIDTH: usize = 1200;
 
-/// Asserts that a chain is listed whole with 16 descriptors: `count` entries, each of them beside
-/// or on the chain, and so told from others by its depth and its name.
+/// Asserts that 16 descriptors are enough to list a chain: `count` entries, each on the chain or
+/// beside it, and so identified by depth and name.
 fn assert_complete(place: &Path, count: usize) {
     let chain = ["chain", &"/b".repeat(LEVELS), "/"].concat();
     for (mode, _) in MODES {
@@ -58,12 +58,12 @@ fn sixteen_descriptors_are_enough_for_a_bushy_chain_of_ten_thousand() {
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
-fn large_directories_are_read_on_where_they_were_left() {
+fn large_directories_are_read_on_where_reading_had_stopped() {
     in_private_mounts(|place| {
         mount_tmpfs(place, "deep");
         let mut at = place.join("deep/chain");
         for level in 0..WIDE_LEVELS {
-            // Wherever reading starts, the chain goes on there at every other level.
+            // In either direction of reading, the next level comes late at every other level.
             let next = if level % 2 == 0 { 0 } else { WIDTH - 1 };
             for number in 0..WIDTH {
                 fs::create_dir_all(at.join(format!("{number:080}"))).unwrap();

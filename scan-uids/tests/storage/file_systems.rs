@@ -1,4 +1,4 @@
-//! Every kind of file system that people keep data on, and the one that this machine lives on.
+//! The usual file systems for data, and the root file system of this machine, compared with find.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -9,10 +9,10 @@ use crate::scan::scanned;
 use crate::trees::{add_hostile_names, add_odd_entries, grow};
 use e2e::place::{in_private_mounts, mount_image, mount_tmpfs, require_root, sh};
 
-/// A tree of about 2,500 entries of all kinds.
+/// Makes a tree of about 2,500 entries of all kinds.
 fn populate(root: &Path) {
     grow(root, 1000, 1);
-    assert!(add_hostile_names(root) >= 11, "names of bytes are what is tested here");
+    assert!(add_hostile_names(root) >= 11, "the file system refuses too many names");
     add_odd_entries(root);
 }
 
@@ -63,7 +63,7 @@ fn btrfs_and_its_subvolumes_are_scanned_as_find_does() {
         grow(&disk.join("volume"), 50, 2);
         grow(&disk.join("volume/inner"), 50, 3);
         chown(disk.join("volume"), Some(30003), None).unwrap();
-        // In a snapshot, an empty directory stands for a volume that was inside.
+        // In a snapshot, an empty directory takes the place of an inner subvolume.
         sh(&disk, "btrfs subvolume snapshot volume copy");
         assert_populated_and_equal(place, "disk");
 
@@ -98,22 +98,22 @@ fn an_overlay_with_changes_is_scanned_as_find_does() {
         assert_populated_and_equal(place, "disk");
 
         let found = find(place, "disk", &[]);
-        assert!(!found.contains_key(&b"disk/deleted"[..]), "the layers are not what is listed");
+        assert!(!found.contains_key(&b"disk/deleted"[..]), "the lower layer is listed");
         assert_eq!(found.get(&b"disk/touched"[..]).map(|uid| &uid[..]), Some("30004"));
         let merged = fs::metadata(disk.join("touched")).unwrap();
-        assert_eq!(merged.nlink(), 1, "links are not counted where layers are merged");
+        assert_eq!(merged.nlink(), 1, "merged directories have no link count");
     });
 }
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
 fn the_system_itself_is_scanned_as_find_does() {
-    require_root(); // There are directories that others may not read.
+    require_root(); // Other users may not read every directory.
     let root = Path::new("/");
     for (mode, tests) in MODES {
         for threads in THREADS {
             let args = [mode, "--threads", threads, "usr"];
-            // Somebody may be installing something meanwhile.
+            // A package may be installed meanwhile.
             let attempt = |_| {
                 let expected = find(root, "usr", tests);
                 let found = scanned(root, &args);

@@ -1,4 +1,4 @@
-//! File systems whose servers lie, are slow, or fail.
+//! File systems with wrong link counts, I/O errors or slow answers, served by FUSE.
 
 use std::fs;
 use std::io::Read;
@@ -18,9 +18,9 @@ use crate::served::{Endless, Fault, Mounted, Tree};
 use crate::trees::Random;
 use e2e::place::in_private_mounts;
 
-/// How long every answer of the slow file system takes.
+/// The delay of every answer of the slow file system.
 const DELAY: Duration = Duration::from_millis(20);
-/// What must be done at once may take this long on a busy machine.
+/// The longest time on a busy machine for what must happen at once.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 fn serve(place: &Path, files: impl fuser::Filesystem) -> Mounted {
@@ -31,7 +31,7 @@ fn serve(place: &Path, files: impl fuser::Filesystem) -> Mounted {
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
-fn false_link_counts_are_believed_only_when_asked() {
+fn wrong_link_counts_are_trusted_only_when_asked() {
     in_private_mounts(|place| {
         let mut tree = Tree::new();
         let (mut random, mut dirs) = (Random::new(1), vec![0]);
@@ -50,7 +50,7 @@ fn false_link_counts_are_believed_only_when_asked() {
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
-fn what_cannot_be_read_is_named_and_the_rest_is_listed() {
+fn unreadable_entries_are_reported_and_the_rest_is_listed() {
     in_private_mounts(|place| {
         let mut tree = Tree::new();
         tree.add(0, "before", Directory, 1, None);
@@ -80,7 +80,7 @@ fn what_cannot_be_read_is_named_and_the_rest_is_listed() {
     });
 }
 
-/// Is killed at the end, since nothing can be unmounted that is in use.
+/// A running scan, killed when dropped: a file system in use cannot be unmounted.
 struct Running(Child);
 
 impl Drop for Running {
@@ -102,7 +102,7 @@ impl Running {
         let (found, is_found) = mpsc::channel();
         std::thread::spawn(move || {
             let (mut output, mut chunk) = (Vec::new(), [0; 4096]);
-            // Reads on to the end: a full or closed pipe would be another reason to stop.
+            // Read to the end: a full or closed pipe would also stop the scan.
             while let Ok(count @ 1..) = stdout.read(&mut chunk) {
                 output.extend_from_slice(&chunk[..count]);
                 if output.windows(mark.len()).any(|part| part == mark) {
@@ -122,7 +122,7 @@ impl Running {
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
-fn a_slow_tree_without_end_is_listed_from_the_start_and_let_go_of_at_once() {
+fn a_slow_tree_without_end_is_listed_from_the_start_and_a_signal_ends_it_at_once() {
     in_private_mounts(|place| {
         let _served = serve(place, Endless::new(DELAY));
         let formats: [(_, &[u8]); 2] =

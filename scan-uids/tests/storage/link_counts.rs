@@ -1,4 +1,4 @@
-//! Directories that have had more subdirectories than ext4 can count: their link count is 1.
+//! Directories that have, or had, more subdirectories than ext4 can count: their link count is 1.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +8,7 @@ use crate::compare::{THREADS, assert_equal, find};
 use crate::scan::{excerpt, limited, stream};
 use e2e::place::{in_private_mounts, mount_image};
 
-/// Just above what ext4 counts to, which is 64,998.
+/// A little more than the 64,998 that ext4 can count.
 const MANY: usize = 65_100;
 
 fn mount_and_fill(place: &Path) {
@@ -27,7 +27,7 @@ fn more_subdirectories_than_ext4_counts_are_all_listed() {
     in_private_mounts(|place| {
         mount_and_fill(place);
         fs::create_dir_all(place.join("disk/wide/65099/below/it")).unwrap();
-        // The disk itself, lost+found, and what is wide.
+        // The disk itself, lost+found, and wide.
         let expected = find(place, "disk", &["-type", "d"]).len();
         assert_eq!(expected, 3 + MANY + 2);
         for threads in THREADS {
@@ -45,7 +45,7 @@ fn more_subdirectories_than_ext4_counts_are_all_listed() {
 
 #[test]
 #[ignore = "heavy: run by make test-storage"]
-fn the_few_subdirectories_that_are_left_of_too_many_to_count_are_all_listed() {
+fn the_few_subdirectories_left_of_too_many_to_count_are_all_listed() {
     in_private_mounts(|place| {
         mount_and_fill(place);
         let wide = place.join("disk/wide");

@@ -1,5 +1,5 @@
-//! What takes storage of its own to test: real file systems of every kind, a million directories,
-//! a tree that never ends. `make test-storage` runs it, as root.
+//! Tests that mount file systems or need much storage: file systems of every kind, a million
+//! directories, a tree that never ends. `make test-storage` runs them, as root.
 
 mod bind_mounts;
 mod cgroup;

@@ -1,4 +1,4 @@
-//! Runs the program within limits, and takes its output apart.
+//! Runs the program within limits and parses its output.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
@@ -7,14 +7,14 @@ use std::process::{ChildStdout, Command, Stdio};
 
 use e2e::programs::{Outcome, command, python_pairs};
 
-/// Whoever takes longer hangs: seconds.
+/// A scan that takes longer hangs, in seconds.
 const DEADLINE: u32 = 120;
-/// Whoever prints more does not stop: bytes.
+/// A scan that prints more would never end, in bytes.
 const MAX_OUTPUT: u64 = 256 * 1024 * 1024;
-/// How much of a text is printed when it is not what it should be.
+/// How many bytes of a wrong text a failed test prints.
 const EXCERPT: usize = 500;
 
-/// Paths, and the UID of each as JSON.
+/// The UID of each path, as JSON.
 pub type Owners = BTreeMap<Vec<u8>, String>;
 
 /// `scan-uids`, ended at a deadline, as the last part of a shell script that starts with `setup`.
@@ -29,19 +29,19 @@ pub fn limited(setup: &str) -> Command {
     limited
 }
 
-/// What a run with these arguments in `dir` comes to.
+/// Runs a scan with these arguments in `dir`.
 pub fn scan(dir: &Path, args: &[&str]) -> Outcome {
     output(limited("exec").current_dir(dir).args(args))
 }
 
-/// What a run that must succeed lists.
+/// Runs a scan that must succeed; returns the owners of all paths.
 pub fn scanned(dir: &Path, args: &[&str]) -> Owners {
     let outcome = scan(dir, args);
     assert_eq!((outcome.code, excerpt(&outcome.stderr)), (Some(0), ""), "{args:?}");
     owners(&outcome.stdout)
 }
 
-/// Reads the JSON of a run.
+/// Parses the JSON of a run.
 pub fn pairs(json: &str) -> Vec<(Vec<u8>, String)> {
     if let Some(line) = malformed_line(json) {
         panic!("not JSON: {}", excerpt(line));
@@ -49,7 +49,7 @@ pub fn pairs(json: &str) -> Vec<(Vec<u8>, String)> {
     python_pairs(json)
 }
 
-/// Reads the JSON of a run: every path is there once, or the walk has gone somewhere twice.
+/// Parses the JSON of a run; panics if a path is listed twice.
 pub fn owners(json: &str) -> Owners {
     let pairs = pairs(json);
     let count = pairs.len();
@@ -58,8 +58,8 @@ pub fn owners(json: &str) -> Owners {
     owners
 }
 
-/// The first line that is not as the contract has it. What passes is JSON, as far as can be told
-/// without looking into its strings, and what does not would be printed whole by Python's reader.
+/// Returns the first line that breaks the contract of the output. Python's reader would print the
+/// whole output in its error.
 fn malformed_line(json: &str) -> Option<&str> {
     let Some(lines) = json.strip_prefix("{\n").and_then(|rest| rest.strip_suffix("\n}\n")) else {
         return Some(json);
@@ -74,7 +74,7 @@ fn malformed_line(json: &str) -> Option<&str> {
     numbered.find(is_bad).map(|(_, line)| line)
 }
 
-/// Whether it may stand between the quotes of a string in JSON.
+/// Whether the text is valid between the quotes of a JSON string.
 fn is_string(key: &str) -> bool {
     let mut bytes = key.bytes();
     while let Some(byte) = bytes.next() {
@@ -92,7 +92,7 @@ fn is_string(key: &str) -> bool {
     true
 }
 
-/// What came of a run, but for its output.
+/// The end of a run.
 pub struct Ended {
     /// The exit code; `None` after a signal.
     pub code: Option<i32>,
@@ -100,7 +100,7 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// Runs a command and hands on each line of its output, which may be too large to be kept.
+/// Runs a command and calls `each` for each line of its output, which may be too large to keep.
 pub fn stream(command: &mut Command, mut each: impl FnMut(&[u8])) -> Ended {
     finish(command, |stdout| {
         let mut lines = BufReader::with_capacity(1024 * 1024, stdout);
@@ -117,8 +117,8 @@ pub fn output(command: &mut Command) -> Outcome {
     interrupted(command, "", || {})
 }
 
-/// Runs a command, lets `change` happen when its output has come to `mark`, and reads on. If it
-/// has more to print than pipes and buffers hold, it waits meanwhile.
+/// Runs a command, calls `change` when its output contains `mark`, and reads on. The command is
+/// blocked meanwhile if it has more to print than pipes and buffers hold.
 pub fn interrupted(command: &mut Command, mark: &str, change: impl FnOnce()) -> Outcome {
     let mut stdout = Vec::new();
     let ended = finish(command, |mut pipe| {
@@ -129,7 +129,7 @@ pub fn interrupted(command: &mut Command, mark: &str, change: impl FnOnce()) -> 
         change();
         pipe.take(MAX_OUTPUT).read_to_end(&mut stdout).expect("read");
     });
-    assert!((stdout.len() as u64) < MAX_OUTPUT, "output without end");
+    assert!((stdout.len() as u64) < MAX_OUTPUT, "the output does not end");
     let stdout = String::from_utf8_lossy(&stdout).into_owned();
     Outcome { code: ended.code, stdout, stderr: ended.stderr }
 }
@@ -146,12 +146,12 @@ fn finish(command: &mut Command, read: impl FnOnce(ChildStdout)) -> Ended {
             String::from_utf8_lossy(&errors).into_owned()
         });
         read(stdout);
-        let stderr = errors.join().expect("all of it");
+        let stderr = errors.join().expect("the reader of stderr");
         Ended { code: child.wait().expect("the end").code(), stderr }
     })
 }
 
-/// The start of a text that may be long.
+/// Returns the start of a text that may be long.
 pub fn excerpt(text: &str) -> &str {
     &text[..text.floor_char_boundary(EXCERPT)]
 }

@@ -1,4 +1,4 @@
-//! File systems that are served from here by FUSE, and answer as tests need it.
+//! FUSE file systems that a test serves itself: one with errors, one without end.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -10,16 +10,16 @@ use fuser::{
     INodeNo, MountOption, ReplyAttr, ReplyDirectory, ReplyEntry, Request, spawn_mount,
 };
 
-/// How long the kernel may remember an answer.
+/// How long the kernel may cache an answer.
 const LONG: Duration = Duration::from_secs(3600);
-/// Requests that are answered at the same time.
+/// Requests that are answered concurrently.
 const SERVERS: usize = 8;
 
-/// A mounted file system, unmounted at the end.
+/// A mounted file system, unmounted when dropped.
 pub struct Mounted(Option<BackgroundSession>);
 
 impl Mounted {
-    /// Serves a file system on a directory.
+    /// Mounts a file system on a directory and serves it.
     pub fn on(dir: &Path, files: impl Filesystem) -> Self {
         let mut config = Config::default();
         config.mount_options = vec![MountOption::RO, MountOption::FSName("served".to_owned())];
@@ -36,7 +36,7 @@ impl Drop for Mounted {
     }
 }
 
-/// What a file system may say of a file. All directories have a link count of 2.
+/// The attributes of a file. All directories have a link count of 2.
 fn attributes(ino: INodeNo, kind: FileType, uid: u32) -> FileAttr {
     FileAttr {
         ino,
@@ -57,12 +57,12 @@ fn attributes(ino: INodeNo, kind: FileType, uid: u32) -> FileAttr {
     }
 }
 
-/// What goes wrong with a file.
+/// The error that a file gives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Its attributes cannot be read.
+    /// Reading its attributes fails.
     Attributes,
-    /// It cannot be read beyond this many entries.
+    /// Reading the directory fails after this many entries.
     ReadingAfter(usize),
 }
 
@@ -74,11 +74,11 @@ struct Node {
     fault: Option<Fault>,
 }
 
-/// A tree that does not change. Files are called by numbers, that of the root is 0.
+/// A tree that does not change. Files are identified by numbers; the root is 0.
 pub struct Tree(Vec<Node>);
 
 impl Tree {
-    /// A root.
+    /// A tree of a root alone.
     pub fn new() -> Self {
         let mut tree = Self(Vec::new());
         tree.push("", FileType::Directory, 0, None);
@@ -90,7 +90,7 @@ impl Tree {
         self.0.len() - 1
     }
 
-    /// Adds a file to a directory.
+    /// Adds a file to a directory; returns its number.
     pub fn add(
         &mut self,
         parent: usize,
@@ -104,13 +104,13 @@ impl Tree {
         number
     }
 
-    /// How many files there are, with the root.
+    /// The number of files, including the root.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
     fn node(&self, ino: INodeNo) -> &Node {
-        &self.0[usize::try_from(ino.0 - 1).expect("one of ours")]
+        &self.0[usize::try_from(ino.0 - 1).expect("a number given by this server")]
     }
 
     fn attributes(&self, number: usize) -> FileAttr {
@@ -124,7 +124,7 @@ impl Filesystem for Tree {
         let mut children = self.node(parent).children.iter();
         match children.find(|&&child| self.0[child].name == name) {
             Some(&child) => {
-                // Attributes that are not remembered will be asked for.
+                // Attributes that are not cached are requested by getattr.
                 let is_faulty = self.0[child].fault == Some(Fault::Attributes);
                 let ttl = if is_faulty { Duration::ZERO } else { LONG };
                 reply.entry(&ttl, &self.attributes(child), Generation(0));
@@ -137,7 +137,7 @@ impl Filesystem for Tree {
         if self.node(ino).fault == Some(Fault::Attributes) {
             return reply.error(Errno::EIO);
         }
-        let number = usize::try_from(ino.0 - 1).expect("one of ours");
+        let number = usize::try_from(ino.0 - 1).expect("a number given by this server");
         reply.attr(&LONG, &self.attributes(number));
     }
 
@@ -157,7 +157,7 @@ impl Filesystem for Tree {
             }
             end = count;
         }
-        let start = usize::try_from(offset).expect("one of ours").min(end);
+        let start = usize::try_from(offset).expect("a number given by this server").min(end);
         for (index, &child) in node.children[start..end].iter().enumerate() {
             let next = (start + index + 1) as u64;
             let entry = &self.0[child];
@@ -169,36 +169,35 @@ impl Filesystem for Tree {
     }
 }
 
-/// Directories with directories in them, without end, each of them made when it is asked for. An
-/// answer takes a while.
+/// An endless tree of directories, each created when it is looked up. Every answer takes a while.
 pub struct Endless {
     delay: Duration,
     next: AtomicU64,
 }
 
 impl Endless {
-    /// One with this delay of every answer.
+    /// A file system that delays every answer this long.
     pub fn new(delay: Duration) -> Self {
         Self { delay, next: AtomicU64::new(2) }
     }
 
-    /// How many directories each of them has.
+    /// The number of subdirectories of each directory.
     const WIDTH: u64 = 10;
 
-    fn think(&self) {
+    fn wait(&self) {
         std::thread::sleep(self.delay);
     }
 }
 
 impl Filesystem for Endless {
     fn lookup(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
-        self.think();
+        self.wait();
         let ino = INodeNo(self.next.fetch_add(1, Ordering::Relaxed));
         reply.entry(&LONG, &attributes(ino, FileType::Directory, 30001), Generation(0));
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.think();
+        self.wait();
         reply.attr(&LONG, &attributes(ino, FileType::Directory, 30001));
     }
 
@@ -210,7 +209,7 @@ impl Filesystem for Endless {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.think();
+        self.wait();
         for number in offset..Self::WIDTH {
             let name = format!("d{number}");
             if reply.add(INodeNo(u64::MAX), number + 1, FileType::Directory, name) {

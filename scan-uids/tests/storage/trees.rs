@@ -1,4 +1,4 @@
-//! Trees to scan: of any shape, with several owners, hostile names, and what is no directory.
+//! Makes trees to scan: of any shape, with several owners, hostile names, links and devices.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 use e2e::place::sh;
 
-/// Owners that are given to entries in turn.
+/// The owners of entries, in turn.
 const OWNERS: [u32; 6] = [0, 1, 30001, 65534, 70000, 4_294_967_294];
 
-/// Numbers that depend on a seed alone.
+/// Pseudo-random numbers that depend only on a seed.
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of a seed.
+    /// The sequence for a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -29,31 +29,31 @@ impl Random {
     }
 }
 
-/// Adds `count` directories below `root`, each at a place that depends on the seed alone, with
-/// files, and with owners in turn.
+/// Adds `count` directories below `root`, with files and with owners in turn. The shape of the tree
+/// depends only on the seed.
 pub fn grow(root: &Path, count: usize, seed: u64) {
     let mut random = Random::new(seed);
     let mut dirs = vec![root.to_owned()];
-    fs::create_dir_all(root).expect("made");
+    fs::create_dir_all(root).expect("create");
     for number in 0..count {
         let dir = dirs[random.below(dirs.len())].join(format!("d{number}"));
-        fs::create_dir(&dir).expect("made");
+        fs::create_dir(&dir).expect("create");
         for file in 0..random.below(3) {
             let path = dir.join(format!("f{file}"));
-            File::create(&path).expect("made");
-            give(&path, number + file + 1);
+            File::create(&path).expect("create");
+            chown_in_turn(&path, number + file + 1);
         }
-        give(&dir, number);
+        chown_in_turn(&dir, number);
         dirs.push(dir);
     }
 }
 
-fn give(path: &Path, turn: usize) {
-    lchown(path, Some(OWNERS[turn % OWNERS.len()]), None).expect("given away");
+fn chown_in_turn(path: &Path, turn: usize) {
+    lchown(path, Some(OWNERS[turn % OWNERS.len()]), None).expect("chown");
 }
 
-/// Adds a directory of directories and files with names that break careless programs. A name
-/// that the file system refuses is left out; how many it takes is returned.
+/// Adds a directory of directories and files with names that break careless programs. Leaves out
+/// names that the file system refuses; returns how many it accepts.
 pub fn add_hostile_names(root: &Path) -> usize {
     let names: [&[u8]; 15] = [
         b"\xff",
@@ -73,7 +73,7 @@ pub fn add_hostile_names(root: &Path) -> usize {
         &[b'\xfe'; 255],
     ];
     let hostile = root.join("hostile");
-    fs::create_dir(&hostile).expect("made");
+    fs::create_dir(&hostile).expect("create");
     let mut taken = 0;
     for (number, name) in names.into_iter().enumerate() {
         let name = OsStr::from_bytes(name);
@@ -83,10 +83,10 @@ pub fn add_hostile_names(root: &Path) -> usize {
             Err(error) if is_refusal(error.kind()) => continue,
             Err(error) => panic!("failed to make {name:?}: {error}"),
         }
-        fs::create_dir(dir.join(name)).expect("made");
-        File::create(dir.join(name).join(name)).expect("made");
-        give(&dir.join(name).join(name), number + 1);
-        give(&dir, number);
+        fs::create_dir(dir.join(name)).expect("create");
+        File::create(dir.join(name).join(name)).expect("create");
+        chown_in_turn(&dir.join(name).join(name), number + 1);
+        chown_in_turn(&dir, number);
     }
     taken
 }
@@ -95,25 +95,25 @@ fn is_refusal(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::InvalidInput | ErrorKind::InvalidFilename)
 }
 
-/// Adds a directory of what is neither file nor directory.
+/// Adds a directory of FIFOs, devices, a socket and links.
 pub fn add_odd_entries(root: &Path) {
     let odd = root.join("odd");
-    fs::create_dir_all(odd.join("sub")).expect("made");
+    fs::create_dir_all(odd.join("sub")).expect("create");
     sh(&odd, "mkfifo fifo; mknod null c 1 3; mknod loop b 7 0");
     drop(UnixListener::bind(odd.join("socket")).expect("a socket"));
     for (target, link) in [("nowhere", "dangling"), ("self", "self"), ("/", "root"), ("..", "up")] {
-        symlink(target, odd.join(link)).expect("linked");
+        symlink(target, odd.join(link)).expect("create a link");
     }
     for (turn, entry) in fs::read_dir(&odd).expect("readable").flatten().enumerate() {
-        give(&entry.path(), turn);
+        chown_in_turn(&entry.path(), turn);
     }
-    chown(&odd, Some(30002), None).expect("given away");
+    chown(&odd, Some(30002), None).expect("chown");
 }
 
-/// Makes a chain of directories `b` of so many levels, each with what `siblings` names beside it,
-/// and `children` in it beside the next.
+/// Makes a chain of directories `b` with `levels` levels. Each letter of `siblings` is a directory
+/// beside every `b`, each letter of `children` one in it, beside the next `b`.
 pub fn add_chain(top: &Path, levels: usize, siblings: &str, children: &str) -> PathBuf {
-    // Paths this long must be made part by part.
+    // The paths are too long to be created in one call.
     let script = format!(
         "exec python3 -c \"
 import os

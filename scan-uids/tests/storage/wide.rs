@@ -1,4 +1,4 @@
-//! Directories with more in them than memory should hold.
+//! Directories with more entries than memory should hold.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,14 +10,14 @@ use e2e::place::{in_private_mounts, mount_tmpfs};
 
 const SUBDIRECTORIES: usize = 1_000_000;
 const FILES: usize = 300_000;
-/// Peaks of resident memory, in KiB as getrusage counts.
+/// The highest peak of resident memory, in KiB as counted by getrusage.
 const MAX_PEAK: u64 = 16 * 1024;
-/// Where all threads have something to do.
+/// The same where all threads are busy.
 const MAX_BUSY_PEAK: u64 = 24 * 1024;
 const CGROUP: u64 = 64 * 1024 * 1024;
 
-/// Writes to a file how much memory a command took at most, in KiB. That is never less than
-/// Python's own, since what a process took before it became another program counts as well.
+/// Python code that writes the peak memory of a command to a file, in KiB. The peak is never less
+/// than Python's own: the memory of a process before `exec` counts as well.
 const MEASURE: &str = r#"
 import os, sys
 child = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
@@ -27,7 +27,7 @@ with open(sys.argv[1], "w") as report:
 sys.exit(os.waitstatus_to_exitcode(status))
 "#;
 
-/// Which numbers have been listed, and in what order.
+/// The numbers that have been listed, and whether the lines were sorted.
 struct Tally {
     is_listed: Vec<bool>,
     lines: usize,
@@ -56,7 +56,7 @@ impl Tally {
     }
 }
 
-/// Asserts that `wide` is listed whole within the limits that `setup` sets.
+/// Asserts that `wide` is listed completely within the limits that `setup` sets.
 fn assert_complete(place: &Path, count: usize, setup: &str, args: &[&str]) -> Tally {
     let args = [args, &["wide"]].concat();
     let mut scan = limited(setup);
@@ -83,11 +83,11 @@ fn a_million_subdirectories_take_little_memory() {
     in_private_mounts(|place| {
         mount_tmpfs(place, "wide");
         for number in 0..SUBDIRECTORIES {
-            // Names that together are more than the group may hold.
+            // These names together are more than the group's memory.
             fs::create_dir(place.join(format!("wide/n{number:080}"))).unwrap();
         }
         assert_peak_below(MAX_PEAK, place, SUBDIRECTORIES, &["--recursive"]);
-        // Without link counts, each of them is entered.
+        // Without link counts, every directory is entered.
         let enter_all = ["--recursive", "--trust-nlink=never"];
         assert_peak_below(MAX_BUSY_PEAK, place, SUBDIRECTORIES, &enter_all);
         let group = Cgroup::of_memory(CGROUP);

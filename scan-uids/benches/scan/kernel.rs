@@ -1,5 +1,5 @@
-//! What the kernel alone costs: the system calls that a walk cannot do without, in two threads,
-//! with nothing remembered and nothing printed.
+//! The lower limit for any walk: only the system calls that it cannot do without, in two threads.
+//! Nothing is kept or printed.
 
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
@@ -14,25 +14,25 @@ use rustix::io::Errno;
 
 const THREADS: usize = 2;
 
-/// What is asked of the kernel.
+/// Which system calls to make.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
-    /// The entries of every directory.
+pub enum Calls {
+    /// Read every directory.
     Names,
-    /// The entries of every directory, and a look at each.
+    /// Read every directory and stat each entry.
     Owners,
-    /// A look at every directory, and the entries of those that have subdirectories.
+    /// Stat every directory, and read those that have subdirectories.
     Links,
 }
 
 enum Task {
     Enter(Arc<OwnedFd>, CString),
-    /// Whether others may read on in it meanwhile.
+    /// Read a directory. Whether all threads may share it.
     Read(Arc<OwnedFd>, bool),
 }
 
-/// Asks for everything below `root`; how many entries there were.
-pub fn kernel(root: &Path, ask: Ask) -> Result<usize, Errno> {
+/// Makes the calls for everything below `root`; returns the number of entries.
+pub fn walk(root: &Path, calls: Calls) -> Result<usize, Errno> {
     let root = open(CWD, &CString::new(root.as_os_str().as_encoded_bytes()).expect("a path"))?;
     let stacks: [Worker<Task>; THREADS] = std::array::from_fn(|_| Worker::new_lifo());
     let is_huge = statx(&root, c"", AtFlags::EMPTY_PATH, StatxFlags::SIZE)?.stx_size > 64 * 1024;
@@ -60,8 +60,9 @@ pub fn kernel(root: &Path, ask: Ask) -> Result<usize, Errno> {
                         pending.fetch_add(1, Ordering::Relaxed);
                         own.push(task);
                     };
-                    let count = dir
-                        .and_then(|(dir, is_shared)| read(&dir, is_shared, &mut buffer, ask, push));
+                    let count = dir.and_then(|(dir, is_shared)| {
+                        read(&dir, is_shared, &mut buffer, calls, push)
+                    });
                     seen.fetch_add(count.expect("readable"), Ordering::Relaxed);
                     pending.fetch_sub(1, Ordering::Release);
                 }
@@ -77,12 +78,12 @@ fn open(parent: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
     openat(parent, name, flags, Mode::empty())
 }
 
-/// Reads a directory, or one piece of it if it is shared.
+/// Reads a directory, or one buffer of it if threads share it.
 fn read(
     dir: &Arc<OwnedFd>,
     is_shared: bool,
     buffer: &mut [MaybeUninit<u8>],
-    ask: Ask,
+    calls: Calls,
     mut push: impl FnMut(Task),
 ) -> Result<usize, Errno> {
     let (mut raw, mut count) = (RawDir::new(dir, buffer), 0);
@@ -95,10 +96,10 @@ fn read(
         let name = entry.file_name();
         let is_directory = entry.file_type() == FileType::Directory;
         let mut is_read = is_directory && !matches!(name.to_bytes(), b"." | b"..");
-        if ask == Ask::Owners || ask == Ask::Links && is_read {
+        if calls == Calls::Owners || calls == Calls::Links && is_read {
             let fields = StatxFlags::UID | StatxFlags::TYPE | StatxFlags::NLINK;
             let status = statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, fields)?;
-            is_read &= ask == Ask::Owners || status.stx_nlink > 2;
+            is_read &= calls == Calls::Owners || status.stx_nlink > 2;
         }
         if is_read {
             push(Task::Enter(dir.clone(), name.to_owned()));

@@ -1,4 +1,4 @@
-//! Counts system calls.
+//! Counts the system calls of a command with strace.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,10 +6,10 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// How many system calls a command makes, by strace.
+/// Returns how many system calls a command makes, with all its threads.
 pub fn system_calls(dir: &Path, command: &[String]) -> io::Result<u64> {
     let counts = dir.join("strace.out");
-    // Cargo's own search path for libraries costs hundreds of calls.
+    // The library path that cargo sets costs hundreds of calls.
     let status = Command::new("strace")
         .env_remove("LD_LIBRARY_PATH")
         .args(["-f", "-c", "-o"])
