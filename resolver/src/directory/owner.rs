@@ -88,11 +88,24 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// The sort key of the rule: the lowest wins. Entries with the same normalised DN are ordered by
-    /// their bytes, so that the order in which they were added does not matter.
-    fn rank(&self) -> (bool, Dn, &[u8], Option<&[u8]>) {
-        (self.mail.is_none(), Dn::lenient(&self.dn), &self.dn, self.mail.as_deref())
+    fn rank(&self) -> Rank<'_> {
+        Rank {
+            lacks_mail: self.mail.is_none(),
+            normal_dn: Dn::lenient(&self.dn),
+            dn: &self.dn,
+            mail: self.mail.as_deref(),
+        }
     }
+}
+
+/// The sort key of the rule, compared field by field: the lowest wins. Entries with the same normalised
+/// DN are ordered by their bytes, so that the order in which they were added does not matter.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank<'c> {
+    lacks_mail: bool,
+    normal_dn: Dn,
+    dn: &'c [u8],
+    mail: Option<&'c [u8]>,
 }
 
 impl Owner {

@@ -159,10 +159,10 @@ impl<'a> AnswerCache<'a> {
     /// Reports the warnings about the whole run, and its counts. Of a run that failed
     /// (`is_complete` is false), these are the counts up to its failure.
     pub fn report_totals(&mut self, stats: &LookupStats, paths: u64, is_complete: bool) {
-        let asked = self.owners() - u64::from(self.rendered.contains_key(&NO_UID));
-        if is_complete && asked >= SUSPICIOUS_MISSES && self.known == 0 {
+        let looked_up = self.owners() - u64::from(self.rendered.contains_key(&NO_UID));
+        if is_complete && looked_up >= SUSPICIOUS_MISSES && self.known == 0 {
             self.report.warn(format!(
-                "none of {asked} UIDs has an entry: the bind DN may lack the right to read them, \
+                "none of {looked_up} UIDs has an entry: the bind DN may lack the right to read them, \
                  or the base DN or filter may be wrong"
             ));
         }

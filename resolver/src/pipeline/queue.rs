@@ -214,7 +214,9 @@ fn ended_early() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::thread::spawn;
     use std::time::Duration;
 
     use anyhow::anyhow;
@@ -235,29 +237,30 @@ mod tests {
 
     #[test]
     fn the_reader_waits_for_space_and_gets_more_while_an_answer_is_awaited() {
-        let queue = Queue::default();
+        let queue = Arc::new(Queue::default());
         let (sender, pushed) = channel();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                for size in [MAX_PENDING, 1, MAX_PENDING_UNANSWERED, 1] {
-                    assert!(queue.push(&mut block(size)));
-                    sender.send(size).expect("sent");
-                }
-            });
-            let long = Duration::from_secs(60);
-            assert_eq!(pushed.recv_timeout(long), Ok(MAX_PENDING));
-            let waits = pushed.recv_timeout(Duration::from_millis(50));
-            assert_eq!(waits, Err(RecvTimeoutError::Timeout));
-            let waiting = scope.spawn(|| queue.wait_for_answers().map(|answers| answers.len()));
-            assert_eq!(pushed.recv_timeout(long), Ok(1));
-            assert_eq!(pushed.recv_timeout(long), Ok(MAX_PENDING_UNANSWERED));
-            queue.add_answers(vec![answer(7)]);
-            assert_eq!(waiting.join().expect("joined").expect("answers"), 1);
-            for _ in 0..3 {
-                assert!(matches!(queue.next_block(), Ok(Some(_))));
+        let reader = queue.clone();
+        // These threads are not scoped: if the test fails, it must not wait for them.
+        spawn(move || {
+            for size in [MAX_PENDING, 1, MAX_PENDING_UNANSWERED, 1] {
+                assert!(reader.push(&mut block(size)));
+                sender.send(size).expect("sent");
             }
-            assert_eq!(pushed.recv_timeout(long), Ok(1));
         });
+        let long = Duration::from_secs(60);
+        assert_eq!(pushed.recv_timeout(long), Ok(MAX_PENDING));
+        let waits = pushed.recv_timeout(Duration::from_millis(50));
+        assert_eq!(waits, Err(RecvTimeoutError::Timeout));
+        let writer = queue.clone();
+        let waiting = spawn(move || writer.wait_for_answers().map(|answers| answers.len()));
+        assert_eq!(pushed.recv_timeout(long), Ok(1));
+        assert_eq!(pushed.recv_timeout(long), Ok(MAX_PENDING_UNANSWERED));
+        queue.add_answers(vec![answer(7)]);
+        assert_eq!(waiting.join().expect("joined").expect("answers"), 1);
+        for _ in 0..3 {
+            assert!(matches!(queue.next_block(), Ok(Some(_))));
+        }
+        assert_eq!(pushed.recv_timeout(long), Ok(1));
     }
 
     #[test]

@@ -60,8 +60,8 @@ pub fn search_error(request: &SearchRequest<'_>, result: &LdapResult) -> anyhow:
             ))
         }
         11 => misconfigured(format_args!(
-            "`{address}` does not look through as many entries as this takes: the attribute that \
-             holds the UID needs an index there, or a higher limit: adminLimitExceeded{text}"
+            "`{address}` refuses to look through so many entries: the attribute that holds the UID \
+             needs an index there, or the limit must be higher: adminLimitExceeded{text}"
         )),
         13 => demands_tls(address, &text),
         32 => misconfigured(format_args!(
