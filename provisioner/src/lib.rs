@@ -24,4 +24,14 @@ mod source;
 mod state;
 mod then;
 
-pub use run::run;
+use std::process::ExitCode;
+
+use diagnostics::exit::{DONE, conclude, parse};
+
+use cli::Cli;
+
+/// The whole program: parses the command line, runs it, and prints an error to stderr.
+pub fn main() -> ExitCode {
+    let outcome = parse::<Cli>().and_then(|cli| cli.map_or(Ok(DONE), |cli| run::run(&cli)));
+    conclude("provisioner", outcome)
+}

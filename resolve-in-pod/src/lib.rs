@@ -12,9 +12,10 @@ pub mod verdict;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
-use diagnostics::exit::{DONE, code_of};
+use diagnostics::exit::{DONE, code_of, conclude};
 use diagnostics::report::Summary;
 use diagnostics::stderr::tell;
 use diagnostics::termination::{self, TERMINATION_LOG};
@@ -24,12 +25,17 @@ use invocation::Invocation;
 use output::ResultFile;
 use verdict::Verdict;
 
+/// The whole program: parses the command line, runs it, and prints an error to stderr.
+pub fn main() -> ExitCode {
+    conclude("resolve-in-pod", run())
+}
+
 /// Runs the command and returns its exit code.
 ///
 /// # Errors
 /// A mistake on the command line, or what goes wrong outside the stages, which report for
 /// themselves.
-pub fn run() -> Result<u8> {
+fn run() -> Result<u8> {
     let (outcome, log) = match Invocation::from_command_line() {
         Ok(None) => return Ok(DONE),
         Ok(Some(invocation)) => (run_stages(&invocation), invocation.termination_log),

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use diagnostics::exit::conclude;
-
 fn main() -> ExitCode {
-    conclude("resolve-in-pod", resolve_in_pod::run())
+    resolve_in_pod::main()
 }

@@ -15,10 +15,11 @@ mod pipeline;
 mod small_file;
 
 use std::io;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
-use diagnostics::exit::DONE;
+use diagnostics::exit::{DONE, conclude, end_on_signals_as_first_process, parse};
 use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use owner_json::{OutputClosed, unbuffered_stdout};
@@ -34,12 +35,19 @@ use pipeline::answers::AnswerCache;
 #[doc(hidden)]
 pub use ldap::protocol::validator::{Validator, Violation};
 
+/// The whole program: parses the command line, runs it, and prints an error to stderr.
+pub fn main() -> ExitCode {
+    let outcome = end_on_signals_as_first_process()
+        .and_then(|()| parse::<Cli>()?.map_or(Ok(DONE), |cli| run(&cli)));
+    conclude("resolver", outcome)
+}
+
 /// Runs the command and returns its exit code.
 ///
 /// # Errors
 /// Fails if an option or the configuration of a server is wrong (exit code 2), or if the input, a
 /// lookup or the output failed (exit code 1).
-pub fn run(cli: &Cli) -> Result<u8> {
+fn run(cli: &Cli) -> Result<u8> {
     let start = Instant::now();
     let mut report = Report::new(cli.summary.is_none());
     let mut metrics = Metrics::default();

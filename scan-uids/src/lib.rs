@@ -12,10 +12,13 @@ mod walk;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
-use diagnostics::exit::{DONE, FAILED, misconfigured};
+use diagnostics::exit::{
+    DONE, FAILED, conclude, end_on_signals_as_first_process, misconfigured, parse,
+};
 use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use diagnostics::wording::one_line;
@@ -28,11 +31,18 @@ use walk::exclude::Exclude;
 use walk::root::Root;
 use walk::{TrustLinkCounts, Walk};
 
+/// The whole program: parses the command line, runs it, and prints an error to stderr.
+pub fn main() -> ExitCode {
+    let outcome = end_on_signals_as_first_process()
+        .and_then(|()| parse::<Cli>()?.map_or(Ok(DONE), |cli| run(&cli)));
+    conclude("scan-uids", outcome)
+}
+
 /// Runs the program and returns its exit code.
 ///
 /// # Errors
 /// Fails if an option is invalid, or if stdout, the summary or the metrics cannot be written.
-pub fn run(cli: &Cli) -> Result<u8> {
+fn run(cli: &Cli) -> Result<u8> {
     let start = Instant::now();
     let mut report = Report::new(cli.summary.is_none());
     let mut totals = Totals::default();
