@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the archives beside this script: volumes in every layout and state that provisioner 0.1.0
-# leaves, for tests/earlier_versions.rs. Each later version must read them, roll them back and
+# leaves, for tests/it/earlier_versions.rs. Each later version must read them, roll them back and
 # publish to them, so they are never made anew by a later version.
 #
 # usage: make-volumes.sh PROVISIONER, a program built from 0.1.0 (commit 4455f19)
