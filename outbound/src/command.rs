@@ -3,7 +3,7 @@
 //! 1. The command starts in a process group that it leads. Its stdin is empty; its output goes to
 //!    this program's stderr, since stdout is for data.
 //! 2. [`CommandLine::run`] waits until the command exits, the timeout passes, or the caller stops.
-//! 3. In the last two cases the group gets SIGTERM, and SIGKILL after a grace period ([`group`]).
+//! 3. In the last two cases the group gets SIGTERM, and SIGKILL after a grace period (`group`).
 //! 4. Processes that the command left in the background go on. Those that became children of this
 //!    program, as they do where it is process 1, are reaped at the next run.
 

@@ -92,6 +92,8 @@ impl Drop for Running {
 
 impl Running {
     fn start(command: &mut Command) -> Self {
+        // A scan inherits from the caller which signals it ignores.
+        e2e::signals::reset_for_children();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         Self(child.expect("started"))
     }
