@@ -1,15 +1,17 @@
 //! Makes of what was asked for what is done.
 
+pub mod order;
+
 use anyhow::{Context, Result};
 use diagnostics::exit::misconfigured;
 
+use self::order::Asked;
 use crate::action::exec::Exec;
 use crate::action::http::HttpCall;
 use crate::action::rollout::Rollout;
 use crate::action::signal::{SignalName, Signalling, Target};
 use crate::action::verify::HttpProof;
 use crate::cli::{Cli, seconds};
-use crate::order::Asked;
 use crate::reload::Step;
 
 /// The steps of a reload.

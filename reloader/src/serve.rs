@@ -1,5 +1,7 @@
 //! Answers to `/metrics`, `/healthz` and `/readyz`, from a thread of its own.
 
+pub mod metrics;
+
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 
-use crate::figures::Figures;
+use self::metrics::Figures;
 
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -10,8 +10,7 @@ use std::time::{Duration, SystemTime};
 use e2e::programs::{command, run};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use reloader::scan::{Scanner, Seen};
-use reloader::tree::Limits;
+use reloader::watch::{Limits, Scanner, Seen};
 use tempfile::{TempDir, tempdir};
 
 const LIMITS: Limits = Limits { depth: 64, names: 100_000, bytes: 1 << 30 };

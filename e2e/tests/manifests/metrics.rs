@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use e2e::programs::{command, run};
-use reloader::figures::Figures;
+use reloader::serve::metrics::Figures;
 use tempfile::TempDir;
 
 use crate::objects::{list, text};

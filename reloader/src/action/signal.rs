@@ -23,8 +23,8 @@ use self::Verify::Automatic;
 pub use self::name::SignalName;
 pub use self::target::Target;
 use crate::action::{Action, Content, Failure};
-use crate::nginx::{Generation, is_master, is_untitled, is_worker};
-use crate::process::{Process, bit, now};
+use crate::proof::nginx::{Generation, is_master, is_untitled, is_worker};
+use crate::proof::process::{Process, bit, now};
 use crate::retry::Retry as Patience;
 use crate::stop::Stop;
 

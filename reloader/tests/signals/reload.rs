@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use reloader::action::Action;
 use reloader::action::signal::{Target, Verify};
-use reloader::process::Process;
+use reloader::proof::process::Process;
 use reloader::stop::Stop;
 
 use crate::run::{act, content, failure, hup, proof, reload};

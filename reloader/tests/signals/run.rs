@@ -7,7 +7,7 @@ use e2e::nginx::Nginx;
 use e2e::wait_for;
 use reloader::action::signal::{Signalling, Target, Verify};
 use reloader::action::{Action, Content, Failure};
-use reloader::process::Process;
+use reloader::proof::process::Process;
 use reloader::stop::Stop;
 
 /// What is live does not matter here.

@@ -7,7 +7,7 @@ use std::process;
 use anyhow::anyhow;
 use diagnostics::wording::one_line;
 
-use crate::process::Process;
+use crate::proof::process::Process;
 
 /// What is missing is missing, unless nothing of other containers is to be seen at all.
 pub fn unless_alone(what: String) -> anyhow::Error {
@@ -42,7 +42,7 @@ pub fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{Signals, Users};
+    use crate::proof::process::{Signals, Users};
 
     fn process(pid: u32, parent: u32) -> Process {
         Process {

@@ -14,7 +14,7 @@ use diagnostics::wording::{io_failure, one_line};
 use rustix::fs::OFlags;
 
 use super::alone::{quoted, unless_alone};
-use crate::process::{Process, TICKS_PER_SECOND, now};
+use crate::proof::process::{Process, TICKS_PER_SECOND, now};
 
 /// A file with a process id is small.
 const LONGEST: u64 = 64;

@@ -9,8 +9,8 @@ use diagnostics::wording::{io_failure, one_line};
 
 use super::alone::{alone, quoted, unless_alone};
 use super::pid_file;
-use crate::nginx::is_master;
-use crate::process::Process;
+use crate::proof::nginx::is_master;
+use crate::proof::process::Process;
 use crate::retry::Retry as Patience;
 
 /// For as long several processes that match may be one and its new children, which have not
@@ -164,7 +164,7 @@ fn is_init(process: &Process) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{Signals, Users};
+    use crate::proof::process::{Signals, Users};
 
     fn process(pid: u32, parent: u32, name: &str, title: &str) -> Process {
         Process {

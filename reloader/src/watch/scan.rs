@@ -15,9 +15,9 @@ use published_tree::volume::{Published, Volume};
 use rustix::fs::fstat;
 use sha2::{Digest, Sha256};
 
-use crate::filesystem::tells_of_changes;
-use crate::tree::{self, Entry, Limits, Tree};
-use crate::watch::Watches;
+use super::filesystem::tells_of_changes;
+use super::inotify::Watches;
+use super::tree::{self, Entry, Limits, Tree};
 
 /// What is in the directories.
 #[derive(Clone, Debug, PartialEq, Eq)]

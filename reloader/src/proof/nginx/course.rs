@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::process::TICKS_PER_SECOND;
+use crate::proof::process::TICKS_PER_SECOND;
 
 /// A process, told from later ones of the same id: its id and its start.
 type Id = (u32, u64);

@@ -16,7 +16,7 @@ use anyhow::{Result, anyhow, bail};
 use rustix::process::Signal;
 
 use self::course::{Course, Look, Verdict, Worker};
-use crate::process::{Process, bit, now};
+use crate::proof::process::{Process, bit, now};
 use crate::retry::Retry as Patience;
 
 const MASTER: &[u8] = b"nginx: master process";

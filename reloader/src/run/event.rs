@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use published_tree::tree::Hash;
 
 use crate::reload::Outcome;
-use crate::scan::{Scanner, Seen};
+use crate::watch::{Scanner, Seen};
 
 /// What wakes the attendant.
 pub enum Wake {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use diagnostics::wording::one_line;
 
-use crate::tree::Entry;
+use crate::watch::Entry;
 
 /// How many names are told.
 const NAMED: usize = 5;

@@ -12,16 +12,16 @@ use diagnostics::exit::{DONE, FAILED};
 use published_tree::manifest::hex;
 use published_tree::tree::Hash;
 
+use super::changes::names;
+use super::event::{Bell, Looked, Wake, start_looking};
 use crate::action::Content;
-use crate::changes::names;
 use crate::decide::{Decider, Effect, Look, Next};
-use crate::figures::Figures;
 use crate::reload::{Outcome, Steps};
-use crate::scan::{Scanner, Seen};
+use crate::report::{say, warn};
+use crate::serve::metrics::Figures;
 use crate::stop::Stop;
-use crate::tell::{say, warn};
-use crate::tree::Entry;
-use crate::wake::{Bell, Looked, Wake, start_looking};
+use crate::watch::Entry;
+use crate::watch::{Scanner, Seen};
 
 /// How often a look is taken where every change raises an event.
 const POLL_TOLD: Duration = Duration::from_mins(1);
