@@ -42,9 +42,9 @@ impl Steps {
         steps.join("; ")
     }
 
-    /// Whether there is anything to do: at the start, or later.
-    pub fn are_any(&self, at_start: bool) -> bool {
-        self.0.iter().any(|step| step.at_start || !at_start)
+    /// Whether any step runs at the start.
+    pub fn any_at_start(&self) -> bool {
+        self.0.iter().any(|step| step.at_start)
     }
 
     /// Does the steps of the start, or all, until one fails.

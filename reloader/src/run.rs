@@ -19,8 +19,6 @@ use self::main_loop::{Attendant, Wishes};
 use crate::cli::Cli;
 use crate::decide::{Decider, Settings};
 use crate::plan;
-use crate::plan::order::order;
-use crate::reload::Steps;
 use crate::report::{say, warn};
 use crate::serve::metrics::Figures;
 use crate::serve::serve;
@@ -32,8 +30,7 @@ use crate::watch::{Limits, Scanner, Watches};
 /// # Errors
 /// The command line makes no sense, or what it asks for is not to be had.
 pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
-    let asked = order(matches)?;
-    let steps = Steps::new(plan::steps(&asked, cli)?);
+    let steps = plan::steps(matches, cli)?;
     let (wake, wakes) = channel();
     let stop = Stop::default();
     let bell = Bell::new(wake);

@@ -194,7 +194,7 @@ impl Attendant {
         let is_first = self.first.is_none();
         self.first = self.first.or(Some(digest));
         let at_start = !self.is_started && self.first == Some(digest);
-        if is_first && !(self.wishes.at_start && self.steps.are_any(true)) {
+        if is_first && !(self.wishes.at_start && self.steps.any_at_start()) {
             self.assume(digest);
             return false;
         }
