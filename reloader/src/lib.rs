@@ -1,21 +1,37 @@
 //! `reloader`: makes an application use newly published data, and proves that it does.
 //!
-//! [`watch`] notices that something has happened and finds out what the content is, [`decide`]
-//! says when to act upon it, [`reload`] does the actions that [`plan`] takes from the command line
-//! ([`action`] has each kind, [`proof`] looks at processes). [`run`] joins them; [`serve`] answers
-//! metrics and health checks.
+//! 1. [`watch`] waits for events in the directories and finds out what they hold.
+//! 2. [`decide`] says when content is quiet and stable enough to reload.
+//! 3. [`reload`] runs the steps that [`plan`] has built from the command line. [`action`] has each
+//!    kind of step, [`proof`] shows by processes whether nginx has reloaded.
+//! 4. [`serve`] answers metrics and health checks; [`run`](mod@run) joins the parts.
 
-pub mod action;
+mod action;
 pub mod cli;
-pub mod decide;
-pub mod plan;
-pub mod proof;
-pub mod reload;
-pub mod report;
-pub mod retry;
-pub mod run;
-pub mod serve;
-pub mod stop;
-pub mod watch;
+mod decide;
+mod plan;
+mod proof;
+mod reload;
+mod report;
+mod retry;
+mod run;
+mod serve;
+mod stop;
+mod watch;
 
 pub use run::run;
+pub use serve::Metrics;
+
+/// For the tests in `tests/`, which try single actions and scans.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::action::exec::Exec;
+    pub use crate::action::http::HttpCall;
+    pub use crate::action::rollout::Rollout;
+    pub use crate::action::signal::{Signalling, Target, Verify};
+    pub use crate::action::verify::HttpProof;
+    pub use crate::action::{Action, Content, Failure};
+    pub use crate::proof::process::Process;
+    pub use crate::stop::Stop;
+    pub use crate::watch::{Limits, Scan, Scanner};
+}

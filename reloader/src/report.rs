@@ -1,16 +1,16 @@
-//! Lines for people: what was done on stdout, what goes wrong on stderr.
+//! Lines for people: results on stdout, problems on stderr.
 
 use std::io::{Write, stdout};
 
 use diagnostics::stderr;
 
-/// Says what was done.
-pub fn say(line: &str) {
-    // What is done is done, whether or not anybody hears of it.
+/// Prints a result to stdout.
+pub fn print(line: &str) {
+    // A reload counts even if its line cannot be written.
     let _ = stdout().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Says what goes wrong.
+/// Prints a problem to stderr.
 pub fn warn(line: &str) {
     stderr::tell(&format!("reloader: {line}"));
 }

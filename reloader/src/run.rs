@@ -1,4 +1,5 @@
-//! Joins the parts: the threads that watch, scan, take signals and serve, and the main loop.
+//! Joins the parts: starts the threads that take signals, watch, scan and serve, and runs the main
+//! loop, to which they send their events.
 
 mod changes;
 mod event;
@@ -14,76 +15,76 @@ use diagnostics::wording::one_line;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use self::event::{Bell, Wake};
-use self::main_loop::{Attendant, Wishes};
+use self::event::{Event, EventSender};
+use self::main_loop::{MainLoop, Options};
 use crate::cli::Cli;
-use crate::decide::{Decider, Settings};
+use crate::decide::Settings;
 use crate::plan;
-use crate::report::{say, warn};
-use crate::serve::metrics::Figures;
+use crate::report::{print, warn};
+use crate::serve::Metrics;
 use crate::serve::serve;
-use crate::stop::Stop;
 use crate::watch::{Limits, Scanner, Watches};
 
-/// Runs the command and returns its exit code.
+/// Watches and reloads until a signal ends it, or with `--once` until the first reload; returns
+/// the exit code.
 ///
 /// # Errors
-/// The command line makes no sense, or what it asks for is not to be had.
+/// Fails if the configuration is wrong, `--listen` cannot be bound, or a thread cannot be started.
 pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
     let steps = plan::steps(matches, cli)?;
-    let (wake, wakes) = channel();
-    let stop = Stop::default();
-    let bell = Bell::new(wake);
-    take_signals(&bell)?;
+    let (sender, events) = channel();
+    let sender = EventSender::new(sender);
+    take_signals(&sender)?;
     let limits = Limits {
         depth: cli.max_depth,
         names: cli.max_files,
         bytes: cli.max_bytes.saturating_mul(1024 * 1024),
     };
-    let scanner = Scanner::new(cli.directories.clone(), limits, watches(&bell));
-    let settings =
-        Settings { debounce: cli.debounce, max_wait: cli.max_wait, cooldown: cli.cooldown };
-    let wishes = Wishes {
+    let scanner = Scanner::new(cli.directories.clone(), limits, start_watching(&sender));
+    let options = Options {
         directories: cli.directories.clone(),
         poll: cli.poll,
-        debounce: cli.debounce,
+        settings: Settings {
+            debounce: cli.debounce,
+            max_wait: cli.max_wait,
+            cooldown: cli.cooldown,
+        },
         at_start: cli.at_start.unwrap_or(!cli.once),
         once: cli.once,
         dry_run: cli.dry_run,
     };
-    let figures = Figures::default();
+    let metrics = Metrics::default();
     let watched: Vec<_> =
         cli.directories.iter().map(|path| one_line(path.as_os_str().as_bytes())).collect();
-    say(&format!("watching {}; on a change: {}", watched.join(", "), steps.describe()));
+    print(&format!("watching {}; on a change: {}", watched.join(", "), steps.describe()));
     if let Some(address) = &cli.listen {
-        let at = serve(address, figures.clone())?;
-        say(&format!("listening at {at}"));
+        let bound = serve(address, metrics.clone())?;
+        print(&format!("listening at {bound}"));
     }
-    let parts = (steps, Decider::new(settings), figures, stop);
-    Ok(Attendant::new(wishes, parts, scanner, bell)?.attend(&wakes))
+    Ok(MainLoop::new(options, steps, scanner, sender, metrics)?.run(&events))
 }
 
-/// Has events wake the attendant, if they can be had.
-fn watches(bell: &Bell) -> Option<Watches> {
-    let bell = bell.clone();
-    match Watches::start(move || bell.ring()) {
+/// Starts to send changes as events; without inotify, only regular scans find them.
+fn start_watching(sender: &EventSender) -> Option<Watches> {
+    let sender = sender.clone();
+    match Watches::start(move || sender.changed()) {
         Ok(watches) => Some(watches),
         Err(error) => {
-            warn(&format!("{error:#}: changes are found by looking only"));
+            warn(&format!("{error:#}: changes are found by regular scans only"));
             None
         }
     }
 }
 
-/// SIGTERM and SIGINT end the program, also as process 1; SIGHUP has it look at once.
-fn take_signals(bell: &Bell) -> Result<()> {
+/// Lets SIGTERM and SIGINT end the program, also as process 1, and SIGHUP start a scan.
+fn take_signals(sender: &EventSender) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("failed to take signals")?;
-    let bell = bell.clone();
+    let sender = sender.clone();
     let take = move || {
         for signal in signals.forever() {
             match signal {
-                SIGHUP => bell.ring(),
-                _ => bell.tell(Wake::Stop),
+                SIGHUP => sender.changed(),
+                _ => sender.send(Event::Shutdown),
             }
         }
     };

@@ -1,6 +1,8 @@
-//! What is in the watched directories now, and notice of changes there.
+//! What the watched directories hold now ([`Scanner`]), and events when that may have changed
+//! ([`Watches`]).
 //!
-//! Events only say that something happened; a scan says what the content is.
+//! Each scan sets the watches anew and finds the content out; an event only starts a scan. So
+//! neither lost events, nor file systems without any, nor replaced directories hide a change.
 
 mod filesystem;
 mod inotify;
@@ -8,5 +10,7 @@ mod scan;
 mod tree;
 
 pub use inotify::Watches;
-pub use scan::{Scanner, Seen};
+pub use scan::{Scan, Scanner};
+#[cfg(test)]
+pub use tree::Kind;
 pub use tree::{Entry, Limits};

@@ -10,12 +10,12 @@ use std::time::{Duration, SystemTime};
 use e2e::programs::{command, run};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use reloader::watch::{Limits, Scanner, Seen};
+use reloader::testing::{Limits, Scan, Scanner};
 use tempfile::{TempDir, tempdir};
 
 const LIMITS: Limits = Limits { depth: 64, names: 100_000, bytes: 1 << 30 };
 
-fn see(roots: &[PathBuf], limits: Limits) -> anyhow::Result<Seen> {
+fn see(roots: &[PathBuf], limits: Limits) -> anyhow::Result<Scan> {
     Scanner::new(roots.to_vec(), limits, None).scan(true)
 }
 
@@ -97,10 +97,10 @@ fn what_cannot_be_content_is_bounded_and_told() {
     let limits = Limits { bytes: 1 << 20, ..LIMITS };
     let seen = see(&[dir.path().to_owned()], limits).expect("a look");
     assert_eq!(seen.entries.len(), 10);
-    let notes = seen.notes.join("\n");
+    let notes = seen.warnings.join("\n");
     assert!(notes.contains("/sparse` is more than --max-bytes leaves"), "{notes}");
     assert!(notes.contains("/everything` leads to a directory elsewhere"), "{notes}");
-    assert_eq!(seen.notes.len(), 2, "{notes}");
+    assert_eq!(seen.warnings.len(), 2, "{notes}");
     // Its size and times stand for it.
     fs::write(at("sparse"), "small").expect("written");
     assert_ne!(see(&[dir.path().to_owned()], limits).expect("a look").digest, seen.digest);
@@ -114,11 +114,11 @@ fn depth_and_number_of_files_are_bounded() {
     fs::write(deep.join("file"), "").expect("written");
     let look = |limits| see(&[dir.path().to_owned()], limits).expect("a look");
     let seen = look(Limits { depth: 3, ..LIMITS });
-    assert!(seen.notes[0].ends_with("/1/2/3/4` lies deeper than --max-depth allows"));
-    assert_eq!(look(Limits { depth: 4, ..LIMITS }).notes, [""; 0]);
+    assert!(seen.warnings[0].ends_with("/1/2/3/4` lies deeper than --max-depth allows"));
+    assert_eq!(look(Limits { depth: 4, ..LIMITS }).warnings, [""; 0]);
     let seen = look(Limits { names: 3, ..LIMITS });
     assert_eq!(seen.entries.len(), 3);
-    assert!(seen.notes[0].ends_with("holds more names than --max-files allows"), "{seen:?}");
+    assert!(seen.warnings[0].ends_with("holds more names than --max-files allows"), "{seen:?}");
 }
 
 #[test]
@@ -163,12 +163,12 @@ fn provision(source: &Path, target: &Path) {
 }
 
 #[test]
-fn what_provisioner_published_is_proven_and_has_its_digest() {
+fn what_provisioner_published_is_verified_and_has_its_digest() {
     let (source, target) = (tree(), tempdir().expect("a directory"));
     provision(source.path(), target.path());
     let root = [target.path().to_owned()];
     let seen = see(&root, LIMITS).expect("a look");
-    assert!(seen.is_proven);
+    assert!(seen.is_verified);
     let status = run(command("provisioner").args(["status", "--target"]).arg(target.path()), b"");
     let hex: String = seen.digest.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(status.stdout.contains(&hex), "{status:?}");

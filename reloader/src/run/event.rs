@@ -1,4 +1,4 @@
-//! What wakes the attendant, and the threads that do.
+//! The events of the main loop, and the thread that scans.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,83 +10,102 @@ use anyhow::{Context, Result};
 use published_tree::tree::Hash;
 
 use crate::reload::Outcome;
-use crate::watch::{Scanner, Seen};
+use crate::watch::{Scan, Scanner};
 
-/// What wakes the attendant.
-pub enum Wake {
-    /// Something has happened in a directory.
-    Event,
-    /// The program is to end.
-    Stop,
-    /// A look has ended.
-    Looked(Box<Looked>),
-    /// A reload has ended.
-    Acted(Hash, Outcome),
+/// Something that the main loop reacts to.
+pub enum Event {
+    /// Something may have changed in a watched directory.
+    Changed,
+    /// A signal asks the program to end.
+    Shutdown,
+    /// A scan has ended.
+    Scanned(Box<ScanEnd>),
+    /// A reload of the content with this digest has ended.
+    Reloaded(Hash, Outcome),
 }
 
-/// Tells of events, once for all until they are looked into.
+/// Sends events to the main loop. Clones share the queue.
 #[derive(Clone)]
-pub struct Bell {
-    wakes: Sender<Wake>,
-    has_rung: Arc<AtomicBool>,
+pub struct EventSender {
+    queue: Sender<Event>,
+    /// Whether a [`Event::Changed`] is in the queue: one stands for all changes.
+    is_change_pending: Arc<AtomicBool>,
 }
 
-impl Bell {
-    /// One that wakes through `wakes`.
-    pub fn new(wakes: Sender<Wake>) -> Self {
-        Self { wakes, has_rung: Arc::default() }
+impl EventSender {
+    /// Sends into this queue.
+    pub fn new(queue: Sender<Event>) -> Self {
+        Self { queue, is_change_pending: Arc::default() }
     }
 
-    /// Something has happened.
-    pub fn ring(&self) {
-        if !self.has_rung.swap(true, Ordering::AcqRel) {
-            // Nobody hears it when the program ends.
-            let _ = self.wakes.send(Wake::Event);
+    /// Sends [`Event::Changed`], unless one is in the queue.
+    pub fn changed(&self) {
+        if !self.is_change_pending.swap(true, Ordering::AcqRel) {
+            self.send(Event::Changed);
         }
     }
 
-    /// It has been heard: what happens from now on is new.
-    pub fn heard(&self) {
-        self.has_rung.store(false, Ordering::Release);
+    /// Call when [`Event::Changed`] is taken from the queue: the next change is sent again.
+    pub fn change_received(&self) {
+        self.is_change_pending.store(false, Ordering::Release);
     }
 
-    /// Something else is to be told.
-    pub fn tell(&self, wake: Wake) {
-        let _ = self.wakes.send(wake);
+    /// Sends an event.
+    pub fn send(&self, event: Event) {
+        // The main loop has ended if it cannot be received; so will this thread.
+        let _ = self.queue.send(event);
     }
 }
 
-/// A look that has ended.
-pub struct Looked {
+/// A scan that has ended.
+pub struct ScanEnd {
     /// When it began.
     pub began: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// What was there.
-    pub seen: Result<Seen>,
-    /// Whether events tell of all changes there.
-    pub is_told: bool,
+    /// The content.
+    pub scan: Result<Scan>,
+    /// Whether every later change there raises an event.
+    pub has_events: bool,
 }
 
-/// Takes the looks that are asked for, thorough ones or not, in a thread of its own: a file system
-/// may take its time.
+/// Starts a thread that scans on request, thoroughly or not. It is a thread because a file system
+/// may hang.
 ///
 /// # Errors
-/// There is no thread to be had.
-pub fn start_looking(mut scanner: Scanner, bell: &Bell) -> Result<Sender<bool>> {
-    let (looks, asked) = channel();
-    let bell = bell.clone();
-    let look = move || {
-        while let Ok(thorough) = asked.recv() {
+/// Fails if the thread cannot be started.
+pub fn start_scanning(mut scanner: Scanner, events: &EventSender) -> Result<Sender<bool>> {
+    let (requests, requested) = channel();
+    let events = events.clone();
+    let scan = move || {
+        while let Ok(thorough) = requested.recv() {
             let began = Instant::now();
-            let seen = scanner.scan(thorough);
-            let (ended, is_told) = (Instant::now(), scanner.is_told_of_changes());
-            bell.tell(Wake::Looked(Box::new(Looked { began, ended, seen, is_told })));
+            let scan = scanner.scan(thorough);
+            let (ended, has_events) = (Instant::now(), scanner.has_events());
+            events.send(Event::Scanned(Box::new(ScanEnd { began, ended, scan, has_events })));
         }
     };
     thread::Builder::new()
         .name("scan".to_owned())
-        .spawn(look)
+        .spawn(scan)
         .context("failed to start a thread")?;
-    Ok(looks)
+    Ok(requests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_event_stands_for_all_changes_until_it_is_received() {
+        let (queue, events) = channel();
+        let sender = EventSender::new(queue);
+        (0..3).for_each(|_| sender.clone().changed());
+        assert_eq!(events.try_iter().count(), 1);
+        sender.changed();
+        assert_eq!(events.try_iter().count(), 0, "not marked as received");
+        sender.change_received();
+        sender.changed();
+        assert_eq!(events.try_iter().count(), 1);
+    }
 }

@@ -1,4 +1,7 @@
-//! Attends to the directories: has them looked at, has the application reloaded, tells of it.
+//! The main loop: has the directories scanned, has content reloaded, and reports both.
+//!
+//! Scans and reloads run in threads, one of each at a time, so that a file system or an
+//! application that hangs delays neither the end of the program nor its health checks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -12,129 +15,131 @@ use diagnostics::exit::{DONE, FAILED};
 use published_tree::manifest::hex;
 use published_tree::tree::Hash;
 
-use super::changes::names;
-use super::event::{Bell, Looked, Wake, start_looking};
+use super::changes::changed_names;
+use super::event::{Event, EventSender, ScanEnd, start_scanning};
 use crate::action::Content;
-use crate::decide::{Decider, Effect, Look, Next};
+use crate::decide::{Decider, Effect, Found, Next, ScanReport, Settings};
 use crate::reload::{Outcome, Steps};
-use crate::report::{say, warn};
-use crate::serve::metrics::Figures;
+use crate::report::{print, warn};
+use crate::serve::Metrics;
 use crate::stop::Stop;
-use crate::watch::Entry;
-use crate::watch::{Scanner, Seen};
+use crate::watch::{Entry, Scan, Scanner};
 
-/// How often a look is taken where every change raises an event.
-const POLL_TOLD: Duration = Duration::from_mins(1);
-/// How often elsewhere.
-const POLL: Duration = Duration::from_secs(5);
-/// How long an action may take to end when the program is to.
-const FAREWELL: Duration = Duration::from_millis(900);
+/// Time between scans where every change raises an event.
+const POLL_WITH_EVENTS: Duration = Duration::from_mins(1);
+/// Time between scans elsewhere.
+const POLL_WITHOUT_EVENTS: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for the action under way.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(900);
 /// Longer than any wait.
 const FOREVER: Duration = Duration::from_hours(24);
 
-/// What the command line says.
-pub struct Wishes {
-    /// What is watched.
+/// Options from the command line.
+pub struct Options {
+    /// The watched directories.
     pub directories: Vec<PathBuf>,
-    /// How often a look is taken, if not as often as the file system needs it.
+    /// Time between scans without events, if it does not depend on the file system.
     pub poll: Option<Duration>,
-    /// How far apart looks are at least that show content to be stable.
-    pub debounce: Duration,
-    /// Act upon what is there at the start.
+    /// When to reload.
+    pub settings: Settings,
+    /// Reload the content that is there at the start.
     pub at_start: bool,
-    /// End after a change.
+    /// End after the first change.
     pub once: bool,
-    /// Do nothing but tell.
+    /// Report what a reload would do instead of doing it.
     pub dry_run: bool,
 }
 
-/// Attends to directories.
-pub struct Attendant {
-    wishes: Wishes,
+/// The state of the main loop.
+pub struct MainLoop {
+    options: Options,
     steps: Steps,
     decider: Decider,
-    figures: Figures,
+    metrics: Metrics,
     stop: Stop,
-    bell: Bell,
-    looks: Sender<bool>,
-    is_looking: bool,
-    is_acting: bool,
-    /// What was there at the start, until the application uses it or something else.
+    events: EventSender,
+    /// Requests to the scanning thread: whether the scan is to be thorough.
+    scans: Sender<bool>,
+    is_scanning: bool,
+    is_reloading: bool,
+    /// The first content that was to be reloaded.
     first: Option<Hash>,
-    is_started: bool,
-    seen: Option<Seen>,
-    /// What the application uses.
+    /// Whether the application is known to use some content.
+    is_initialized: bool,
+    last_scan: Option<Scan>,
+    /// The entries of the content that the application uses.
     applied: Arc<[Entry]>,
-    /// What was told of the last looks, and need not be again.
-    told: Vec<String>,
+    /// Warnings of the last scan, which are not repeated.
+    warnings: Vec<String>,
 }
 
-impl Attendant {
-    /// One that has `scanner` look at the directories from a thread of its own.
+impl MainLoop {
+    /// Starts the thread for `scanner`.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// Fails if the thread cannot be started.
     pub fn new(
-        wishes: Wishes,
-        (steps, decider, figures, stop): (Steps, Decider, Figures, Stop),
+        options: Options,
+        steps: Steps,
         scanner: Scanner,
-        bell: Bell,
+        events: EventSender,
+        metrics: Metrics,
     ) -> Result<Self> {
-        let looks = start_looking(scanner, &bell)?;
+        let scans = start_scanning(scanner, &events)?;
         Ok(Self {
-            wishes,
+            decider: Decider::new(options.settings),
+            options,
             steps,
-            decider,
-            figures,
-            stop,
-            bell,
-            looks,
-            is_looking: false,
-            is_acting: false,
+            metrics,
+            stop: Stop::default(),
+            events,
+            scans,
+            is_scanning: false,
+            is_reloading: false,
             first: None,
-            is_started: false,
-            seen: None,
+            is_initialized: false,
+            last_scan: None,
             applied: Arc::default(),
-            told: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
-    /// Attends until it is to end, or has attended to one change if that is wished; the exit code.
-    pub fn attend(&mut self, wakes: &Receiver<Wake>) -> u8 {
+    /// Runs until a shutdown, or with `once` until the first reload; returns the exit code.
+    pub fn run(&mut self, events: &Receiver<Event>) -> u8 {
         loop {
             let now = Instant::now();
-            let next = match self.is_looking {
+            let next = match self.is_scanning {
                 true => Next::Wait(now + FOREVER),
                 false => self.decider.next(now),
             };
             let until = match next {
-                Next::Look { thorough } => {
-                    self.is_looking = self.looks.send(thorough).is_ok();
+                Next::Scan { thorough } => {
+                    self.is_scanning = self.scans.send(thorough).is_ok();
                     continue;
                 }
-                Next::Act(digest) => {
-                    if self.act(digest) && self.wishes.once {
+                Next::Reload(digest) => {
+                    if self.start_reload(digest) && self.options.once {
                         return DONE;
                     }
                     continue;
                 }
                 Next::Wait(until) => until,
             };
-            match wakes.recv_timeout(until.saturating_duration_since(now)) {
-                Ok(Wake::Event) => {
-                    self.bell.heard();
-                    self.decider.event(Instant::now());
+            match events.recv_timeout(until.saturating_duration_since(now)) {
+                Ok(Event::Changed) => {
+                    self.events.change_received();
+                    self.decider.record_event(Instant::now());
                 }
-                Ok(Wake::Looked(looked)) => self.looked(*looked),
-                Ok(Wake::Acted(digest, outcome)) => {
-                    let is_done = outcome.effect == Effect::Done;
-                    self.acted(digest, outcome);
-                    if self.wishes.once {
-                        return if is_done { DONE } else { FAILED };
+                Ok(Event::Scanned(end)) => self.scanned(*end),
+                Ok(Event::Reloaded(digest, outcome)) => {
+                    let is_applied = outcome.effect == Effect::Applied;
+                    self.reloaded(digest, outcome);
+                    if self.options.once {
+                        return if is_applied { DONE } else { FAILED };
                     }
                 }
-                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => {
-                    self.part(wakes);
+                Ok(Event::Shutdown) | Err(RecvTimeoutError::Disconnected) => {
+                    self.shut_down(events);
                     return DONE;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -142,142 +147,144 @@ impl Attendant {
         }
     }
 
-    /// Lets an action end that is under way.
-    fn part(&self, wakes: &Receiver<Wake>) {
+    /// Interrupts the action under way and waits for its end.
+    fn shut_down(&self, events: &Receiver<Event>) {
         self.stop.set();
-        if !self.is_acting {
+        if !self.is_reloading {
             return;
         }
-        let deadline = Instant::now() + FAREWELL;
-        let next = || wakes.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-        while matches!(next(), Ok(Wake::Event | Wake::Looked(_) | Wake::Stop)) {}
+        let deadline = Instant::now() + SHUTDOWN_GRACE;
+        let next = || events.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        while matches!(next(), Ok(Event::Changed | Event::Scanned(_) | Event::Shutdown)) {}
     }
 
-    fn looked(&mut self, Looked { began, ended, seen, is_told }: Looked) {
-        self.is_looking = false;
-        let poll = match (self.wishes.poll, is_told && seen.is_ok()) {
+    fn scanned(&mut self, ScanEnd { began, ended, scan, has_events }: ScanEnd) {
+        self.is_scanning = false;
+        let poll = match (self.options.poll, has_events && scan.is_ok()) {
             (Some(poll), _) => poll,
-            (None, true) => POLL_TOLD,
-            (None, false) => POLL,
+            (None, true) => POLL_WITH_EVENTS,
+            (None, false) => POLL_WITHOUT_EVENTS,
         };
-        // Clients of a network file system may show each other's work this late.
-        let apart = self.wishes.debounce.max(if is_told { Duration::ZERO } else { POLL.min(poll) });
-        let content = seen.as_ref().ok().map(|seen| (seen.digest, seen.is_proven));
-        self.decider.looked(Look { began, ended, content, poll, apart });
+        // Clients of a network file system may show each other's changes this late.
+        let delay = if has_events { Duration::ZERO } else { POLL_WITHOUT_EVENTS.min(poll) };
+        let apart = self.options.settings.debounce.max(delay);
+        let content = scan.as_ref().ok();
+        let content =
+            content.map(|scan| Found { digest: scan.digest, is_verified: scan.is_verified });
+        self.decider.record_scan(ScanReport { began, ended, content, poll, apart });
         {
-            let mut numbers = self.figures.now();
-            numbers.looks[usize::from(seen.is_err())] += 1;
-            numbers.look_times.add(ended - began);
-            (numbers.looked, numbers.poll) = (ended, poll);
-            if let Ok(seen) = &seen {
-                numbers.entries = seen.entries.len();
-                numbers.is_partial = !seen.notes.is_empty();
-                numbers.desired = spell(&seen.digest);
+            let mut metrics = self.metrics.lock();
+            metrics.scans[usize::from(scan.is_err())] += 1;
+            metrics.scan_times.add(ended - began);
+            (metrics.scanned_at, metrics.poll) = (ended, poll);
+            if let Ok(scan) = &scan {
+                metrics.entries = scan.entries.len();
+                metrics.is_partial = !scan.warnings.is_empty();
+                metrics.desired = with_algorithm(&scan.digest);
             }
-            if self.is_started && !self.is_acting && !self.decider.has_failed() {
-                numbers.is_successful = Some(true);
+            if self.is_initialized && !self.is_reloading && !self.decider.has_failed() {
+                metrics.is_successful = Some(true);
             }
         }
-        let tidings = match &seen {
-            Ok(seen) => seen.notes.clone(),
+        let warnings = match &scan {
+            Ok(scan) => scan.warnings.clone(),
             Err(error) => vec![format!("{error:#}")],
         };
-        tidings.iter().filter(|text| !self.told.contains(text)).for_each(|text| warn(text));
-        self.told = tidings;
-        if let Ok(seen) = seen {
-            self.seen = Some(seen);
+        warnings.iter().filter(|text| !self.warnings.contains(text)).for_each(|text| warn(text));
+        self.warnings = warnings;
+        if let Ok(scan) = scan {
+            self.last_scan = Some(scan);
         }
     }
 
-    /// Begins to act upon content; whether a change has been attended to already.
-    fn act(&mut self, digest: Hash) -> bool {
+    /// Starts to reload content. Returns true if that was a dry run of a change, which is over.
+    fn start_reload(&mut self, digest: Hash) -> bool {
         let is_first = self.first.is_none();
         self.first = self.first.or(Some(digest));
-        let at_start = !self.is_started && self.first == Some(digest);
-        if is_first && !(self.wishes.at_start && self.steps.any_at_start()) {
-            self.assume(digest);
+        let is_start = !self.is_initialized && self.first == Some(digest);
+        if is_first && !(self.options.at_start && self.steps.any_at_start()) {
+            self.decider.assume_applied(digest);
+            self.applied(digest);
             return false;
         }
-        let directories = self.wishes.directories.clone();
+        let directories = self.options.directories.clone();
         let content = Content { digest: hex(&digest), directories };
-        if self.wishes.dry_run {
-            for text in self.steps.rehearse(&content, at_start) {
-                say(&format!("would reload: {}{}; {text}", self.changes(), spell(&digest)));
+        if self.options.dry_run {
+            let prefix = format!("would reload: {}{}", self.changes(), with_algorithm(&digest));
+            for text in self.steps.rehearse(&content, is_start) {
+                print(&format!("{prefix}; {text}"));
             }
-            self.assume(digest);
-            return !at_start;
+            self.decider.assume_applied(digest);
+            self.applied(digest);
+            return !is_start;
         }
-        self.is_acting = true;
-        let (steps, stop, bell) = (self.steps.clone(), self.stop.clone(), self.bell.clone());
+        self.is_reloading = true;
+        let (steps, stop, events) = (self.steps.clone(), self.stop.clone(), self.events.clone());
         thread::spawn(move || {
-            let run = || steps.run(&content, at_start, &stop);
+            let run = || steps.run(&content, is_start, &stop);
             let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Outcome {
                 effect: Effect::Unknown,
                 text: "an action has panicked".to_owned(),
                 took: Duration::ZERO,
             });
-            bell.tell(Wake::Acted(digest, outcome));
+            events.send(Event::Reloaded(digest, outcome));
         });
         false
     }
 
-    /// Takes content for what the application uses.
-    fn assume(&mut self, digest: Hash) {
-        self.decider.assume(digest);
-        self.use_content(digest);
-    }
-
-    fn use_content(&mut self, digest: Hash) {
-        self.is_started = true;
-        if let Some(seen) = self.seen.as_ref().filter(|seen| seen.digest == digest) {
-            self.applied = seen.entries.clone();
-        }
-        let mut numbers = self.figures.now();
-        numbers.applied = spell(&digest);
-        numbers.is_successful = Some(true);
-        numbers.is_ready = true;
-    }
-
-    fn acted(&mut self, digest: Hash, Outcome { effect, text, took }: Outcome) {
-        self.is_acting = false;
-        let chance = chance();
-        self.decider.acted(Instant::now(), digest, effect, chance);
+    fn reloaded(&mut self, digest: Hash, Outcome { effect, text, took }: Outcome) {
+        self.is_reloading = false;
+        self.decider.record_reload(Instant::now(), digest, effect, jitter());
+        let is_applied = effect == Effect::Applied;
         {
-            let mut numbers = self.figures.now();
-            numbers.reloads[usize::from(effect != Effect::Done)] += 1;
-            numbers.reload_times.add(took);
-            if effect == Effect::Done {
-                numbers.succeeded = Some(SystemTime::now());
+            let mut metrics = self.metrics.lock();
+            metrics.reloads[usize::from(!is_applied)] += 1;
+            metrics.reload_times.add(took);
+            if is_applied {
+                metrics.succeeded_at = Some(SystemTime::now());
             } else {
-                numbers.is_successful = Some(false);
+                metrics.is_successful = Some(false);
             }
         }
-        let (changes, digest_text) = (self.changes(), spell(&digest));
+        let (changes, digest_text) = (self.changes(), with_algorithm(&digest));
         let seconds = took.as_secs_f64();
-        if effect == Effect::Done {
-            say(&format!("reloaded: {changes}{digest_text}; {text}; {seconds:.2} s"));
-            self.use_content(digest);
+        if is_applied {
+            print(&format!("reloaded: {changes}{digest_text}; {text}; {seconds:.2} s"));
+            self.applied(digest);
         } else {
             warn(&format!("reload failed: {changes}{digest_text}; {text}; {seconds:.2} s"));
         }
     }
 
-    /// What is different from what the application uses, to begin a line with.
+    /// Records that the application uses content.
+    fn applied(&mut self, digest: Hash) {
+        self.is_initialized = true;
+        if let Some(scan) = self.last_scan.as_ref().filter(|scan| scan.digest == digest) {
+            self.applied = scan.entries.clone();
+        }
+        let mut metrics = self.metrics.lock();
+        metrics.applied = with_algorithm(&digest);
+        metrics.is_successful = Some(true);
+        metrics.is_ready = true;
+    }
+
+    /// The names that differ from the content in use, as the beginning of a line.
     fn changes(&self) -> String {
-        if !self.is_started {
+        if !self.is_initialized {
             return "at start, ".to_owned();
         }
-        let names = self.seen.as_ref().and_then(|seen| names(&self.applied, &seen.entries));
+        let scan = self.last_scan.as_ref();
+        let names = scan.and_then(|scan| changed_names(&self.applied, &scan.entries));
         names.map_or(String::new(), |names| format!("{names}, "))
     }
 }
 
-fn spell(digest: &Hash) -> String {
+fn with_algorithm(digest: &Hash) -> String {
     format!("sha256:{}", hex(digest))
 }
 
-/// A number between 0 and 1.
-fn chance() -> f64 {
+/// A random number between 0 and 1.
+fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }

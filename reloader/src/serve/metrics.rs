@@ -1,144 +1,141 @@
-//! What is told of the run: counts, times, and whether the work goes on.
+//! Counts and times of scans and reloads, which the main loop writes and `/metrics`, `/healthz` and
+//! `/readyz` read.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use diagnostics::metrics::{Durations, Metrics};
+use diagnostics::metrics::{Durations, Metrics as Text};
 
-/// A look that takes longer than this many intervals has stopped.
-const INTERVALS: u32 = 3;
-/// The shortest time after which the work may be said to have stopped.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Scanning has stalled when no scan has ended for this many intervals.
+const STALL_INTERVALS: u32 = 3;
+/// But not before this time.
+const MIN_STALL: Duration = Duration::from_secs(15);
 
-/// Figures that the work keeps and others read.
+/// Shared metrics. Clones refer to the same values.
 #[derive(Clone, Debug)]
-pub struct Figures(Arc<Mutex<Numbers>>);
+pub struct Metrics(Arc<Mutex<Values>>);
 
-/// The figures themselves.
+/// The values of the metrics.
 #[derive(Debug)]
-pub struct Numbers {
-    /// Reloads that have succeeded, and that have not.
+pub struct Values {
+    /// Successful and failed reloads.
     pub reloads: [u64; 2],
-    /// Looks, likewise.
-    pub looks: [u64; 2],
+    /// Successful and failed scans.
+    pub scans: [u64; 2],
     /// How long reloads took.
     pub reload_times: Durations,
-    /// How long looks took.
-    pub look_times: Durations,
-    /// Whether the application uses what is live, as far as it has been tried.
+    /// How long scans took.
+    pub scan_times: Durations,
+    /// Whether the application uses the live content; `None` before the first reload.
     pub is_successful: Option<bool>,
-    /// When it last was made to.
-    pub succeeded: Option<SystemTime>,
-    /// What is live, by its digest.
+    /// When a reload last succeeded.
+    pub succeeded_at: Option<SystemTime>,
+    /// The digest of the live content.
     pub desired: String,
-    /// What the application uses.
+    /// The digest of the content that the application uses.
     pub applied: String,
-    /// How many files, directories and links were seen.
+    /// Files, directories and links in the last scan.
     pub entries: usize,
-    /// Whether some of them are not covered.
+    /// Whether the last scan did not cover everything.
     pub is_partial: bool,
-    /// How often a look is taken without any event.
+    /// Time between scans without events.
     pub poll: Duration,
-    /// When the last look ended, or the run began.
-    pub looked: Instant,
-    /// Whether the application has been made to use what was live at the start.
+    /// When the last scan ended, or the program started.
+    pub scanned_at: Instant,
+    /// Whether the application uses the content from the start, or later content.
     pub is_ready: bool,
 }
 
-impl Default for Figures {
+impl Default for Metrics {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Numbers {
+        Self(Arc::new(Mutex::new(Values {
             reloads: [0; 2],
-            looks: [0; 2],
+            scans: [0; 2],
             reload_times: Durations::default(),
-            look_times: Durations::default(),
+            scan_times: Durations::default(),
             is_successful: None,
-            succeeded: None,
+            succeeded_at: None,
             desired: String::new(),
             applied: String::new(),
             entries: 0,
             is_partial: false,
             poll: Duration::ZERO,
-            looked: Instant::now(),
+            scanned_at: Instant::now(),
             is_ready: false,
         })))
     }
 }
 
-impl Figures {
-    /// The figures, to be read or changed.
-    pub fn now(&self) -> MutexGuard<'_, Numbers> {
+impl Metrics {
+    /// Locks the values, to read or change them.
+    pub fn lock(&self) -> MutexGuard<'_, Values> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Numbers {
-    /// Whether the work goes on, or since when it does not.
+impl Values {
+    /// The time since the last scan, if that is too long.
     pub fn stalled(&self, now: Instant) -> Option<Duration> {
-        let since = now.saturating_duration_since(self.looked);
-        (since > (self.poll * INTERVALS).max(PATIENCE)).then_some(since)
+        let since = now.saturating_duration_since(self.scanned_at);
+        (since > (self.poll * STALL_INTERVALS).max(MIN_STALL)).then_some(since)
     }
 
-    /// All of it in Prometheus's text format.
-    pub fn metrics(&self) -> String {
-        let mut metrics = Metrics::default();
+    /// The values in Prometheus's text format.
+    pub fn to_prometheus(&self) -> String {
+        let mut text = Text::default();
         let results = |[done, failed]: [u64; 2]| [("success", done), ("failure", failed)];
-        metrics.counter(
+        text.counter(
             "reloader_reloads_total",
-            "Reloads by what came of them.",
+            "Reloads by result.",
             "result",
             &results(self.reloads),
         );
-        metrics.histogram(
+        text.histogram(
             "reloader_reload_duration_seconds",
-            "How long reloads took, with their proof.",
+            "Duration of reloads, including their proof.",
             &self.reload_times,
         );
-        metrics.gauge(
+        text.gauge(
             "reloader_last_reload_successful",
-            "Whether the application is known to use what was live when it was last reloaded.",
+            "Whether the application is known to use the live content.",
             u8::from(self.is_successful == Some(true)),
         );
-        if let Some(succeeded) = self.succeeded {
-            let time = succeeded.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-            metrics.gauge(
+        if let Some(at) = self.succeeded_at {
+            let time = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            text.gauge(
                 "reloader_last_reload_success_timestamp_seconds",
-                "When a reload last succeeded, in Unix time.",
+                "Unix time of the last successful reload.",
                 time,
             );
         }
-        metrics.info(
+        text.info(
             "reloader_content_info",
-            "The digests of what is live, and of what the application uses.",
+            "Digests of the live content, and of the content that the application uses.",
             &[("desired", &self.desired), ("applied", &self.applied)],
         );
-        metrics.counter(
+        text.counter(
             "reloader_scans_total",
-            "Looks at the watched directories by what came of them.",
+            "Scans of the watched directories by result.",
             "result",
-            &results(self.looks),
+            &results(self.scans),
         );
-        metrics.histogram(
-            "reloader_scan_duration_seconds",
-            "How long looks took.",
-            &self.look_times,
-        );
-        metrics.gauge(
+        text.histogram("reloader_scan_duration_seconds", "Duration of scans.", &self.scan_times);
+        text.gauge(
             "reloader_scan_interval_seconds",
-            "How often a look is taken without any event.",
+            "Time between scans without events.",
             self.poll.as_secs_f64(),
         );
-        metrics.gauge(
+        text.gauge(
             "reloader_watched_entries",
-            "Files, directories and links that the last look has seen.",
+            "Files, directories and links in the last scan.",
             self.entries,
         );
-        metrics.gauge(
+        text.gauge(
             "reloader_scan_partial",
-            "Whether there is something that looks do not cover.",
+            "Whether the last scan did not cover everything.",
             u8::from(self.is_partial),
         );
-        metrics.text().to_owned()
+        text.text().to_owned()
     }
 }
 
@@ -147,23 +144,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_work_has_stopped_after_three_intervals_without_a_look() {
-        let figures = Figures::default();
-        let looked = figures.now().looked;
-        for (poll, patience) in [(1, 15), (5, 15), (60, 180)] {
-            figures.now().poll = Duration::from_secs(poll);
-            let stalled = |seconds| figures.now().stalled(looked + Duration::from_secs(seconds));
-            assert_eq!(stalled(patience), None);
-            assert_eq!(stalled(patience + 1), Some(Duration::from_secs(patience + 1)));
+    fn scanning_has_stalled_after_three_intervals_without_a_scan() {
+        let metrics = Metrics::default();
+        let scanned_at = metrics.lock().scanned_at;
+        for (poll, limit) in [(1, 15), (5, 15), (60, 180)] {
+            metrics.lock().poll = Duration::from_secs(poll);
+            let stalled =
+                |seconds| metrics.lock().stalled(scanned_at + Duration::from_secs(seconds));
+            assert_eq!(stalled(limit), None);
+            assert_eq!(stalled(limit + 1), Some(Duration::from_secs(limit + 1)));
         }
     }
 
     #[test]
-    fn figures_are_what_a_scrape_understands() {
-        let figures = Figures::default();
-        let mut numbers = figures.now();
-        (numbers.reloads, numbers.is_successful) = ([3, 1], Some(false));
-        let text = numbers.metrics();
+    fn metrics_are_in_the_text_format() {
+        let metrics = Metrics::default();
+        let mut values = metrics.lock();
+        (values.reloads, values.is_successful) = ([3, 1], Some(false));
+        let text = values.to_prometheus();
         for line in [
             "# TYPE reloader_reloads_total counter",
             "reloader_reloads_total{result=\"failure\"} 1",
@@ -172,6 +170,6 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
-        assert!(!text.contains("success_timestamp"), "there was none yet");
+        assert!(!text.contains("success_timestamp"), "no reload has succeeded yet");
     }
 }

@@ -1,12 +1,17 @@
-//! Tells that something has happened in directories; what, only reading them shows.
+//! inotify watches on the directories of the last scan, and on the way to each of them.
 //!
-//! The kernel is asked for just the events that come with a change. (A watch for opened files,
-//! too, as general libraries set, would be woken by each file that is read here.)
+//! An event only says that something may have changed. The kernel is asked for the events that come
+//! with a change alone: general libraries also watch for opened files, so that a scan would wake
+//! itself with every file that it reads.
+//!
+//! 1. A scan adds a watch for each directory before it reads it, and for each name on the way there.
+//! 2. [`end_scan`](Watches::end_scan) removes the watches that the scan has not added.
+//! 3. A thread reads events and calls back for those that matter (`is_relevant`).
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::mem::{MaybeUninit, take};
+use std::mem::{MaybeUninit, replace, take};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -19,7 +24,7 @@ use rustix::fs::inotify::{
 };
 use rustix::io::Errno;
 
-/// What comes with a change.
+/// Events that come with a change.
 const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::MODIFY)
@@ -29,51 +34,53 @@ const CHANGES: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::ONLYDIR);
-/// Links that are followed on the way to a directory; as many as the kernel does.
+/// Links that are followed on the way to a directory; as many as the kernel follows.
 const MAX_LINKS: usize = 40;
-/// Room for events, in bytes.
-const ROOM: usize = 16 * 1024;
+/// Bytes of events that are read at a time.
+const BUFFER_SIZE: usize = 16 * 1024;
 
-/// What is of interest in a directory.
+/// The events of a directory that matter.
 #[derive(Debug, PartialEq, Eq)]
 enum Interest {
+    /// All of them.
     All,
-    /// Just these names.
+    /// Those of these names, and of the directory itself.
     Names(HashSet<OsString>),
 }
 
+/// By watch descriptor.
 type Interests = HashMap<i32, Interest>;
 
-/// Watches of directories.
+/// Watches on directories.
 pub struct Watches {
     inotify: Arc<OwnedFd>,
     interests: Arc<Mutex<Interests>>,
-    /// Those of the scan that is under way.
+    /// The interests of the scan under way.
     next: Interests,
-    /// Whether each directory that was asked for is watched.
+    /// Whether every directory that the scan added is watched.
     is_complete: bool,
 }
 
 impl Watches {
-    /// Starts to watch, nothing yet; `wake` is called for what happens, in another thread.
+    /// Starts a thread that calls `changed` for events that matter. Nothing is watched yet.
     ///
     /// # Errors
-    /// The user has too many watchers already (`fs.inotify.max_user_instances`).
-    pub fn start(wake: impl Fn() + Send + 'static) -> Result<Self> {
+    /// Fails if the user has too many inotify instances (`fs.inotify.max_user_instances`).
+    pub fn start(changed: impl Fn() + Send + 'static) -> Result<Self> {
         let inotify = Arc::new(init(CreateFlags::CLOEXEC).context(
             "failed to watch for events (fs.inotify.max_user_instances may have been reached)",
         )?);
         let interests = Arc::new(Mutex::new(Interests::new()));
-        let (events, of_interest) = (inotify.clone(), interests.clone());
+        let (events, shared_interests) = (inotify.clone(), interests.clone());
         thread::Builder::new()
             .name("watch".to_owned())
-            .spawn(move || hear(&events, &of_interest, wake))
+            .spawn(move || read_events(&events, &shared_interests, changed))
             .context("failed to start a thread")?;
         Ok(Self { inotify, interests, next: Interests::new(), is_complete: true })
     }
 
-    /// Watches a directory that is open, until a scan does not ask for it.
-    pub fn arm(&mut self, directory: BorrowedFd<'_>) {
+    /// Watches an open directory, until the end of a scan that does not add it again.
+    pub fn add(&mut self, directory: BorrowedFd<'_>) {
         let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
         match add_watch(&*self.inotify, path, CHANGES) {
             Ok(watch) => {
@@ -84,11 +91,11 @@ impl Watches {
         }
     }
 
-    /// Watches what decides which directory `path` is: each name on the way to it.
-    pub fn arm_way(&mut self, path: &Path) {
-        for (directory, name) in way(path) {
+    /// Watches each name on the way to `path`: a change there makes it another directory.
+    pub fn add_path(&mut self, path: &Path) {
+        for Lookup { directory, name } in lookups(path) {
             let Ok(watch) = add_watch(&*self.inotify, &directory, CHANGES) else {
-                // A directory that is missing or closed is one that `path` does not lead through.
+                // `path` does not lead through a directory that is missing or not accessible.
                 continue;
             };
             for interests in [&mut *lock(&self.interests), &mut self.next] {
@@ -100,17 +107,17 @@ impl Watches {
         }
     }
 
-    /// Ends a scan: what it has not asked for is not watched any more. Whether all of what it has
-    /// asked for is.
-    pub fn settle(&mut self) -> bool {
+    /// Ends a scan: removes the watches that it has not added. Returns whether every directory
+    /// that it added is watched.
+    pub fn end_scan(&mut self) -> bool {
         let next = take(&mut self.next);
         let mut interests = lock(&self.interests);
         for watch in interests.keys().filter(|watch| !next.contains_key(watch)) {
-            // The kernel may have removed it, with the directory.
+            // The kernel has removed it already if the directory is gone.
             let _ = remove_watch(&*self.inotify, *watch);
         }
         *interests = next;
-        std::mem::replace(&mut self.is_complete, true)
+        replace(&mut self.is_complete, true)
     }
 }
 
@@ -118,26 +125,18 @@ fn lock(interests: &Mutex<Interests>) -> MutexGuard<'_, Interests> {
     interests.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for events for ever.
-fn hear(inotify: &OwnedFd, interests: &Mutex<Interests>, wake: impl Fn()) {
-    let mut room = [MaybeUninit::uninit(); ROOM];
-    let mut events = Reader::new(inotify, &mut room);
+/// Reads events until the descriptor fails.
+fn read_events(inotify: &OwnedFd, interests: &Mutex<Interests>, changed: impl Fn()) {
+    let mut buffer = [MaybeUninit::uninit(); BUFFER_SIZE];
+    let mut events = Reader::new(inotify, &mut buffer);
     loop {
         match events.next() {
-            // The end of a watch is nothing that has happened to a directory.
-            Ok(event) if event.events().contains(ReadFlags::IGNORED) => {}
             Ok(event) => {
-                let name = event.file_name().map(|name| name.to_bytes());
-                let is_overflow = event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                let is_of_interest = match lock(interests).get(&event.wd()) {
-                    Some(Interest::All) => true,
-                    Some(Interest::Names(names)) => {
-                        name.is_none_or(|name| names.contains(std::ffi::OsStr::from_bytes(name)))
-                    }
-                    None => false,
-                };
-                if is_overflow || is_of_interest {
-                    wake();
+                let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+                let is_relevant =
+                    is_relevant(event.events(), lock(interests).get(&event.wd()), name);
+                if is_relevant {
+                    changed();
                 }
             }
             Err(Errno::INTR) => {}
@@ -146,9 +145,32 @@ fn hear(inotify: &OwnedFd, interests: &Mutex<Interests>, wake: impl Fn()) {
     }
 }
 
-/// The directories that `path` leads through, with the name that is looked up in each, also
-/// behind links.
-fn way(path: &Path) -> Vec<(PathBuf, OsString)> {
+/// Whether an event may mean a change of content. `interest` is that in its directory, if it is
+/// watched; `name` is missing in events of the directory itself.
+fn is_relevant(events: ReadFlags, interest: Option<&Interest>, name: Option<&OsStr>) -> bool {
+    if events.contains(ReadFlags::QUEUE_OVERFLOW) {
+        // Events were lost, of any directory.
+        return true;
+    }
+    if events.contains(ReadFlags::IGNORED) {
+        // A watch has been removed.
+        return false;
+    }
+    match interest {
+        Some(Interest::All) => true,
+        Some(Interest::Names(names)) => name.is_none_or(|name| names.contains(name)),
+        None => false,
+    }
+}
+
+/// A name that is looked up in a directory.
+struct Lookup {
+    directory: PathBuf,
+    name: OsString,
+}
+
+/// The lookups that lead to `path`, including those of links on the way.
+fn lookups(path: &Path) -> Vec<Lookup> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let names_of = |path: &Path| -> Vec<OsString> {
         let names =
@@ -157,26 +179,26 @@ fn way(path: &Path) -> Vec<(PathBuf, OsString)> {
     };
     let mut pending = names_of(&absolute);
     pending.reverse();
-    let (mut at, mut way, mut links) = (PathBuf::from("/"), Vec::new(), 0);
+    let (mut directory, mut lookups, mut links) = (PathBuf::from("/"), Vec::new(), 0);
     while let Some(name) = pending.pop() {
         if name == ".." {
-            at.pop();
+            directory.pop();
             continue;
         }
-        way.push((at.clone(), name.clone()));
-        match fs::read_link(at.join(&name)) {
+        lookups.push(Lookup { directory: directory.clone(), name: name.clone() });
+        match fs::read_link(directory.join(&name)) {
             Ok(target) if links < MAX_LINKS => {
                 links += 1;
                 if target.is_absolute() {
-                    at = PathBuf::from("/");
+                    directory = PathBuf::from("/");
                 }
                 pending.extend(names_of(&target).into_iter().rev());
             }
             Ok(_) => break,
-            Err(_) => at.push(name),
+            Err(_) => directory.push(name),
         }
     }
-    way
+    lookups
 }
 
 #[cfg(test)]
@@ -187,45 +209,76 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_way_to_a_directory_goes_through_links() {
+    fn lookups_follow_links() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("a/b")).unwrap();
         symlink("a/../a", dir.join("link")).unwrap();
-        let way = way(&dir.join("link/b"));
-        let tail: Vec<_> = way[way.len() - 4..].iter().map(|(at, name)| at.join(name)).collect();
+        let lookups = lookups(&dir.join("link/b"));
+        let tail = lookups[lookups.len() - 4..].iter();
+        let tail: Vec<_> = tail.map(|lookup| lookup.directory.join(&lookup.name)).collect();
         assert_eq!(tail, ["link", "a", "a", "a/b"].map(|name| dir.join(name)));
     }
 
     #[test]
-    fn only_changes_wake() {
+    fn a_link_to_itself_ends_the_lookups() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        assert!(lookups(&dir.path().join("loop/a")).len() > MAX_LINKS);
+    }
+
+    #[test]
+    fn lost_events_count_as_a_change_and_removed_watches_do_not() {
+        let names = Interest::Names(HashSet::from(["data".into()]));
+        let (data, other) = (Some(OsStr::new("data")), Some(OsStr::new("other")));
+        let create = ReadFlags::CREATE;
+        for (events, interest, name, expected) in [
+            (create, Some(&Interest::All), other, true),
+            (create, Some(&names), data, true),
+            (create, Some(&names), other, false),
+            (ReadFlags::DELETE_SELF, Some(&names), None, true),
+            (create, None, data, false),
+            // As the kernel sends it: without a watch and without a name.
+            (ReadFlags::QUEUE_OVERFLOW, None, None, true),
+            (ReadFlags::IGNORED, Some(&Interest::All), None, false),
+        ] {
+            let actual = is_relevant(events, interest, name);
+            assert_eq!(actual, expected, "{events:?} {interest:?} {name:?}");
+        }
+    }
+
+    #[test]
+    fn only_changes_raise_events() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         fs::create_dir(&root).unwrap();
         fs::write(root.join("file"), "1").unwrap();
-        let (wake, woken) = mpsc::channel();
-        let mut watches = Watches::start(move || wake.send(()).unwrap()).unwrap();
-        let arm = |watches: &mut Watches| {
-            watches.arm_way(&root);
-            watches.arm(rustix::fd::AsFd::as_fd(&fs::File::open(&root).unwrap()));
-            assert!(watches.settle());
+        let (changed, changes) = mpsc::channel();
+        let mut watches = Watches::start(move || changed.send(()).unwrap()).unwrap();
+        let scan = |watches: &mut Watches| {
+            watches.add_path(&root);
+            watches.add(rustix::fd::AsFd::as_fd(&fs::File::open(&root).unwrap()));
+            assert!(watches.end_scan());
         };
-        arm(&mut watches);
+        scan(&mut watches);
         fs::read(root.join("file")).unwrap();
         fs::read_dir(&root).unwrap().count();
         fs::write(dir.path().join("beside"), "").unwrap();
-        assert!(woken.recv_timeout(Duration::from_millis(200)).is_err(), "reading wakes");
+        assert!(changes.recv_timeout(Duration::from_millis(200)).is_err(), "reading is no change");
         fs::write(root.join("file"), "2").unwrap();
-        woken.recv_timeout(Duration::from_secs(30)).expect("a change wakes");
+        changes.recv_timeout(Duration::from_secs(30)).expect("a change");
         // Another directory in its place.
         fs::rename(&root, dir.path().join("old")).unwrap();
-        woken.recv_timeout(Duration::from_secs(30)).expect("a rename wakes");
+        changes.recv_timeout(Duration::from_secs(30)).expect("a rename");
         fs::create_dir(&root).unwrap();
-        arm(&mut watches);
-        while woken.recv_timeout(Duration::from_millis(100)).is_ok() {}
+        scan(&mut watches);
+        while changes.recv_timeout(Duration::from_millis(100)).is_ok() {}
         fs::write(dir.path().join("old/file"), "3").unwrap();
-        assert!(woken.recv_timeout(Duration::from_millis(200)).is_err(), "the old one wakes");
+        assert!(
+            changes.recv_timeout(Duration::from_millis(200)).is_err(),
+            "the old directory is not watched"
+        );
         fs::write(root.join("new"), "").unwrap();
-        woken.recv_timeout(Duration::from_secs(30)).expect("the new one wakes");
+        changes.recv_timeout(Duration::from_secs(30)).expect("a change in the new directory");
     }
 }

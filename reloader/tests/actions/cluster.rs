@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use reloader::action::rollout::Rollout;
+use reloader::testing::Rollout;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use reloader::action::Action;
-use reloader::action::exec::Exec;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Exec;
+use reloader::testing::Stop;
 use tempfile::{TempDir, tempdir};
 
 use crate::{content, failure, stopped};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use e2e::certificates::Authority;
-use reloader::action::Action;
-use reloader::action::http::HttpCall;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::HttpCall;
+use reloader::testing::Stop;
 use tempfile::tempdir;
 
 use crate::server::{Server, answer};

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reloader::action::Action;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Stop;
 
 use crate::http::call;
 use crate::server::{Request, Server, answer, hang};

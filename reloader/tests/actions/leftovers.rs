@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::fcntl::OFlag;
-use reloader::action::exec::Exec;
-use reloader::action::verify::HttpProof;
-use reloader::action::{Action, Content};
-use reloader::stop::Stop;
+use reloader::testing::Exec;
+use reloader::testing::HttpProof;
+use reloader::testing::Stop;
+use reloader::testing::{Action, Content};
 
 use crate::cluster::Cluster;
 use crate::http::call;

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use reloader::action::{Content, Failure};
-use reloader::stop::Stop;
+use reloader::testing::Stop;
+use reloader::testing::{Content, Failure};
 
 /// What the application is to use, in all tests.
 fn content() -> Content {

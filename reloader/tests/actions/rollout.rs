@@ -4,9 +4,9 @@ use std::process::Command;
 use std::thread;
 
 use e2e::certificates::Authority;
-use reloader::action::Action;
-use reloader::action::rollout::Rollout;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Rollout;
+use reloader::testing::Stop;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use reloader::action::Action;
-use reloader::action::rollout::Rollout;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Rollout;
+use reloader::testing::Stop;
 use serde_json::json;
 
 use crate::cluster::{Cluster, Refusal};

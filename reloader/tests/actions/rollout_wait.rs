@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use e2e::certificates::Authority;
 use e2e::place::{in_private_mounts, sh};
-use reloader::action::Action;
-use reloader::action::rollout::Rollout;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Rollout;
+use reloader::testing::Stop;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reloader::action::Action;
-use reloader::action::verify::HttpProof;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::HttpProof;
+use reloader::testing::Stop;
 
 use crate::http::call;
 use crate::server::{Server, answer, hang};

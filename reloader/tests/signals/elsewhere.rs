@@ -8,7 +8,7 @@ use std::{env, fs};
 use e2e::nginx::{Nginx, Setup};
 use e2e::programs::run;
 use e2e::{is_root, skip_unless_root};
-use reloader::action::signal::Target;
+use reloader::testing::Target;
 use tempfile::TempDir;
 
 use crate::run::{act, failure, hup, reload};

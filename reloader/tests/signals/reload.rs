@@ -9,10 +9,10 @@ use e2e::nginx::{Nginx, Setup};
 use e2e::wait_for;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use reloader::action::Action;
-use reloader::action::signal::{Target, Verify};
-use reloader::proof::process::Process;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Process;
+use reloader::testing::Stop;
+use reloader::testing::{Target, Verify};
 
 use crate::run::{act, content, failure, hup, proof, reload};
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use e2e::nginx::Nginx;
 use e2e::wait_for;
-use reloader::action::signal::{Signalling, Target, Verify};
-use reloader::action::{Action, Content, Failure};
-use reloader::proof::process::Process;
-use reloader::stop::Stop;
+use reloader::testing::Process;
+use reloader::testing::Stop;
+use reloader::testing::{Action, Content, Failure};
+use reloader::testing::{Signalling, Target, Verify};
 
 /// What is live does not matter here.
 pub fn content() -> Content {

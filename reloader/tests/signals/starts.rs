@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::nginx::{Nginx, Setup};
 use e2e::wait_for;
-use reloader::action::signal::{Signalling, Target, Verify};
+use reloader::testing::{Signalling, Target, Verify};
 
 use crate::run::{act, hup, proof};
 

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use e2e::nginx::{Nginx, Setup};
 use e2e::wait_for;
 use nix::unistd::geteuid;
-use reloader::action::Action;
-use reloader::action::signal::Target;
+use reloader::testing::Action;
+use reloader::testing::Target;
 use tempfile::TempDir;
 
 use crate::run::{Running, act, content, failure, hup, reload};
