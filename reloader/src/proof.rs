@@ -1,4 +1,4 @@
-//! The proof that an application uses new content: what `/proc` shows of its processes.
+//! Proof by `/proc` that an application has reloaded: processes in general, and nginx's workers.
 
 pub mod nginx;
 pub mod process;

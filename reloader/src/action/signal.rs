@@ -76,7 +76,7 @@ impl Action for Signalling {
             return self.outlive(&held, stop).map_err(Failure::in_doubt);
         }
         let half = patience.at_most(self.timeout / 2);
-        let before = Generation::of(&held.process, &half).map_err(Failure::without_effect)?;
+        let before = Generation::capture(&held.process, &half).map_err(Failure::without_effect)?;
         let signalled = now();
         self.send(&held).map_err(Failure::without_effect)?;
         before.wait_for_next(signalled, &patience).map_err(Failure::in_doubt)

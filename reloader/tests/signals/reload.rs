@@ -194,7 +194,7 @@ fn a_master_that_hangs_is_not_signalled() {
     let mut short = reload(&nginx);
     short.timeout = Duration::from_secs(1);
     let (error, is_without_effect) = failure(&short);
-    assert!(error.starts_with("nginx does not come to rest, and was not signalled"), "{error}");
+    assert!(error.starts_with("nginx does not become idle and was not signalled"), "{error}");
     assert!(is_without_effect);
     nginx.signal(Signal::SIGCONT);
     assert_eq!(proof(&reload(&nginx)), "2 workers replaced");
