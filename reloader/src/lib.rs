@@ -28,7 +28,7 @@ pub mod testing {
     pub use crate::action::exec::Exec;
     pub use crate::action::http::HttpCall;
     pub use crate::action::rollout::Rollout;
-    pub use crate::action::signal::{Signalling, Target, Verify};
+    pub use crate::action::signal::{SendSignal, Target, Verify};
     pub use crate::action::verify::HttpProof;
     pub use crate::action::{Action, Content, Failure};
     pub use crate::proof::process::Process;

@@ -10,7 +10,7 @@ use self::request::{HttpFlag, Request, TargetFlag, requests};
 use crate::action::exec::Exec;
 use crate::action::http::HttpCall;
 use crate::action::rollout::Rollout;
-use crate::action::signal::{SignalName, Signalling, Target};
+use crate::action::signal::{SendSignal, SignalName, Target};
 use crate::action::verify::HttpProof;
 use crate::cli::{Cli, seconds};
 use crate::reload::{Step, Steps};
@@ -59,7 +59,7 @@ fn signal(
     name: Option<&str>,
     target: Option<&(TargetFlag, String)>,
     cli: &Cli,
-) -> Result<Signalling> {
+) -> Result<SendSignal> {
     let signal = match name {
         Some(name) => name.parse().map_err(|error| misconfigured(format_args!("{error:#}")))?,
         None => SignalName::HUP,
@@ -72,7 +72,7 @@ fn signal(
         })?),
         None => Target::Pid(1),
     };
-    Ok(Signalling { signal, target, verify: cli.verify, timeout: cli.verify_timeout })
+    Ok(SendSignal { signal, target, verify: cli.verify, timeout: cli.verify_timeout })
 }
 
 fn http(method: &str, url: &str, options: &[(HttpFlag, String)]) -> Result<HttpCall> {

@@ -82,7 +82,7 @@ fn namespace() -> &'static str {
 #[test]
 fn without_the_pods_namespace_the_pod_must_have_one() {
     let own = Own::new();
-    let needed = "and no process of another container is to be seen: the pod needs `shareProcessNamespace: true` (true)";
+    let needed = "and no process of another container is visible: the pod needs `shareProcessNamespace: true` (true)";
     for (target, what) in [
         ("pid:1", "process 1 is reloader itself"),
         ("process:nginx: master", "there is no process `nginx: master`"),

@@ -8,7 +8,7 @@ use e2e::wait_for;
 use reloader::testing::Process;
 use reloader::testing::Stop;
 use reloader::testing::{Action, Content, Failure};
-use reloader::testing::{Signalling, Target, Verify};
+use reloader::testing::{SendSignal, Target, Verify};
 
 /// What is live does not matter here.
 pub fn content() -> Content {
@@ -16,30 +16,30 @@ pub fn content() -> Content {
 }
 
 /// HUP to a target.
-pub fn hup(target: Target) -> Signalling {
+pub fn hup(target: Target) -> SendSignal {
     let signal = "HUP".parse().expect("a signal");
-    Signalling { signal, target, verify: Verify::Automatic, timeout: Duration::from_secs(60) }
+    SendSignal { signal, target, verify: Verify::Automatic, timeout: Duration::from_secs(60) }
 }
 
 /// HUP to a server, by the title of its master.
-pub fn reload(nginx: &Nginx) -> Signalling {
+pub fn reload(nginx: &Nginx) -> SendSignal {
     hup(Target::Process(nginx.title()))
 }
 
 /// What comes of an action.
-pub fn act(action: &Signalling) -> Result<String, Failure> {
+pub fn act(action: &SendSignal) -> Result<String, Failure> {
     action.act(&content(), &Stop::default())
 }
 
 /// The error of an action that fails, and whether it is without effect.
-pub fn failure(action: &Signalling) -> (String, bool) {
+pub fn failure(action: &SendSignal) -> (String, bool) {
     let failure = act(action).expect_err("a failure");
     (format!("{:#}", failure.error), failure.is_without_effect)
 }
 
 /// The proof of an action that succeeds, if need be in another attempt: on a busy machine the
 /// moment that proves a reload may be missed, never the other way round.
-pub fn proof(action: &Signalling) -> String {
+pub fn proof(action: &SendSignal) -> String {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         match act(action) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use e2e::nginx::{Nginx, Setup};
 use e2e::wait_for;
-use reloader::testing::{Signalling, Target, Verify};
+use reloader::testing::{SendSignal, Target, Verify};
 
 use crate::run::{act, hup, proof};
 
@@ -27,7 +27,7 @@ fn a_master_that_is_just_starting_is_never_killed() {
             // Without looking at what nginx calls itself.
             _ => (id, Verify::Delivery),
         };
-        let mut action = Signalling { verify, ..hup(target) };
+        let mut action = SendSignal { verify, ..hup(target) };
         action.timeout = Duration::from_secs(3);
         // At once, and again and again while it starts, by two at a time.
         let come_up = thread::scope(|scope| {

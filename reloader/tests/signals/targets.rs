@@ -69,7 +69,7 @@ fn a_signal_that_would_kill_is_not_sent() {
     assert!(cat.is_alive());
     let deaf = Running::script("trap '' HUP; echo; exec cat").once_called("cat");
     let error =
-        format!("process {} (cat) has no handler for HUP, which does nothing at it", deaf.id());
+        format!("process {} (cat) has no handler for HUP, which would be ignored", deaf.id());
     assert_eq!(failure(&hup(Target::Pid(deaf.id()))), (error, true));
 }
 
@@ -104,7 +104,7 @@ fn any_other_program_must_go_on() {
     assert!(stays.is_alive());
 
     let goes = trap("exit 3");
-    let error = format!("process {} has ended of HUP", goes.id());
+    let error = format!("process {} was ended by HUP", goes.id());
     // Its handler may run late, but not never.
     let mut told = String::new();
     wait_for("its end", || {
