@@ -1,4 +1,4 @@
-//! Signals processes, and says what comes of it.
+//! Runs signal actions, and processes to signal.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use reloader::testing::Stop;
 use reloader::testing::{Action, Content, Failure};
 use reloader::testing::{SendSignal, Target, Verify};
 
-/// What is live does not matter here.
+/// Some content: signals do not depend on it.
 pub fn content() -> Content {
     Content { digest: "0".repeat(64), directories: Vec::new() }
 }
@@ -26,7 +26,7 @@ pub fn reload(nginx: &Nginx) -> SendSignal {
     hup(Target::Process(nginx.title()))
 }
 
-/// What comes of an action.
+/// Runs an action.
 pub fn act(action: &SendSignal) -> Result<String, Failure> {
     action.act(&content(), &Stop::default())
 }
@@ -53,21 +53,36 @@ pub fn proof(action: &SendSignal) -> String {
     }
 }
 
+/// `env` with the dispositions that these tests need. The caller may ignore signals, as
+/// `nohup` does with HUP and shells do with INT for background jobs. Children inherit that, and a
+/// shell cannot trap a signal that it inherits as ignored.
+fn with_default_signals() -> Command {
+    let mut env = Command::new("env");
+    env.arg("--default-signal=HUP,INT,TERM");
+    env
+}
+
 /// A process that is killed when dropped.
 pub struct Running(Child);
 
 impl Running {
-    /// Starts one, whose input stays open.
+    /// Starts a command, whose stdin stays open.
     pub fn start(command: &mut Command) -> Self {
         e2e::signals::reset_for_children();
         Self(command.stdin(Stdio::piped()).spawn().expect("started"))
     }
 
-    /// A shell script, once it has printed that it is ready: `echo` does.
+    /// Starts `cat`, which handles no signal.
+    pub fn cat() -> Self {
+        Self::start(with_default_signals().arg("cat")).once_called("cat")
+    }
+
+    /// Starts a shell script and waits until it has printed that it is ready, by `echo`.
     pub fn script(script: &str) -> Self {
         use std::io::Read;
-        let mut shell = Command::new("sh");
-        let mut running = Self::start(shell.args(["-c", script]).stdout(Stdio::piped()));
+        let mut shell = with_default_signals();
+        shell.args(["sh", "-c", script]);
+        let mut running = Self::start(shell.stdout(Stdio::piped()));
         let mut stdout = running.0.stdout.take().expect("a pipe");
         stdout.read_exact(&mut [0]).expect("it is ready");
         // It may go on writing.

@@ -63,7 +63,7 @@ fn two_masters_are_named_and_left_alone() {
 
 #[test]
 fn a_signal_that_would_kill_is_not_sent() {
-    let mut cat = Running::start(&mut Command::new("cat")).once_called("cat");
+    let mut cat = Running::cat();
     let error = format!("process {} (cat) has no handler for HUP, which would kill it", cat.id());
     assert_eq!(failure(&hup(Target::Pid(cat.id()))), (error, true));
     assert!(cat.is_alive());
@@ -184,7 +184,7 @@ fn a_rehearsal_signals_nobody() {
     assert_eq!(rehearsed, expected);
     assert_eq!(reload(&nginx).describe(), format!("HUP to the process `{}`", nginx.title()));
     assert!(!nginx.error_log().contains("SIGHUP"));
-    let mut cat = Running::start(&mut Command::new("cat")).once_called("cat");
+    let mut cat = Running::cat();
     let error = hup(Target::Pid(cat.id())).rehearse(&content()).unwrap_err().to_string();
     assert!(error.ends_with("has no handler for HUP, which would kill it"), "{error}");
     assert!(cat.is_alive());
