@@ -43,7 +43,7 @@ pub const OF_RELOADER: [Symptom; 9] = [
             Answer::json(200, &keycloak)
         })
     }),
-    ("somebody has taken the annotation ... away", || {
+    ("the annotation ... was removed", || {
         roll_out(|request, mut keycloak| {
             if let Some(annotations) = request.body.pointer(ANNOTATIONS) {
                 keycloak["spec"]["template"]["metadata"]["annotations"] = annotations.clone();

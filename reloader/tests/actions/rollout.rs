@@ -1,4 +1,4 @@
-//! What a rolling restart asks of the API server, beside kubectl, and that it does so once.
+//! Rolling restarts: requests compared with kubectl's, and one rollout for each content.
 
 use std::process::Command;
 use std::thread;
@@ -22,7 +22,7 @@ fn query(request: &Request) -> Vec<&str> {
     query.split('&').filter(|pair| !pair.is_empty()).collect()
 }
 
-/// A patch without what differs from program to program.
+/// A patch without the parts that differ between programs: query, annotation and value.
 fn shape(request: &Request, annotation: &str) -> (String, Option<String>, Value) {
     let path = request.path.split_once('?').map_or(&*request.path, |(path, _)| path);
     let mut body: Value = serde_json::from_slice(&request.body).expect("JSON");
@@ -36,8 +36,8 @@ fn shape(request: &Request, annotation: &str) -> (String, Option<String>, Value)
 #[test]
 fn it_patches_as_kubectl_does_but_with_the_digest() {
     let cluster = Cluster::new();
-    let told = cluster.rollout().act(&content(), &Stop::default()).unwrap();
-    assert_eq!(told, "rollout begun, generation 2");
+    let proof = cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    assert_eq!(proof, "rollout begun, generation 2");
     let patch = cluster.patch();
     assert_eq!(query(&patch), ["fieldManager=reloader"]);
     assert_eq!(patch.header("content-type"), Some("application/strategic-merge-patch+json"));
@@ -75,7 +75,7 @@ fn the_same_content_is_rolled_out_once() {
     assert_eq!(act(cluster.rollout()), "already rolled out");
     assert_eq!(cluster.methods()[before..], ["GET"]);
 
-    // Another program's content is another annotation; what is there stays.
+    // Another annotation starts another rollout; other annotations stay.
     act(cluster.rollout().annotation("example.com/other").unwrap());
     assert_eq!(cluster.generation(), 3);
     let workload = cluster.state.lock().unwrap().workload.clone();
@@ -86,7 +86,7 @@ fn the_same_content_is_rolled_out_once() {
 }
 
 #[test]
-fn a_template_without_annotations_gets_its_first() {
+fn a_template_without_annotations_gets_one() {
     let cluster = Cluster::new();
     cluster.change(&json!({"spec": {"template": {"metadata": {"annotations": null}}}}));
     cluster.rollout().act(&content(), &Stop::default()).unwrap();
@@ -96,36 +96,36 @@ fn a_template_without_annotations_gets_its_first() {
 }
 
 #[test]
-fn the_other_kinds_have_paths_of_their_own() {
+fn stateful_sets_and_daemon_sets_are_restarted_at_their_paths() {
     for (kind, target) in [("StatefulSet", "statefulset/web"), ("DaemonSet", "ds/web")] {
         let cluster = Cluster::new();
         cluster.change(&json!({"kind": kind, "spec": {"updateStrategy": {"type": "OnDelete"}}}));
         let rollout = Rollout::parse(target).unwrap().kubeconfig(cluster.kubeconfig());
-        let told = rollout.act(&content(), &Stop::default()).unwrap();
+        let proof = rollout.act(&content(), &Stop::default()).unwrap();
         let obstacle = "annotated, but its update strategy is OnDelete: pods stay until deleted";
-        assert_eq!(told, obstacle);
+        assert_eq!(proof, obstacle);
         let path = format!("/{}s/web?", kind.to_lowercase());
         assert!(cluster.patch().path.contains(&path));
     }
 }
 
 #[test]
-fn a_rehearsal_has_the_server_try_it_and_changes_nothing() {
+fn a_rehearsal_is_a_dry_run_of_the_server_and_changes_nothing() {
     let cluster = Cluster::new();
-    let told = cluster.rollout().rehearse(&content()).unwrap();
-    assert_eq!(told, "rolling restart of deployment/web in namespace `prod`");
+    let plan = cluster.rollout().rehearse(&content()).unwrap();
+    assert_eq!(plan, "rolling restart of deployment/web in namespace `prod`");
     assert_eq!(query(&cluster.patch()), ["dryRun=All", "fieldManager=reloader"]);
     assert_eq!(cluster.generation(), 1);
 
     cluster.refuse("PATCH", (403, "Forbidden", "User \"u\" cannot patch resource"));
     assert!(cluster.rollout().rehearse(&content()).is_err());
     cluster.rollout().act(&content(), &Stop::default()).unwrap();
-    let told = cluster.rollout().rehearse(&content()).unwrap();
-    assert!(told.starts_with("none of deployment/web"), "{told}");
+    let plan = cluster.rollout().rehearse(&content()).unwrap();
+    assert!(plan.starts_with("nothing to do: deployment/web"), "{plan}");
 }
 
 #[test]
-fn the_namespace_is_the_flags_or_the_contexts() {
+fn a_named_namespace_overrides_that_of_the_context() {
     let cluster = Cluster::new();
     let elsewhere = cluster.rollout().namespace("test").unwrap();
     assert!(elsewhere.act(&content(), &Stop::default()).is_err());
@@ -147,7 +147,7 @@ fn a_token_that_was_replaced_is_read_again() {
 }
 
 #[test]
-fn the_api_server_is_known_by_its_authority() {
+fn the_certificate_of_the_api_server_is_checked() {
     let directory = tempfile::tempdir().unwrap();
     let (good, other) =
         (Authority::new(directory.path(), "good"), Authority::new(directory.path(), "other"));

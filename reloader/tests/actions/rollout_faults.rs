@@ -1,4 +1,4 @@
-//! Refusals of the API server, told apart; and servers that hang, lie or are not there.
+//! Error responses of the API server, and servers that hang, send nonsense or are down.
 
 use std::fs;
 use std::time::Duration;
@@ -21,13 +21,13 @@ fn refused(method: &'static str, refusal: Refusal) -> (String, bool) {
 }
 
 #[test]
-fn a_paused_deployment_is_left_alone() {
+fn a_paused_deployment_is_not_patched() {
     let cluster = Cluster::new();
     cluster.change(&json!({"spec": {"paused": true}}));
     let (message, is_without_effect) = failure(cluster.rollout().act(&content(), &Stop::default()));
-    let told =
+    let expected =
         "deployment/web in namespace `prod` is paused: `kubectl rollout resume deployment/web`";
-    assert_eq!((&*message, is_without_effect), (told, true));
+    assert_eq!((&*message, is_without_effect), (expected, true));
     assert_eq!(cluster.methods(), ["GET"]);
     assert!(cluster.rollout().rehearse(&content()).is_err());
 
@@ -35,31 +35,31 @@ fn a_paused_deployment_is_left_alone() {
     cluster.rollout().act(&content(), &Stop::default()).unwrap();
     cluster.change(&json!({"spec": {"paused": true}}));
     let (message, _) = failure(cluster.rollout().act(&content(), &Stop::default()));
-    assert!(message.contains("is paused"), "in the middle of it: {message}");
+    assert!(message.contains("is paused"), "during the rollout: {message}");
     cluster.change(&json!({"status": {"observedGeneration": 2}}));
-    let told = cluster.rollout().act(&content(), &Stop::default()).unwrap();
-    assert_eq!(told, "already rolled out");
+    let proof = cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    assert_eq!(proof, "already rolled out");
 }
 
 #[test]
-fn a_missing_role_is_spelt_out() {
+fn a_missing_permission_names_the_role() {
     let said = "deployments.apps \"web\" is forbidden: User \"system:serviceaccount:prod:reloader\" \
                 cannot patch resource \"deployments\" in API group \"apps\" in the namespace \"prod\"";
     for (method, verb) in [("GET", "get"), ("PATCH", "patch")] {
         let (message, is_without_effect) = refused(method, (403, "Forbidden", said));
-        let told = format!(
+        let expected = format!(
             "failed to {verb} deployment/web in namespace `prod`: forbidden, a Role must allow it \
              (apiGroups: [apps], resources: [deployments], resourceNames: [web], verbs: [get, \
              patch]): {said}"
         );
-        assert_eq!((message, is_without_effect), (told, true));
+        assert_eq!((message, is_without_effect), (expected, true));
     }
     let (message, _) = refused("PATCH", (403, "Forbidden", "policy says\nno"));
     assert!(message.ends_with(r"forbidden by admission: policy says\nno"), "{message}");
 }
 
 #[test]
-fn other_refusals_are_told_apart() {
+fn other_error_responses_are_told_apart() {
     let (message, is_without_effect) =
         refused("GET", (404, "NotFound", "deployments.apps \"web\" not found"));
     assert!(message.ends_with("not found: deployments.apps \"web\" not found"), "{message}");
@@ -80,7 +80,7 @@ fn other_refusals_are_told_apart() {
 }
 
 #[test]
-fn a_conflict_is_tried_again_a_few_times() {
+fn a_patch_with_a_conflict_is_sent_again_a_few_times() {
     let conflict = (409, "Conflict", "the object has been modified");
     let cluster = Cluster::new();
     cluster.refuse("PATCH", conflict);
@@ -93,13 +93,13 @@ fn a_conflict_is_tried_again_a_few_times() {
         cluster.refuse("PATCH", conflict);
     }
     let (message, is_without_effect) = failure(cluster.rollout().act(&content(), &Stop::default()));
-    assert!(message.contains("conflict, again and again: the object has"), "{message}");
+    assert!(message.contains("repeated conflicts: the object has"), "{message}");
     assert!(is_without_effect);
     assert_eq!(cluster.methods().len(), 6);
 }
 
 #[test]
-fn a_server_that_is_away_or_lies_is_told() {
+fn a_server_that_is_down_or_sends_nonsense_is_reported() {
     let cluster = Cluster::new();
     let try_at = |url: &str| {
         cluster.write_kubeconfig(url, &json!({}), &json!({"token": "s3cret"}));
@@ -109,7 +109,7 @@ fn a_server_that_is_away_or_lies_is_told() {
         message
     };
     let gone = Server::answering(200, "").url("");
-    assert!(try_at(&gone).ends_with("no answer of the API server: connection refused"));
+    assert!(try_at(&gone).ends_with("no answer from the API server: connection refused"));
     let lies = Server::answering(200, "<html>s3cret</html>");
     assert!(try_at(&lies.url("")).ends_with("the answer is not a workload"));
     let proxy = Server::answering(502, "<html>bad gateway</html>");
@@ -132,7 +132,7 @@ fn a_stop_ends_the_wait_for_the_server() {
 }
 
 #[test]
-fn a_kubeconfig_that_cannot_be_used_keeps_its_secrets() {
+fn errors_of_a_kubeconfig_show_no_secret() {
     let cluster = Cluster::new();
     let refusal = || {
         let outcome = cluster.rollout().act(&content(), &Stop::default());
@@ -168,7 +168,7 @@ fn a_kubeconfig_that_cannot_be_used_keeps_its_secrets() {
 }
 
 #[test]
-fn outside_of_a_pod_a_kubeconfig_is_needed() {
+fn outside_a_pod_a_kubeconfig_is_needed() {
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         return; // The tests run in a pod.
     }
