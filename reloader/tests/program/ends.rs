@@ -1,4 +1,4 @@
-//! How it starts and ends.
+//! Help, start and end of the program.
 
 use std::fs;
 use std::process::Command;
@@ -12,7 +12,24 @@ use nix::unistd::Pid;
 use crate::run::{Place, Reloader};
 
 #[test]
-fn it_ends_within_a_second_whatever_it_does() {
+fn the_short_help_fits_on_a_screen_and_the_long_one_tells_all() {
+    let help = |flag| {
+        let outcome = run(command("reloader").arg(flag).env("COLUMNS", "80"), b"");
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        outcome.stdout
+    };
+    let short = help("-h");
+    assert!(short.lines().count() <= 24, "{short}");
+    assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");
+    assert!(short.contains("\nExample: ") && short.contains("more: --help"), "{short}");
+    let long = help("--help");
+    for part in ["--max-bytes <MIB>", "RELOADER_MAX_BYTES", "Rolling restarts:", "Exit codes: "] {
+        assert!(long.contains(part) && !short.contains(part), "{part}: {long}");
+    }
+}
+
+#[test]
+fn it_ends_within_a_second_even_during_an_action() {
     let place = Place::new();
     let marker = place.at("marker");
     let stuck =
