@@ -53,7 +53,7 @@ impl Steps {
         let began = Instant::now();
         let mut done: Vec<String> = Vec::new();
         for action in self.actions(is_start) {
-            match action.act(content, stop) {
+            match action.run(content, stop) {
                 Ok(proof) => done.push(format!("{}: {proof}", action.describe())),
                 Err(Failure { is_without_effect, error }) => {
                     let effect = match is_without_effect && done.is_empty() {
@@ -69,9 +69,9 @@ impl Steps {
     }
 
     /// What each step would do, or why it would fail; nothing is changed.
-    pub fn rehearse(&self, content: &Content, is_start: bool) -> Vec<String> {
+    pub fn dry_run(&self, content: &Content, is_start: bool) -> Vec<String> {
         self.actions(is_start)
-            .map(|action| match action.rehearse(content) {
+            .map(|action| match action.dry_run(content) {
                 Ok(text) => format!("{}: {text}", action.describe()),
                 Err(error) => format!("{}: would fail: {error:#}", action.describe()),
             })
@@ -100,7 +100,7 @@ mod tests {
             self.name.to_owned()
         }
 
-        fn act(&self, _: &Content, _: &Stop) -> Result<String, Failure> {
+        fn run(&self, _: &Content, _: &Stop) -> Result<String, Failure> {
             match self.failure {
                 None => Ok("done".to_owned()),
                 Some(true) => Err(Failure::without_effect(anyhow!("refused"))),
@@ -108,7 +108,7 @@ mod tests {
             }
         }
 
-        fn rehearse(&self, _: &Content) -> Result<String> {
+        fn dry_run(&self, _: &Content) -> Result<String> {
             if self.failure.is_some() { Err(anyhow!("refused")) } else { Ok("it".to_owned()) }
         }
     }
@@ -150,9 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn a_rehearsal_tells_of_every_step() {
+    fn a_dry_run_tells_of_every_step() {
         let steps = steps(&[("a", Some(true), true), ("b", None, true), ("c", None, false)]);
         let expected = ["a: would fail: refused", "b: it"];
-        assert_eq!(steps.rehearse(&content(), true), expected);
+        assert_eq!(steps.dry_run(&content(), true), expected);
     }
 }

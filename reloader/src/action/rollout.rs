@@ -199,7 +199,7 @@ impl Action for Rollout {
         format!("rolling restart of {}", self.target)
     }
 
-    fn act(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
+    fn run(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
         let api = self.connect(stop).map_err(Failure::without_effect)?;
         let digest = value(content);
         let (workload, is_new) = self.annotate(&api, &digest)?;
@@ -214,7 +214,7 @@ impl Action for Rollout {
         done.map(|done| format!("{begun}: {done}")).map_err(Failure::in_doubt)
     }
 
-    fn rehearse(&self, content: &Content) -> Result<String> {
+    fn dry_run(&self, content: &Content) -> Result<String> {
         let stop = Stop::default();
         let api = self.connect(&stop)?;
         let digest = value(content);

@@ -72,7 +72,7 @@ impl Action for SendSignal {
         format!("{} to {}", self.signal, self.target)
     }
 
-    fn act(&self, _: &Content, stop: &Stop) -> Result<String, Failure> {
+    fn run(&self, _: &Content, stop: &Stop) -> Result<String, Failure> {
         let retry = Retry::new(stop, self.timeout);
         let open = self.open(&retry).map_err(Failure::without_effect)?;
         if !self.is_proved_by_workers(&open.process) {
@@ -86,7 +86,7 @@ impl Action for SendSignal {
         before.wait_for_next(signalled, &retry).map_err(Failure::in_doubt)
     }
 
-    fn rehearse(&self, _: &Content) -> Result<String> {
+    fn dry_run(&self, _: &Content) -> Result<String> {
         let stop = Stop::default();
         let open = self.open(&Retry::new(&stop, self.timeout))?;
         let Process { pid, users, .. } = open.process;

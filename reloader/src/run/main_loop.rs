@@ -211,7 +211,7 @@ impl MainLoop {
         let content = Content { digest: hex(&digest), directories };
         if self.options.dry_run {
             let prefix = format!("would reload: {}{}", self.changes(), with_algorithm(&digest));
-            for text in self.steps.rehearse(&content, is_start) {
+            for text in self.steps.dry_run(&content, is_start) {
                 print(&format!("{prefix}; {text}"));
             }
             self.decider.assume_applied(digest);

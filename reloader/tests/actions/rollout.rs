@@ -36,7 +36,7 @@ fn shape(request: &Request, annotation: &str) -> (String, Option<String>, Value)
 #[test]
 fn it_patches_as_kubectl_does_but_with_the_digest() {
     let cluster = Cluster::new();
-    let proof = cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    let proof = cluster.rollout().run(&content(), &Stop::default()).unwrap();
     assert_eq!(proof, "rollout begun, generation 2");
     let patch = cluster.patch();
     assert_eq!(query(&patch), ["fieldManager=reloader"]);
@@ -64,19 +64,19 @@ fn it_patches_as_kubectl_does_but_with_the_digest() {
 #[test]
 fn the_same_content_is_rolled_out_once() {
     let cluster = Cluster::new();
-    let act = |rollout: Rollout| rollout.act(&content(), &Stop::default()).unwrap();
+    let run_action = |rollout: Rollout| rollout.run(&content(), &Stop::default()).unwrap();
     thread::scope(|scope| {
         for _ in 0..5 {
-            scope.spawn(|| act(cluster.rollout()));
+            scope.spawn(|| run_action(cluster.rollout()));
         }
     });
     assert_eq!(cluster.generation(), 2, "several at once are one rollout");
     let before = cluster.methods().len();
-    assert_eq!(act(cluster.rollout()), "already rolled out");
+    assert_eq!(run_action(cluster.rollout()), "already rolled out");
     assert_eq!(cluster.methods()[before..], ["GET"]);
 
     // Another annotation starts another rollout; other annotations stay.
-    act(cluster.rollout().annotation("example.com/other").unwrap());
+    run_action(cluster.rollout().annotation("example.com/other").unwrap());
     assert_eq!(cluster.generation(), 3);
     let workload = cluster.state.lock().unwrap().workload.clone();
     let annotations = &workload["spec"]["template"]["metadata"]["annotations"];
@@ -89,9 +89,9 @@ fn the_same_content_is_rolled_out_once() {
 fn a_template_without_annotations_gets_one() {
     let cluster = Cluster::new();
     cluster.change(&json!({"spec": {"template": {"metadata": {"annotations": null}}}}));
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     cluster.change(&json!({"spec": {"template": {"metadata": null}}}));
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     assert_eq!(cluster.generation(), 3);
 }
 
@@ -101,7 +101,7 @@ fn stateful_sets_and_daemon_sets_are_restarted_at_their_paths() {
         let cluster = Cluster::new();
         cluster.change(&json!({"kind": kind, "spec": {"updateStrategy": {"type": "OnDelete"}}}));
         let rollout = Rollout::parse(target).unwrap().kubeconfig(cluster.kubeconfig());
-        let proof = rollout.act(&content(), &Stop::default()).unwrap();
+        let proof = rollout.run(&content(), &Stop::default()).unwrap();
         let obstacle = "annotated, but its update strategy is OnDelete: pods stay until deleted";
         assert_eq!(proof, obstacle);
         let path = format!("/{}s/web?", kind.to_lowercase());
@@ -110,17 +110,17 @@ fn stateful_sets_and_daemon_sets_are_restarted_at_their_paths() {
 }
 
 #[test]
-fn a_rehearsal_is_a_dry_run_of_the_server_and_changes_nothing() {
+fn a_dry_run_is_a_dry_run_of_the_server_and_changes_nothing() {
     let cluster = Cluster::new();
-    let plan = cluster.rollout().rehearse(&content()).unwrap();
+    let plan = cluster.rollout().dry_run(&content()).unwrap();
     assert_eq!(plan, "rolling restart of deployment/web in namespace `prod`");
     assert_eq!(query(&cluster.patch()), ["dryRun=All", "fieldManager=reloader"]);
     assert_eq!(cluster.generation(), 1);
 
     cluster.refuse("PATCH", (403, "Forbidden", "User \"u\" cannot patch resource"));
-    assert!(cluster.rollout().rehearse(&content()).is_err());
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
-    let plan = cluster.rollout().rehearse(&content()).unwrap();
+    assert!(cluster.rollout().dry_run(&content()).is_err());
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
+    let plan = cluster.rollout().dry_run(&content()).unwrap();
     assert!(plan.starts_with("nothing to do: deployment/web"), "{plan}");
 }
 
@@ -128,7 +128,7 @@ fn a_rehearsal_is_a_dry_run_of_the_server_and_changes_nothing() {
 fn a_named_namespace_overrides_that_of_the_context() {
     let cluster = Cluster::new();
     let elsewhere = cluster.rollout().namespace("test").unwrap();
-    assert!(elsewhere.act(&content(), &Stop::default()).is_err());
+    assert!(elsewhere.run(&content(), &Stop::default()).is_err());
     let path = &cluster.server.received()[0].path;
     assert_eq!(path, "/apis/apps/v1/namespaces/test/deployments/web");
 }
@@ -141,9 +141,9 @@ fn a_token_that_was_replaced_is_read_again() {
     let user = json!({"tokenFile": token});
     cluster.write_kubeconfig(&cluster.server.url(""), &json!({}), &user);
     cluster.state.lock().unwrap().token = Some("new");
-    assert!(cluster.rollout().act(&content(), &Stop::default()).is_err());
+    assert!(cluster.rollout().run(&content(), &Stop::default()).is_err());
     std::fs::write(&token, "new\n").unwrap();
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn the_certificate_of_the_api_server_is_checked() {
         let cluster = Cluster::new();
         let more = json!({"certificate-authority": directory.path().join("good.pem")});
         cluster.write_kubeconfig(&server.url(""), &more, &json!({"token": "s3cret"}));
-        let failure = cluster.rollout().act(&content(), &Stop::default()).expect_err("not kept");
+        let failure = cluster.rollout().run(&content(), &Stop::default()).expect_err("not kept");
         let message = format!("{:#}", failure.error);
         if is_good {
             assert!(message.contains("has not kept `reloader/content-digest`"), "{message}");

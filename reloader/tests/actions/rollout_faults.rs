@@ -15,7 +15,7 @@ use crate::{content, failure, stopped};
 fn refused(method: &'static str, refusal: Refusal) -> (String, bool) {
     let cluster = Cluster::new();
     cluster.refuse(method, refusal);
-    let outcome = failure(cluster.rollout().act(&content(), &Stop::default()));
+    let outcome = failure(cluster.rollout().run(&content(), &Stop::default()));
     assert_eq!(cluster.generation(), 1);
     outcome
 }
@@ -24,20 +24,20 @@ fn refused(method: &'static str, refusal: Refusal) -> (String, bool) {
 fn a_paused_deployment_is_not_patched() {
     let cluster = Cluster::new();
     cluster.change(&json!({"spec": {"paused": true}}));
-    let (message, is_without_effect) = failure(cluster.rollout().act(&content(), &Stop::default()));
+    let (message, is_without_effect) = failure(cluster.rollout().run(&content(), &Stop::default()));
     let expected =
         "deployment/web in namespace `prod` is paused: `kubectl rollout resume deployment/web`";
     assert_eq!((&*message, is_without_effect), (expected, true));
     assert_eq!(cluster.methods(), ["GET"]);
-    assert!(cluster.rollout().rehearse(&content()).is_err());
+    assert!(cluster.rollout().dry_run(&content()).is_err());
 
     cluster.change(&json!({"spec": {"paused": false}}));
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     cluster.change(&json!({"spec": {"paused": true}}));
-    let (message, _) = failure(cluster.rollout().act(&content(), &Stop::default()));
+    let (message, _) = failure(cluster.rollout().run(&content(), &Stop::default()));
     assert!(message.contains("is paused"), "during the rollout: {message}");
     cluster.change(&json!({"status": {"observedGeneration": 2}}));
-    let proof = cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    let proof = cluster.rollout().run(&content(), &Stop::default()).unwrap();
     assert_eq!(proof, "already rolled out");
 }
 
@@ -74,7 +74,7 @@ fn other_error_responses_are_told_apart() {
 
     let cluster = Cluster::new();
     cluster.state.lock().unwrap().token = Some("another");
-    let (message, is_without_effect) = failure(cluster.rollout().act(&content(), &Stop::default()));
+    let (message, is_without_effect) = failure(cluster.rollout().run(&content(), &Stop::default()));
     assert!(message.contains("unauthorized") && is_without_effect, "{message}");
     assert!(!message.contains("s3cret"));
 }
@@ -85,14 +85,14 @@ fn a_patch_with_a_conflict_is_sent_again_a_few_times() {
     let cluster = Cluster::new();
     cluster.refuse("PATCH", conflict);
     cluster.refuse("PATCH", conflict);
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     assert_eq!(cluster.methods(), ["GET", "PATCH", "PATCH", "PATCH"]);
 
     let cluster = Cluster::new();
     for _ in 0..20 {
         cluster.refuse("PATCH", conflict);
     }
-    let (message, is_without_effect) = failure(cluster.rollout().act(&content(), &Stop::default()));
+    let (message, is_without_effect) = failure(cluster.rollout().run(&content(), &Stop::default()));
     assert!(message.contains("repeated conflicts: the object has"), "{message}");
     assert!(is_without_effect);
     assert_eq!(cluster.methods().len(), 6);
@@ -104,7 +104,7 @@ fn a_server_that_is_down_or_sends_nonsense_is_reported() {
     let try_at = |url: &str| {
         cluster.write_kubeconfig(url, &json!({}), &json!({"token": "s3cret"}));
         let (message, is_without_effect) =
-            failure(cluster.rollout().act(&content(), &Stop::default()));
+            failure(cluster.rollout().run(&content(), &Stop::default()));
         assert!(is_without_effect && !message.contains("s3cret"), "{message}");
         message
     };
@@ -127,7 +127,7 @@ fn a_stop_ends_the_wait_for_the_server() {
     let server = Server::start(|_, _| hang());
     cluster.write_kubeconfig(&server.url(""), &json!({}), &json!({}));
     let rollout = cluster.rollout();
-    let outcome = stopped(|| !server.received().is_empty(), |stop| rollout.act(&content(), stop));
+    let outcome = stopped(|| !server.received().is_empty(), |stop| rollout.run(&content(), stop));
     assert!(failure(outcome).0.contains("stopped while waiting for the answer"));
 }
 
@@ -135,7 +135,7 @@ fn a_stop_ends_the_wait_for_the_server() {
 fn errors_of_a_kubeconfig_show_no_secret() {
     let cluster = Cluster::new();
     let refusal = || {
-        let outcome = cluster.rollout().act(&content(), &Stop::default());
+        let outcome = cluster.rollout().run(&content(), &Stop::default());
         let (message, is_without_effect) = failure(outcome);
         assert!(is_without_effect && !message.contains("s3cret"), "{message}");
         assert!(message.contains("kubeconfig"), "{message}");
@@ -163,7 +163,7 @@ fn errors_of_a_kubeconfig_show_no_secret() {
     let exec = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "echo",
                                "args": ["s3cret"], "interactiveMode": "Never"}});
     cluster.write_kubeconfig(&cluster.server.url(""), &json!({}), &exec);
-    let (message, _) = failure(cluster.rollout().act(&content(), &Stop::default()));
+    let (message, _) = failure(cluster.rollout().run(&content(), &Stop::default()));
     assert!(!message.contains("s3cret"), "{message}");
 }
 
@@ -173,7 +173,7 @@ fn outside_a_pod_a_kubeconfig_is_needed() {
         return; // The tests run in a pod.
     }
     let rollout = Rollout::parse("deployment/web").unwrap().wait(Duration::from_secs(1));
-    let failure = rollout.act(&content(), &Stop::default()).expect_err("no cluster");
+    let failure = rollout.run(&content(), &Stop::default()).expect_err("no cluster");
     assert_eq!(diagnostics::exit::code_of(&failure.error), 2);
     assert!(format!("{:#}", failure.error).contains("this is not a pod"));
 }

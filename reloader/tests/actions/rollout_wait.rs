@@ -24,7 +24,7 @@ fn status(replicas: i64, updated: i64, available: i64) -> Value {
 }
 
 fn failed(cluster: &Cluster, timeout: Duration) -> String {
-    let outcome = cluster.rollout().wait(timeout).act(&content(), &Stop::default());
+    let outcome = cluster.rollout().wait(timeout).run(&content(), &Stop::default());
     let (message, is_without_effect) = failure(outcome);
     assert!(!is_without_effect, "{message}");
     message
@@ -36,25 +36,25 @@ fn it_waits_until_every_replica_is_new_and_available() {
     // The first read comes before the patch. One response is an error.
     cluster.change_later(&[json!({}), status(4, 1, 3), status(4, 3, 3), status(3, 3, 3)]);
     cluster.refuse("GET", (503, "ServiceUnavailable", "away"));
-    let early = failure(cluster.rollout().wait(LONG).act(&content(), &Stop::default()));
+    let early = failure(cluster.rollout().wait(LONG).run(&content(), &Stop::default()));
     assert!(early.0.contains("answered 503") && early.1, "before anything is done: {}", early.0);
-    let proof = cluster.rollout().wait(LONG).act(&content(), &Stop::default()).unwrap();
+    let proof = cluster.rollout().wait(LONG).run(&content(), &Stop::default()).unwrap();
     assert_eq!(proof, "rollout begun, generation 2: 3 of 3 replicas available, generation 2");
     assert_eq!(cluster.methods(), ["GET", "GET", "PATCH", "GET", "GET", "GET"]);
 
-    let proof = cluster.rollout().wait(LONG).act(&content(), &Stop::default()).unwrap();
+    let proof = cluster.rollout().wait(LONG).run(&content(), &Stop::default()).unwrap();
     assert_eq!(proof, "already rolled out: 3 of 3 replicas available, generation 2");
 }
 
 #[test]
 fn an_api_server_that_is_down_for_a_moment_is_asked_again() {
     let cluster = Cluster::new();
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     let answers = cluster.state.clone();
     cluster.change_later(&[status(4, 1, 3), status(4, 1, 3), status(3, 3, 3)]);
     std::thread::scope(|scope| {
         let waiting =
-            scope.spawn(|| cluster.rollout().wait(LONG).act(&content(), &Stop::default()));
+            scope.spawn(|| cluster.rollout().wait(LONG).run(&content(), &Stop::default()));
         e2e::wait_for("the second look", || cluster.methods().len() > 3);
         answers.lock().unwrap().refusals.push(("GET", (503, "ServiceUnavailable", "away")));
         waiting.join().unwrap().unwrap();
@@ -71,7 +71,7 @@ fn a_token_that_expires_during_a_wait_is_read_again() {
     cluster.change_later(&[json!({}), status(4, 1, 3)]);
     std::thread::scope(|scope| {
         let waiting =
-            scope.spawn(|| cluster.rollout().wait(LONG).act(&content(), &Stop::default()));
+            scope.spawn(|| cluster.rollout().wait(LONG).run(&content(), &Stop::default()));
         e2e::wait_for("a look", || cluster.methods().len() > 2);
         fs::write(&token, "new\n").unwrap();
         let mut state = cluster.state.lock().unwrap();
@@ -103,7 +103,7 @@ fn a_timeout_and_a_stop_end_the_wait() {
     let looks = cluster.methods().len();
     let rollout = cluster.rollout().wait(Duration::from_secs(600));
     let outcome =
-        stopped(|| cluster.methods().len() > looks + 1, |stop| rollout.act(&content(), stop));
+        stopped(|| cluster.methods().len() > looks + 1, |stop| rollout.run(&content(), stop));
     assert!(failure(outcome).0.ends_with("stopped while waiting: 1 of 3 replicas are new"));
 }
 
@@ -148,7 +148,7 @@ fn a_rollout_that_cannot_be_waited_for_is_not_started() {
         let cluster = Cluster::new();
         cluster.change(&json!({"kind": kind, "spec": {"updateStrategy": strategy}}));
         let rollout = Rollout::parse(target).unwrap().kubeconfig(cluster.kubeconfig()).wait(LONG);
-        let (message, is_without_effect) = failure(rollout.act(&content(), &Stop::default()));
+        let (message, is_without_effect) = failure(rollout.run(&content(), &Stop::default()));
         assert!(message.contains(expected) && is_without_effect, "{message}");
         assert_eq!(cluster.methods(), ["GET"]);
     }
@@ -213,7 +213,7 @@ fn in_a_pod_its_service_account_is_used() {
 #[ignore = "run by `in_a_pod_its_service_account_is_used`"]
 fn from_within_a_pod() {
     let rollout = Rollout::parse("deployment/web").unwrap();
-    let outcome = rollout.act(&content(), &Stop::default());
+    let outcome = rollout.run(&content(), &Stop::default());
     assert_eq!(
         outcome.map_err(|failure| format!("{:#}", failure.error)).unwrap(),
         "rollout begun, generation 1"

@@ -11,7 +11,7 @@ use e2e::{is_root, skip_unless_root};
 use reloader::testing::Target;
 use tempfile::TempDir;
 
-use crate::run::{act, failure, hup, reload};
+use crate::run::{failure, hup, reload, run_action};
 
 /// A user without a name.
 const USER: u32 = 30_001;
@@ -63,7 +63,7 @@ fn signals_a_target() {
         ("process", text) => Target::Process(text.to_owned()),
         (_, path) => Target::PidFile(path.into()),
     };
-    let outcome = match act(&hup(target)) {
+    let outcome = match run_action(&hup(target)) {
         Ok(proof) => proof,
         Err(failure) => format!("{:#} ({})", failure.error, failure.is_without_effect),
     };
@@ -185,5 +185,5 @@ fn processes_of_others_may_be_hidden() {
 fn without_a_namespace_nothing_is_hidden() {
     // The tests above would pass for a wrong reason otherwise.
     let nginx = Nginx::start(&Setup::default());
-    assert!(act(&reload(&nginx)).is_ok() || failure(&reload(&nginx)).0.contains("crashed"));
+    assert!(run_action(&reload(&nginx)).is_ok() || failure(&reload(&nginx)).0.contains("crashed"));
 }

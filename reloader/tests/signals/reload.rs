@@ -14,7 +14,7 @@ use reloader::testing::Process;
 use reloader::testing::Stop;
 use reloader::testing::{Target, Verify};
 
-use crate::run::{act, content, failure, hup, proof, reload};
+use crate::run::{content, failure, hup, proof, reload, run_action};
 
 const KEPT: &str =
     "nginx kept its old workers: its configuration is probably wrong, see its error log";
@@ -241,10 +241,10 @@ fn a_stop_ends_the_wait() {
             wait_for("the reload", || nginx.workers().len() > 2);
             stop.set();
         });
-        reload(&nginx).act(&content(), &stop)
+        reload(&nginx).run(&content(), &stop)
     });
     let failure = outcome.unwrap_err();
-    assert_eq!(failure.error.to_string(), "interrupted, since reloader is to end");
+    assert_eq!(failure.error.to_string(), "interrupted: reloader is shutting down");
     assert!(!failure.is_without_effect);
 }
 
@@ -256,7 +256,7 @@ fn nginx_without_a_master_process_is_not_signalled_unless_delivery_is_enough() {
     let told = "is nginx without a master process, so that nothing would show whether it reloads";
     assert!(is_without_effect && error.ends_with(told), "{error}");
     hup.verify = Verify::Delivery;
-    assert_eq!(act(&hup).unwrap(), "signal delivered");
+    assert_eq!(run_action(&hup).unwrap(), "signal delivered");
     wait_for("the signal", || nginx.error_log().contains("signal 1 (SIGHUP) received"));
 }
 

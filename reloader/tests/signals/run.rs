@@ -27,13 +27,13 @@ pub fn reload(nginx: &Nginx) -> SendSignal {
 }
 
 /// Runs an action.
-pub fn act(action: &SendSignal) -> Result<String, Failure> {
-    action.act(&content(), &Stop::default())
+pub fn run_action(action: &SendSignal) -> Result<String, Failure> {
+    action.run(&content(), &Stop::default())
 }
 
 /// The error of an action that fails, and whether it is without effect.
 pub fn failure(action: &SendSignal) -> (String, bool) {
-    let failure = act(action).expect_err("a failure");
+    let failure = run_action(action).expect_err("a failure");
     (format!("{:#}", failure.error), failure.is_without_effect)
 }
 
@@ -42,7 +42,7 @@ pub fn failure(action: &SendSignal) -> (String, bool) {
 pub fn proof(action: &SendSignal) -> String {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
-        match act(action) {
+        match run_action(action) {
             Ok(proof) => return proof,
             Err(failure) => {
                 let error = format!("{:#}", failure.error);
@@ -51,15 +51,6 @@ pub fn proof(action: &SendSignal) -> String {
             }
         }
     }
-}
-
-/// `env` with the dispositions that these tests need. The caller may ignore signals, as
-/// `nohup` does with HUP and shells do with INT for background jobs. Children inherit that, and a
-/// shell cannot trap a signal that it inherits as ignored.
-fn with_default_signals() -> Command {
-    let mut env = Command::new("env");
-    env.arg("--default-signal=HUP,INT,TERM");
-    env
 }
 
 /// A process that is killed when dropped.
@@ -74,15 +65,14 @@ impl Running {
 
     /// Starts `cat`, which handles no signal.
     pub fn cat() -> Self {
-        Self::start(with_default_signals().arg("cat")).once_called("cat")
+        Self::start(&mut Command::new("cat")).once_called("cat")
     }
 
     /// Starts a shell script and waits until it has printed that it is ready, by `echo`.
     pub fn script(script: &str) -> Self {
         use std::io::Read;
-        let mut shell = with_default_signals();
-        shell.args(["sh", "-c", script]);
-        let mut running = Self::start(shell.stdout(Stdio::piped()));
+        let mut shell = Command::new("sh");
+        let mut running = Self::start(shell.args(["-c", script]).stdout(Stdio::piped()));
         let mut stdout = running.0.stdout.take().expect("a pipe");
         stdout.read_exact(&mut [0]).expect("it is ready");
         // It may go on writing.

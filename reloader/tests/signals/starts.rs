@@ -7,7 +7,7 @@ use e2e::nginx::{Nginx, Setup};
 use e2e::wait_for;
 use reloader::testing::{SendSignal, Target, Verify};
 
-use crate::run::{act, hup, proof};
+use crate::run::{hup, proof, run_action};
 
 /// How often nginx is started. `SIGNALS_STARTS` sets another number.
 const STARTS: usize = 32;
@@ -31,7 +31,7 @@ fn a_master_that_is_just_starting_is_never_killed() {
         action.timeout = Duration::from_secs(3);
         // From two threads, again and again while it starts.
         let come_up = thread::scope(|scope| {
-            let again = || scope.spawn(|| (0..40).any(|_| act(&action).is_ok()));
+            let again = || scope.spawn(|| (0..40).any(|_| run_action(&action).is_ok()));
             let (first, second) = (again(), again());
             let comes_up = nginx.comes_up();
             first.join().unwrap();

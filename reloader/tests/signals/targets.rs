@@ -13,7 +13,7 @@ use reloader::testing::Action;
 use reloader::testing::Target;
 use tempfile::TempDir;
 
-use crate::run::{Running, act, content, failure, hup, reload};
+use crate::run::{Running, content, failure, hup, reload, run_action};
 
 /// A script that runs `handler` for HUP and TERM.
 fn trap(handler: &str) -> Running {
@@ -82,7 +82,7 @@ fn a_process_that_is_just_starting_gets_time_for_its_handler() {
         got.display()
     );
     let mut late = Running::script(&script);
-    let proof = act(&hup(Target::Pid(late.id())));
+    let proof = run_action(&hup(Target::Pid(late.id())));
     // On a busy machine it may start too late, and then must not be signalled.
     match proof {
         Ok(proof) => {
@@ -99,7 +99,7 @@ fn any_other_program_must_survive_the_signal() {
     let dir = TempDir::new().unwrap();
     let got = dir.path().join("got");
     let mut stays = trap(&format!("echo HUP >{}", got.display()));
-    assert_eq!(act(&hup(Target::Pid(stays.id()))).unwrap(), "signal delivered");
+    assert_eq!(run_action(&hup(Target::Pid(stays.id()))).unwrap(), "signal delivered");
     wait_for("the signal", || fs::read_to_string(&got).is_ok_and(|got| got == "HUP\n"));
     assert!(stays.is_alive());
 
@@ -108,7 +108,7 @@ fn any_other_program_must_survive_the_signal() {
     // Its handler may run late.
     let mut told = String::new();
     wait_for("its end", || {
-        let failure = act(&hup(Target::Pid(goes.id()))).err();
+        let failure = run_action(&hup(Target::Pid(goes.id()))).err();
         told = failure.map(|failure| failure.error.to_string()).unwrap_or_default();
         !told.is_empty()
     });
@@ -116,7 +116,7 @@ fn any_other_program_must_survive_the_signal() {
     let ends = trap("exit 3");
     let mut term = hup(Target::Pid(ends.id()));
     term.signal = "TERM".parse().unwrap();
-    assert_eq!(act(&term).unwrap(), "signal delivered");
+    assert_eq!(run_action(&term).unwrap(), "signal delivered");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_pid_file_must_be_younger_than_its_process() {
 
     let running = trap(":");
     fs::write(&path, format!(" {}\r\n", running.id())).unwrap();
-    assert_eq!(act(&hup(Target::PidFile(path.clone()))).unwrap(), "signal delivered");
+    assert_eq!(run_action(&hup(Target::PidFile(path.clone()))).unwrap(), "signal delivered");
     // An earlier process with this id wrote the file.
     let before = SystemTime::now() - Duration::from_secs(3600);
     File::options().append(true).open(&path).unwrap().set_modified(before).unwrap();
@@ -176,16 +176,16 @@ fn reloader_is_not_its_own_target() {
 }
 
 #[test]
-fn a_rehearsal_sends_no_signal() {
+fn a_dry_run_sends_no_signal() {
     let nginx = Nginx::start(&Setup::default());
-    let rehearsed = reload(&nginx).rehearse(&content()).unwrap();
+    let plan = reload(&nginx).dry_run(&content()).unwrap();
     let (user, title) = (geteuid(), format!("{} -c nginx.conf -e", nginx.title()));
     let expected = format!("HUP to process {} ({title:.60}...), of user {user}", nginx.master());
-    assert_eq!(rehearsed, expected);
+    assert_eq!(plan, expected);
     assert_eq!(reload(&nginx).describe(), format!("HUP to the process `{}`", nginx.title()));
     assert!(!nginx.error_log().contains("SIGHUP"));
     let mut cat = Running::cat();
-    let error = hup(Target::Pid(cat.id())).rehearse(&content()).unwrap_err().to_string();
+    let error = hup(Target::Pid(cat.id())).dry_run(&content()).unwrap_err().to_string();
     assert!(error.ends_with("has no handler for HUP, which would kill it"), "{error}");
     assert!(cat.is_alive());
 }
