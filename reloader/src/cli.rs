@@ -43,13 +43,8 @@ pub struct Cli {
     pub directories: Vec<PathBuf>,
 
     /// Seconds without events before a reload.
-    #[arg(
-        long,
-        env = "RELOADER_DEBOUNCE",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "1"
-    )]
+    #[arg(long, env = "RELOADER_DEBOUNCE", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "1")]
     pub debounce: Duration,
 
     /// Run the actions once at the start.
@@ -87,9 +82,9 @@ pub struct Cli {
 
     /// Send SIGHUP to the process with this title.
     ///
-    /// The title must begin with TEXT. The title is the command line, or what nginx and others replace it by; the name of the
-    /// program is a match too. Exactly one process must match, not counting children of a match.
-    /// A --signal before it names another signal.
+    /// The title, which is the command line unless the program replaces it as nginx does, must begin
+    /// with TEXT, or the program must have this name. Exactly one process must match, not counting
+    /// children of a match. A --signal before it names another signal.
     #[arg(long, env = "RELOADER_PROCESS", value_name = "TEXT", help_heading = ACTIONS)]
     pub process: Vec<String>,
 
@@ -97,27 +92,16 @@ pub struct Cli {
     ///
     /// It finds the digest of the content in RELOADER_DIGEST, and the directories, separated by
     /// colons, in RELOADER_DIRECTORIES.
-    #[arg(
-        long,
-        env = "RELOADER_EXEC",
-        hide_env_values = true,
-        value_name = "COMMAND",
-        help_heading = ACTIONS
-    )]
+    #[arg(long, env = "RELOADER_EXEC", hide_env_values = true, value_name = "COMMAND")]
+    #[arg(help_heading = ACTIONS)]
     pub exec: Vec<String>,
 
     /// Send this HTTP request.
     ///
     /// The --http-... options after it belong to it. Redirects are not followed.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP",
-        hide_env_values = true,
-        value_names = ["METHOD", "URL"],
-        num_args = 2,
-        value_delimiter = ' ',
-        help_heading = ACTIONS
-    )]
+    #[arg(long, env = "RELOADER_HTTP", value_names = ["METHOD", "URL"])]
+    #[arg(hide_env_values = true, num_args = 2, value_delimiter = ' ')]
+    #[arg(help_heading = ACTIONS)]
     pub http: Vec<String>,
 
     /// Restart this workload of Kubernetes.
@@ -130,306 +114,158 @@ pub struct Cli {
     /// After all actions, ask here until the status is 2xx.
     ///
     /// It is asked every 250 ms, at most for --verify-timeout.
-    #[arg(
-        long,
-        env = "RELOADER_VERIFY_HTTP",
-        hide_env_values = true,
-        value_name = "URL",
-        help_heading = ACTIONS
-    )]
+    #[arg(long, env = "RELOADER_VERIFY_HTTP", hide_env_values = true, value_name = "URL")]
+    #[arg(help_heading = ACTIONS)]
     pub verify_http: Option<String>,
 
     /// Text that the response to --verify-http must contain.
     ///
     /// `{digest}` stands for the digest of the content.
-    #[arg(
-        long,
-        env = "RELOADER_VERIFY_HTTP_TEXT",
-        value_name = "TEXT",
-        requires = "verify_http",
-        help_heading = ACTIONS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_VERIFY_HTTP_TEXT", value_name = "TEXT", requires = "verify_http")]
+    #[arg(help_heading = ACTIONS, hide_short_help = true)]
     pub verify_http_text: Option<String>,
 
     /// CA certificates for --verify-http (PEM), instead of the system's.
-    #[arg(
-        long,
-        env = "RELOADER_VERIFY_HTTP_CA",
-        value_name = "FILE",
-        requires = "verify_http",
-        help_heading = ACTIONS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_VERIFY_HTTP_CA", value_name = "FILE", requires = "verify_http")]
+    #[arg(help_heading = ACTIONS, hide_short_help = true)]
     pub verify_http_ca: Option<PathBuf>,
 
     /// Seconds for the proof of a signal or of --verify-http.
-    #[arg(
-        long,
-        env = "RELOADER_VERIFY_TIMEOUT",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "10",
-        help_heading = ACTIONS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_VERIFY_TIMEOUT", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "10")]
+    #[arg(help_heading = ACTIONS, hide_short_help = true)]
     pub verify_timeout: Duration,
 
     /// Send this signal to the process that follows; default HUP.
     ///
     /// The process is named by the next --pid, --process or --pid-file; these send HUP without a
     /// --signal before them. Takes a name with or without SIG, or a number; never KILL or STOP.
-    #[arg(
-        long,
-        env = "RELOADER_SIGNAL",
-        value_name = "SIGNAL",
-        help_heading = SIGNALS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_SIGNAL", value_name = "SIGNAL")]
+    #[arg(help_heading = SIGNALS, hide_short_help = true)]
     pub signal: Vec<String>,
 
     /// Signal the process with this id; the default is process 1.
-    #[arg(
-        long,
-        env = "RELOADER_PID",
-        value_name = "PID",
-        help_heading = SIGNALS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_PID", value_name = "PID")]
+    #[arg(help_heading = SIGNALS, hide_short_help = true)]
     pub pid: Vec<String>,
 
     /// Signal the process whose id is in this file.
-    #[arg(
-        long,
-        env = "RELOADER_PID_FILE",
-        value_name = "FILE",
-        help_heading = SIGNALS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_PID_FILE", value_name = "FILE")]
+    #[arg(help_heading = SIGNALS, hide_short_help = true)]
     pub pid_file: Vec<String>,
 
     /// What proves that a signal has had its effect.
-    #[arg(
-        long,
-        env = "RELOADER_VERIFY",
-        value_enum,
-        default_value_t = Verify::Automatic,
-        help_heading = SIGNALS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_VERIFY", value_enum, default_value_t = Verify::Automatic)]
+    #[arg(help_heading = SIGNALS, hide_short_help = true)]
     pub verify: Verify,
 
     /// Seconds that a command may take.
-    #[arg(
-        long,
-        env = "RELOADER_EXEC_TIMEOUT",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "300",
-        help_heading = COMMANDS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_EXEC_TIMEOUT", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "300")]
+    #[arg(help_heading = COMMANDS, hide_short_help = true)]
     pub exec_timeout: Duration,
 
     /// Header of the request. It must not be a secret.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP_HEADER",
-        hide_env_values = true,
-        value_name = "NAME: VALUE",
-        help_heading = REQUESTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_HTTP_HEADER", hide_env_values = true, value_name = "NAME: VALUE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
     pub http_header: Vec<String>,
 
     /// Header of the request whose value is in a file.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP_HEADER_FILE",
-        value_name = "NAME=FILE",
-        help_heading = REQUESTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_HTTP_HEADER_FILE", value_name = "NAME=FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
     pub http_header_file: Vec<String>,
 
     /// File with a bearer token for the request.
     ///
     /// This and all other files of a request are read anew for each request.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP_BEARER_FILE",
-        value_name = "FILE",
-        help_heading = REQUESTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_HTTP_BEARER_FILE", value_name = "FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
     pub http_bearer_file: Vec<String>,
 
     /// User name, and a file with the password, for the request.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP_BASIC",
-        value_name = "USER=FILE",
-        help_heading = REQUESTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_HTTP_BASIC", value_name = "USER=FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
     pub http_basic: Vec<String>,
 
     /// File to send as the body of the request.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP_BODY",
-        value_name = "FILE",
-        help_heading = REQUESTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_HTTP_BODY", value_name = "FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
     pub http_body: Vec<String>,
 
     /// CA certificates for the request (PEM), instead of the system's.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP_CA",
-        value_name = "FILE",
-        help_heading = REQUESTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_HTTP_CA", value_name = "FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
     pub http_ca: Vec<String>,
 
     /// Statuses that mean success, separated by commas; default 200 to 299.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP_EXPECT",
-        value_name = "STATUS",
-        help_heading = REQUESTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_HTTP_EXPECT", value_name = "STATUS")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
     pub http_expect: Vec<String>,
 
     /// Seconds that the request may take; default 10.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP_TIMEOUT",
-        value_name = "SECONDS",
-        help_heading = REQUESTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_HTTP_TIMEOUT", value_name = "SECONDS")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
     pub http_timeout: Vec<String>,
 
     /// Wait for the end of a rollout, at most for so many seconds.
     ///
     /// By default a rollout is a success once it has begun.
-    #[arg(
-        long,
-        env = "RELOADER_WAIT",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        help_heading = ROLLOUTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_WAIT", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(help_heading = ROLLOUTS, hide_short_help = true)]
     pub wait: Option<Duration>,
 
     /// Namespace of the workload.
     ///
     /// The default is the pod's own, or that of the kubeconfig's context.
-    #[arg(
-        long,
-        env = "RELOADER_NAMESPACE",
-        value_name = "NAME",
-        help_heading = ROLLOUTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_NAMESPACE", value_name = "NAME")]
+    #[arg(help_heading = ROLLOUTS, hide_short_help = true)]
     pub namespace: Option<String>,
 
     /// Kubeconfig with the cluster and the credentials; default those of the pod.
-    #[arg(
-        long,
-        env = "KUBECONFIG",
-        value_name = "FILE",
-        help_heading = ROLLOUTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    #[arg(help_heading = ROLLOUTS, hide_short_help = true)]
     pub kubeconfig: Option<PathBuf>,
 
     /// Annotation of the pod template for the digest; default `reloader/content-digest`.
-    #[arg(
-        long,
-        env = "RELOADER_ROLLOUT_ANNOTATION",
-        value_name = "KEY",
-        help_heading = ROLLOUTS,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_ROLLOUT_ANNOTATION", value_name = "KEY")]
+    #[arg(help_heading = ROLLOUTS, hide_short_help = true)]
     pub rollout_annotation: Option<String>,
 
     /// Seconds between scans without events.
     ///
     /// The default is 60 where every change raises an event, and 5 on network and other file
     /// systems.
-    #[arg(
-        long,
-        env = "RELOADER_POLL",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        help_heading = WATCHING,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_POLL", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
     pub poll: Option<Duration>,
 
     /// Seconds that --debounce may delay a reload while events keep coming.
-    #[arg(
-        long,
-        env = "RELOADER_MAX_WAIT",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "10",
-        help_heading = WATCHING,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_MAX_WAIT", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "10")]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
     pub max_wait: Duration,
 
     /// Seconds between a reload and the next one.
-    #[arg(
-        long,
-        env = "RELOADER_COOLDOWN",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "5",
-        help_heading = WATCHING,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_COOLDOWN", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "5")]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
     pub cooldown: Duration,
 
     /// Levels of directories to scan.
-    #[arg(
-        long,
-        env = "RELOADER_MAX_DEPTH",
-        value_name = "N",
-        default_value_t = 64,
-        help_heading = WATCHING,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_MAX_DEPTH", value_name = "N", default_value_t = 64)]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
     pub max_depth: usize,
 
     /// Files, directories and links to scan in each watched directory.
-    #[arg(
-        long,
-        env = "RELOADER_MAX_FILES",
-        value_name = "N",
-        default_value_t = 100_000,
-        help_heading = WATCHING,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_MAX_FILES", value_name = "N", default_value_t = 100_000)]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
     pub max_files: usize,
 
     /// MiB to read in each watched directory at each scan.
     ///
     /// The size and times of a file beyond that stand for its content.
-    #[arg(
-        long,
-        env = "RELOADER_MAX_BYTES",
-        value_name = "MIB",
-        default_value_t = 2048,
-        help_heading = WATCHING,
-        hide_short_help = true
-    )]
+    #[arg(long, env = "RELOADER_MAX_BYTES", value_name = "MIB", default_value_t = 2048)]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
     pub max_bytes: u64,
 }
 

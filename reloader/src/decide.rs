@@ -72,7 +72,7 @@ pub struct ScanReport {
 /// Content that a scan found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    /// The digest of all of it.
+    /// The digest of the content.
     pub digest: Hash,
     /// Whether a manifest proves that it is complete.
     pub is_verified: bool,
@@ -166,7 +166,7 @@ impl Decider {
     }
 
     /// Records the end of a reload. `jitter` is between 0 and 1: a retry waits for half of the
-    /// backoff at 0, for all of it at 1.
+    /// backoff at 0, and for the whole backoff at 1.
     pub fn record_reload(&mut self, now: Instant, digest: Hash, effect: Effect, jitter: f64) {
         self.is_reloading = false;
         match effect {

@@ -28,9 +28,9 @@ use workload::{Progress, Workload};
 /// The default annotation for the digest.
 pub const ANNOTATION: &str = "reloader/content-digest";
 
-/// The first pause between two looks at a rollout; it doubles up to [`MAX_PAUSE`].
+/// The first pause between two reads of a rollout's progress; it doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between two looks at a rollout.
+/// The longest pause between two reads of a rollout's progress.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// A rolling restart of one workload.

@@ -277,13 +277,13 @@ mod tests {
 
     #[test]
     fn a_thread_is_not_a_process() {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
-            tell.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
+            sender.send(fs::read_link("/proc/thread-self").unwrap()).unwrap();
             let _ = ended.recv();
         });
-        let path = told.recv().unwrap();
+        let path = receiver.recv().unwrap();
         let id = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
         assert!(fs::exists(format!("/proc/{id}/stat")).unwrap() && id != std::process::id());
         assert_eq!(Process::read(id).unwrap(), None);

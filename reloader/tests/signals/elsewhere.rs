@@ -70,7 +70,7 @@ fn signals_a_target() {
     println!("outcome: {outcome}");
 }
 
-/// A shell in a PID namespace of its own.
+/// A command that enters a new PID namespace.
 fn namespace() -> &'static str {
     if is_root() {
         "unshare --pid --fork --kill-child --mount-proc"
