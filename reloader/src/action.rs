@@ -1,4 +1,4 @@
-//! What makes an application use what is live, and proves that it does.
+//! Actions: each makes an application use the live content, and proves that it does.
 
 pub mod exec;
 pub mod http;
@@ -6,55 +6,56 @@ pub mod rollout;
 pub mod signal;
 pub mod verify;
 
+use std::path::PathBuf;
+
 use anyhow::{Error, Result};
 
 use crate::stop::Stop;
 
-/// What an application is to use.
+/// The live content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// Its digest, in hexadecimal.
+    /// The digest in hexadecimal.
     pub digest: String,
-    /// The volumes that it is on.
-    pub directories: Vec<std::path::PathBuf>,
+    /// The watched directories.
+    pub directories: Vec<PathBuf>,
 }
 
-/// Something that makes an application use what is live.
+/// Makes an application use the live content.
 pub trait Action: Send + Sync {
-    /// What it does, in a few words without secrets: ``HUP to the process `nginx: master` ``.
+    /// The action in a few words, without secrets: ``HUP to the process `nginx: master` ``.
     fn describe(&self) -> String;
 
-    /// Does it, waits until that has had its effect, and says by what it knows: `4 workers
-    /// replaced`. A stop ends the wait.
+    /// Runs the action and waits for its effect. Returns the proof, such as `4 workers replaced`.
     ///
     /// # Errors
-    /// It could not be done, or has had no effect.
-    fn act(&self, content: &Content, stop: &Stop) -> Result<String, Failure>;
+    /// Fails if the action could not be run, its effect is not proved, or on a stop.
+    fn run(&self, content: &Content, stop: &Stop) -> Result<String, Failure>;
 
-    /// Finds out what it would be done to, and says so, without doing anything: `HUP to process
-    /// 42 (nginx: master process), of user 101`.
+    /// What the action would do now, and to what: `HUP to process 42 (nginx: master process), of user
+    /// 101`. Nothing is changed.
     ///
     /// # Errors
-    /// It could not be done.
-    fn rehearse(&self, content: &Content) -> Result<String>;
+    /// Fails if the action could not be run.
+    fn dry_run(&self, content: &Content) -> Result<String>;
 }
 
-/// An action that has failed.
+/// The failure of an action.
 #[derive(Debug)]
 pub struct Failure {
-    /// Whether the application certainly runs on as before: it was not asked, or has refused.
+    /// Whether the application is known to be unchanged: it was not asked, or has refused.
     pub is_without_effect: bool,
-    /// Why.
+    /// The reason.
     pub error: Error,
 }
 
 impl Failure {
-    /// One that leaves the application as it was.
+    /// A failure that has left the application unchanged.
     pub fn without_effect(error: impl Into<Error>) -> Self {
         Self { is_without_effect: true, error: error.into() }
     }
 
-    /// One after which nobody knows what the application uses.
+    /// A failure after which the application may be changed or not.
     pub fn in_doubt(error: impl Into<Error>) -> Self {
         Self { is_without_effect: false, error: error.into() }
     }

@@ -1,4 +1,6 @@
-//! The command line.
+//! The command line of `reloader`.
+//!
+//! `-h` shows the options that most people need on one screen; the others have `hide_short_help`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,188 +10,48 @@ use clap::builder::BoolishValueParser;
 
 use crate::action::signal::Verify;
 
-/// Makes an application use newly published data, and proves that it does.
+const ACTIONS: &str = "Actions";
+const SIGNALS: &str = "Signals";
+const COMMANDS: &str = "Commands";
+const REQUESTS: &str = "HTTP requests";
+const ROLLOUTS: &str = "Rolling restarts";
+const WATCHING: &str = "Watching";
+
+const EXAMPLE: &str =
+    "Example: reloader --process 'nginx: master' /etc/nginx/certs   (more: --help)";
+const EXAMPLES: &str = "\
+Examples:
+  reloader --process 'nginx: master' /etc/nginx/certs
+  reloader --exec 'provisioner --source /data-watch --target /local' --at-start
+  reloader --http POST http://127.0.0.1:9090/-/reload /etc/prometheus
+  reloader --rollout deployment/keycloak --wait 600 /truststores
+
+Exit codes: 0 after SIGTERM or SIGINT; with --once, 0 or 1 as the reload went; 2 usage or
+configuration.";
+
+/// Make an application use newly published data, and prove that it does.
 ///
-/// Watches directories and, when their content has changed, does the actions in the order of the
-/// command line. Without any, SIGHUP goes to process 1.
+/// reloader watches directories. When their content has changed and is complete, it runs the actions
+/// in their order on the command line. Without an action it sends SIGHUP to process 1.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, after_help = EXAMPLE, after_long_help = EXAMPLES)]
 pub struct Cli {
-    /// What to watch. It need not be there yet.
+    /// Directories to watch.
+    ///
+    /// They need not exist yet.
     #[arg(env = "RELOADER_DIRECTORY", value_name = "DIR", default_value = "/data-watch")]
     pub directories: Vec<PathBuf>,
 
-    /// Look at least every so many seconds. If left out, 60 where all changes raise events, 5 on
-    /// network and other file systems.
-    #[arg(long, env = "RELOADER_POLL", value_name = "SECONDS", value_parser = seconds)]
-    pub poll: Option<Duration>,
-
-    /// How long nothing must happen before content is acted upon, in seconds.
-    #[arg(
-        long,
-        env = "RELOADER_DEBOUNCE",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "1"
-    )]
+    /// Seconds without events before a reload.
+    #[arg(long, env = "RELOADER_DEBOUNCE", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "1")]
     pub debounce: Duration,
 
-    /// How long to wait for that at most, in seconds.
-    #[arg(
-        long,
-        env = "RELOADER_MAX_WAIT",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "10"
-    )]
-    pub max_wait: Duration,
-
-    /// How long after a reload the next one waits, in seconds.
-    #[arg(
-        long,
-        env = "RELOADER_COOLDOWN",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "5"
-    )]
-    pub cooldown: Duration,
-
-    /// How many directories deep to look.
-    #[arg(long, env = "RELOADER_MAX_DEPTH", value_name = "N", default_value_t = 64)]
-    pub max_depth: usize,
-
-    /// How many files, directories and links to look at, in each directory.
-    #[arg(long, env = "RELOADER_MAX_FILES", value_name = "N", default_value_t = 100_000)]
-    pub max_files: usize,
-
-    /// How much to read at each look, in MiB. Size and times stand for what is beyond.
-    #[arg(long, env = "RELOADER_MAX_BYTES", value_name = "MIB", default_value_t = 2048)]
-    pub max_bytes: u64,
-
-    /// Send this signal to the process that the next --pid, --process or --pid-file names.
-    #[arg(long, env = "RELOADER_SIGNAL", value_name = "SIGNAL")]
-    pub signal: Vec<String>,
-
-    /// The process by its number; 1 if neither this nor another way is given.
-    #[arg(long, env = "RELOADER_PID", value_name = "PID")]
-    pub pid: Vec<String>,
-
-    /// The process by the beginning of its command line, which only one may have.
-    #[arg(long, env = "RELOADER_PROCESS", value_name = "TEXT")]
-    pub process: Vec<String>,
-
-    /// The process by a file with its number.
-    #[arg(long, env = "RELOADER_PID_FILE", value_name = "FILE")]
-    pub pid_file: Vec<String>,
-
-    /// By what it is known that a signal has had its effect.
-    #[arg(long, env = "RELOADER_VERIFY", value_enum, default_value_t = Verify::Automatic)]
-    pub verify: Verify,
-
-    /// Run this command, without a shell. It finds the digest in RELOADER_DIGEST.
-    #[arg(long, env = "RELOADER_EXEC", hide_env_values = true, value_name = "COMMAND")]
-    pub exec: Vec<String>,
-
-    /// How long a command may take, in seconds.
-    #[arg(
-        long,
-        env = "RELOADER_EXEC_TIMEOUT",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "300"
-    )]
-    pub exec_timeout: Duration,
-
-    /// Make this HTTP request. The --http-... options after it belong to it.
-    #[arg(
-        long,
-        env = "RELOADER_HTTP",
-        hide_env_values = true,
-        value_names = ["METHOD", "URL"],
-        num_args = 2,
-        value_delimiter = ' '
-    )]
-    pub http: Vec<String>,
-
-    /// A header of the request that is no secret.
-    #[arg(long, env = "RELOADER_HTTP_HEADER", hide_env_values = true, value_name = "NAME: VALUE")]
-    pub http_header: Vec<String>,
-
-    /// A header of the request whose value a file holds.
-    #[arg(long, env = "RELOADER_HTTP_HEADER_FILE", value_name = "NAME=FILE")]
-    pub http_header_file: Vec<String>,
-
-    /// A file with a bearer token for the request. It is read each time, like all of these.
-    #[arg(long, env = "RELOADER_HTTP_BEARER_FILE", value_name = "FILE")]
-    pub http_bearer_file: Vec<String>,
-
-    /// A user's name, and a file with the password, for the request.
-    #[arg(long, env = "RELOADER_HTTP_BASIC", value_name = "USER=FILE")]
-    pub http_basic: Vec<String>,
-
-    /// A file that the request sends.
-    #[arg(long, env = "RELOADER_HTTP_BODY", value_name = "FILE")]
-    pub http_body: Vec<String>,
-
-    /// A file with the certificates (PEM) that the server is to be trusted by, instead of the
-    /// system's.
-    #[arg(long, env = "RELOADER_HTTP_CA", value_name = "FILE")]
-    pub http_ca: Vec<String>,
-
-    /// The statuses that mean success, by commas; any from 200 to 299 if left out.
-    #[arg(long, env = "RELOADER_HTTP_EXPECT", value_name = "STATUS")]
-    pub http_expect: Vec<String>,
-
-    /// How long the request may take, in seconds; 10 if left out.
-    #[arg(long, env = "RELOADER_HTTP_TIMEOUT", value_name = "SECONDS")]
-    pub http_timeout: Vec<String>,
-
-    /// Restart a deployment/NAME, statefulset/NAME or daemonset/NAME bit by bit, unless that was
-    /// done for the same content.
-    #[arg(long, env = "RELOADER_ROLLOUT", value_name = "KIND/NAME")]
-    pub rollout: Vec<String>,
-
-    /// Where that is; the pod's own namespace if left out, or that of KUBECONFIG's context.
-    #[arg(long, env = "RELOADER_NAMESPACE", value_name = "NAME")]
-    pub namespace: Option<String>,
-
-    /// The cluster and its credentials; those of the pod if left out.
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-
-    /// The annotation of the pod template that a rollout writes the digest to;
-    /// `reloader/content-digest` if left out.
-    #[arg(long, env = "RELOADER_ROLLOUT_ANNOTATION", value_name = "KEY")]
-    pub rollout_annotation: Option<String>,
-
-    /// Wait until a rollout has come to its end, at most so many seconds.
-    #[arg(long, env = "RELOADER_WAIT", value_name = "SECONDS", value_parser = seconds)]
-    pub wait: Option<Duration>,
-
-    /// How long the application may take to show that it uses the new content, in seconds.
-    #[arg(
-        long,
-        env = "RELOADER_VERIFY_TIMEOUT",
-        value_name = "SECONDS",
-        value_parser = seconds,
-        default_value = "10"
-    )]
-    pub verify_timeout: Duration,
-
-    /// After all actions, ask here until the answer has a status from 200 to 299.
-    #[arg(long, env = "RELOADER_VERIFY_HTTP", hide_env_values = true, value_name = "URL")]
-    pub verify_http: Option<String>,
-
-    /// What that answer must hold; `{digest}` stands for that of the content.
-    #[arg(long, env = "RELOADER_VERIFY_HTTP_TEXT", value_name = "TEXT", requires = "verify_http")]
-    pub verify_http_text: Option<String>,
-
-    /// A file with the certificates (PEM) that it is to be trusted by, instead of the system's.
-    #[arg(long, env = "RELOADER_VERIFY_HTTP_CA", value_name = "FILE", requires = "verify_http")]
-    pub verify_http_ca: Option<PathBuf>,
-
-    /// Act once at start, since nobody knows what has changed before. If left out, signals are
-    /// sent, and rollouts made that are due; commands and requests wait for a change.
+    /// Run the actions once at the start.
+    ///
+    /// By default, signals are sent at the start and rollouts made that are due, since the content
+    /// may have changed before; commands and requests wait for a change. `true` runs all actions,
+    /// `false` none. With --once, the default is `false`.
     #[arg(
         long,
         env = "RELOADER_AT_START",
@@ -197,28 +59,235 @@ pub struct Cli {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
+        hide_possible_values = true,
         value_parser = BoolishValueParser::new()
     )]
     pub at_start: Option<bool>,
 
-    /// Wait for one change, act, and end with 0 if that has succeeded.
+    /// End after one change and its reload.
+    ///
+    /// The exit code is 0 if the reload succeeded, else 1.
     #[arg(long, env = "RELOADER_ONCE", value_parser = BoolishValueParser::new())]
     pub once: bool,
 
-    /// Only tell what would be done.
+    /// Report what a reload would do; do nothing.
     #[arg(long, env = "RELOADER_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
 
-    /// Serve /metrics, /healthz and /readyz here (`:9533`, `127.0.0.1:9533`).
+    /// Serve /metrics, /healthz and /readyz, as on :9533.
+    ///
+    /// `:9533` is that port on all interfaces, `127.0.0.1:9533` one of loopback.
     #[arg(long, env = "RELOADER_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
+
+    /// Send SIGHUP to the process with this title.
+    ///
+    /// The title, which is the command line unless the program replaces it as nginx does, must begin
+    /// with TEXT, or the program must have this name. Exactly one process must match, not counting
+    /// children of a match. A --signal before it names another signal.
+    #[arg(long, env = "RELOADER_PROCESS", value_name = "TEXT", help_heading = ACTIONS)]
+    pub process: Vec<String>,
+
+    /// Run this command, without a shell.
+    ///
+    /// It finds the digest of the content in RELOADER_DIGEST, and the directories, separated by
+    /// colons, in RELOADER_DIRECTORIES.
+    #[arg(long, env = "RELOADER_EXEC", hide_env_values = true, value_name = "COMMAND")]
+    #[arg(help_heading = ACTIONS)]
+    pub exec: Vec<String>,
+
+    /// Send this HTTP request.
+    ///
+    /// The --http-... options after it belong to it. Redirects are not followed.
+    #[arg(long, env = "RELOADER_HTTP", value_names = ["METHOD", "URL"])]
+    #[arg(hide_env_values = true, num_args = 2, value_delimiter = ' ')]
+    #[arg(help_heading = ACTIONS)]
+    pub http: Vec<String>,
+
+    /// Restart this workload of Kubernetes.
+    ///
+    /// A deployment/NAME, statefulset/NAME or daemonset/NAME, by a rolling restart, once for each
+    /// content.
+    #[arg(long, env = "RELOADER_ROLLOUT", value_name = "KIND/NAME", help_heading = ACTIONS)]
+    pub rollout: Vec<String>,
+
+    /// After all actions, ask here until the status is 2xx.
+    ///
+    /// It is asked every 250 ms, at most for --verify-timeout.
+    #[arg(long, env = "RELOADER_VERIFY_HTTP", hide_env_values = true, value_name = "URL")]
+    #[arg(help_heading = ACTIONS)]
+    pub verify_http: Option<String>,
+
+    /// Text that the response to --verify-http must contain.
+    ///
+    /// `{digest}` stands for the digest of the content.
+    #[arg(long, env = "RELOADER_VERIFY_HTTP_TEXT", value_name = "TEXT", requires = "verify_http")]
+    #[arg(help_heading = ACTIONS, hide_short_help = true)]
+    pub verify_http_text: Option<String>,
+
+    /// CA certificates for --verify-http (PEM), instead of the system's.
+    #[arg(long, env = "RELOADER_VERIFY_HTTP_CA", value_name = "FILE", requires = "verify_http")]
+    #[arg(help_heading = ACTIONS, hide_short_help = true)]
+    pub verify_http_ca: Option<PathBuf>,
+
+    /// Seconds for the proof of a signal or of --verify-http.
+    #[arg(long, env = "RELOADER_VERIFY_TIMEOUT", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "10")]
+    #[arg(help_heading = ACTIONS, hide_short_help = true)]
+    pub verify_timeout: Duration,
+
+    /// Send this signal to the process that follows; default HUP.
+    ///
+    /// The process is named by the next --pid, --process or --pid-file; these send HUP without a
+    /// --signal before them. Takes a name with or without SIG, or a number; never KILL or STOP.
+    #[arg(long, env = "RELOADER_SIGNAL", value_name = "SIGNAL")]
+    #[arg(help_heading = SIGNALS, hide_short_help = true)]
+    pub signal: Vec<String>,
+
+    /// Signal the process with this id; the default is process 1.
+    #[arg(long, env = "RELOADER_PID", value_name = "PID")]
+    #[arg(help_heading = SIGNALS, hide_short_help = true)]
+    pub pid: Vec<String>,
+
+    /// Signal the process whose id is in this file.
+    #[arg(long, env = "RELOADER_PID_FILE", value_name = "FILE")]
+    #[arg(help_heading = SIGNALS, hide_short_help = true)]
+    pub pid_file: Vec<String>,
+
+    /// What proves that a signal has had its effect.
+    #[arg(long, env = "RELOADER_VERIFY", value_enum, default_value_t = Verify::Automatic)]
+    #[arg(help_heading = SIGNALS, hide_short_help = true)]
+    pub verify: Verify,
+
+    /// Seconds that a command may take.
+    #[arg(long, env = "RELOADER_EXEC_TIMEOUT", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "300")]
+    #[arg(help_heading = COMMANDS, hide_short_help = true)]
+    pub exec_timeout: Duration,
+
+    /// Header of the request. It must not be a secret.
+    #[arg(long, env = "RELOADER_HTTP_HEADER", hide_env_values = true, value_name = "NAME: VALUE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
+    pub http_header: Vec<String>,
+
+    /// Header of the request whose value is in a file.
+    #[arg(long, env = "RELOADER_HTTP_HEADER_FILE", value_name = "NAME=FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
+    pub http_header_file: Vec<String>,
+
+    /// File with a bearer token for the request.
+    ///
+    /// This and all other files of a request are read anew for each request.
+    #[arg(long, env = "RELOADER_HTTP_BEARER_FILE", value_name = "FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
+    pub http_bearer_file: Vec<String>,
+
+    /// User name, and a file with the password, for the request.
+    #[arg(long, env = "RELOADER_HTTP_BASIC", value_name = "USER=FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
+    pub http_basic: Vec<String>,
+
+    /// File to send as the body of the request.
+    #[arg(long, env = "RELOADER_HTTP_BODY", value_name = "FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
+    pub http_body: Vec<String>,
+
+    /// CA certificates for the request (PEM), instead of the system's.
+    #[arg(long, env = "RELOADER_HTTP_CA", value_name = "FILE")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
+    pub http_ca: Vec<String>,
+
+    /// Statuses that mean success, separated by commas; default 200 to 299.
+    #[arg(long, env = "RELOADER_HTTP_EXPECT", value_name = "STATUS")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
+    pub http_expect: Vec<String>,
+
+    /// Seconds that the request may take; default 10.
+    #[arg(long, env = "RELOADER_HTTP_TIMEOUT", value_name = "SECONDS")]
+    #[arg(help_heading = REQUESTS, hide_short_help = true)]
+    pub http_timeout: Vec<String>,
+
+    /// Wait for the end of a rollout, at most for so many seconds.
+    ///
+    /// By default a rollout is a success once it has begun.
+    #[arg(long, env = "RELOADER_WAIT", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(help_heading = ROLLOUTS, hide_short_help = true)]
+    pub wait: Option<Duration>,
+
+    /// Namespace of the workload.
+    ///
+    /// The default is the pod's own, or that of the kubeconfig's context.
+    #[arg(long, env = "RELOADER_NAMESPACE", value_name = "NAME")]
+    #[arg(help_heading = ROLLOUTS, hide_short_help = true)]
+    pub namespace: Option<String>,
+
+    /// Kubeconfig with the cluster and the credentials; default those of the pod.
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    #[arg(help_heading = ROLLOUTS, hide_short_help = true)]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Annotation of the pod template for the digest; default `reloader/content-digest`.
+    #[arg(long, env = "RELOADER_ROLLOUT_ANNOTATION", value_name = "KEY")]
+    #[arg(help_heading = ROLLOUTS, hide_short_help = true)]
+    pub rollout_annotation: Option<String>,
+
+    /// Seconds between scans without events.
+    ///
+    /// The default is 60 where every change raises an event, and 5 on network and other file
+    /// systems.
+    #[arg(long, env = "RELOADER_POLL", value_name = "SECONDS", value_parser = seconds)]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
+    pub poll: Option<Duration>,
+
+    /// Seconds that --debounce may delay a reload while events keep coming.
+    #[arg(long, env = "RELOADER_MAX_WAIT", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "10")]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
+    pub max_wait: Duration,
+
+    /// Seconds between a reload and the next one.
+    #[arg(long, env = "RELOADER_COOLDOWN", value_name = "SECONDS")]
+    #[arg(value_parser = seconds, default_value = "5")]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
+    pub cooldown: Duration,
+
+    /// Levels of directories to scan.
+    #[arg(long, env = "RELOADER_MAX_DEPTH", value_name = "N", default_value_t = 64)]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
+    pub max_depth: usize,
+
+    /// Files, directories and links to scan in each watched directory.
+    #[arg(long, env = "RELOADER_MAX_FILES", value_name = "N", default_value_t = 100_000)]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
+    pub max_files: usize,
+
+    /// MiB to read in each watched directory at each scan.
+    ///
+    /// The size and times of a file beyond that stand for its content.
+    #[arg(long, env = "RELOADER_MAX_BYTES", value_name = "MIB", default_value_t = 2048)]
+    #[arg(help_heading = WATCHING, hide_short_help = true)]
+    pub max_bytes: u64,
 }
 
-/// A time in seconds, with or without decimals.
+/// Parses a time in seconds, with or without decimals.
 ///
 /// # Errors
-/// It is none.
-pub fn seconds(text: &str) -> Result<Duration, String> {
+/// Fails if `text` is not a number, is negative, or is too large.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_numbers_that_are_not_negative() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("60"), Ok(Duration::from_mins(1)));
+        for bad in ["", "1s", "-1", "NaN", "inf", "1e300"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -1,119 +1,37 @@
-//! `reloader`: makes an application use what is newly published, and proves that it does.
+//! `reloader`: makes an application use newly published data, and proves that it does.
 //!
-//! [`watch`] tells that something has happened, [`scan`] and [`tree`] what is there now,
-//! [`decide`] when to act upon it; [`attend`] brings them together with [`reload`], which does the
-//! actions that [`order`] finds on the command line. [`serve`] answers to those who ask how it
-//! goes.
+//! 1. [`watch`] waits for events in the directories and finds out what they hold.
+//! 2. [`decide`] says when content is quiet and stable enough to reload.
+//! 3. [`reload`] runs the steps that [`plan`] has built from the command line. [`action`] has each
+//!    kind of step, [`proof`] shows by processes whether nginx has reloaded.
+//! 4. [`serve`] answers metrics and health checks; [`run`](mod@run) joins the parts.
 
-pub mod action;
-pub mod attend;
-pub mod changes;
+mod action;
 pub mod cli;
-pub mod decide;
-pub mod figures;
-pub mod filesystem;
-pub mod nginx;
-pub mod order;
-pub mod plan;
-pub mod process;
-pub mod reload;
-pub mod retry;
-pub mod scan;
-pub mod serve;
-pub mod stop;
-pub mod tell;
-pub mod tree;
-pub mod wake;
-pub mod watch;
+mod decide;
+mod plan;
+mod proof;
+mod reload;
+mod report;
+mod retry;
+mod run;
+mod serve;
+mod stop;
+mod watch;
 
-use std::os::unix::ffi::OsStrExt;
-use std::sync::mpsc::channel;
-use std::thread;
+pub use run::run;
+pub use serve::Metrics;
 
-use anyhow::{Context, Result};
-use clap::ArgMatches;
-use diagnostics::wording::one_line;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
-use attend::{Attendant, Wishes};
-use cli::Cli;
-use decide::{Decider, Settings};
-use figures::Figures;
-use reload::Steps;
-use scan::Scanner;
-use stop::Stop;
-use tell::{say, warn};
-use tree::Limits;
-use wake::{Bell, Wake};
-use watch::Watches;
-
-/// Runs the command and returns its exit code.
-///
-/// # Errors
-/// The command line makes no sense, or what it asks for is not to be had.
-pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
-    let asked = order::order(matches)?;
-    let steps = Steps::new(plan::steps(&asked, cli)?);
-    let (wake, wakes) = channel();
-    let stop = Stop::default();
-    let bell = Bell::new(wake);
-    take_signals(&bell)?;
-    let limits = Limits {
-        depth: cli.max_depth,
-        names: cli.max_files,
-        bytes: cli.max_bytes.saturating_mul(1024 * 1024),
-    };
-    let scanner = Scanner::new(cli.directories.clone(), limits, watches(&bell));
-    let settings =
-        Settings { debounce: cli.debounce, max_wait: cli.max_wait, cooldown: cli.cooldown };
-    let wishes = Wishes {
-        directories: cli.directories.clone(),
-        poll: cli.poll,
-        debounce: cli.debounce,
-        at_start: cli.at_start.unwrap_or(!cli.once),
-        once: cli.once,
-        dry_run: cli.dry_run,
-    };
-    let figures = Figures::default();
-    let watched: Vec<_> =
-        cli.directories.iter().map(|path| one_line(path.as_os_str().as_bytes())).collect();
-    say(&format!("watching {}; on a change: {}", watched.join(", "), steps.describe()));
-    if let Some(address) = &cli.listen {
-        let at = serve::serve(address, figures.clone())?;
-        say(&format!("listening at {at}"));
-    }
-    let parts = (steps, Decider::new(settings), figures, stop);
-    Ok(Attendant::new(wishes, parts, scanner, bell)?.attend(&wakes))
-}
-
-/// Has events wake the attendant, if they can be had.
-fn watches(bell: &Bell) -> Option<Watches> {
-    let bell = bell.clone();
-    match Watches::start(move || bell.ring()) {
-        Ok(watches) => Some(watches),
-        Err(error) => {
-            warn(&format!("{error:#}: changes are found by looking only"));
-            None
-        }
-    }
-}
-
-/// SIGTERM and SIGINT end the program, also as process 1; SIGHUP has it look at once.
-fn take_signals(bell: &Bell) -> Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("failed to take signals")?;
-    let bell = bell.clone();
-    let take = move || {
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => bell.ring(),
-                _ => bell.tell(Wake::Stop),
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(take)
-        .context("failed to start a thread")?;
-    Ok(())
+/// For the tests in `tests/`, which try single actions and scans.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::action::exec::Exec;
+    pub use crate::action::http::HttpCall;
+    pub use crate::action::rollout::Rollout;
+    pub use crate::action::signal::{SendSignal, Target, Verify};
+    pub use crate::action::verify::HttpProof;
+    pub use crate::action::{Action, Content, Failure};
+    pub use crate::proof::process::Process;
+    pub use crate::stop::Stop;
+    pub use crate::watch::{Limits, Scan, Scanner};
 }

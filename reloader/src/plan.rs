@@ -1,87 +1,95 @@
-//! Makes of what was asked for what is done.
+//! Builds the steps of a reload from the command line.
+
+mod request;
 
 use anyhow::{Context, Result};
+use clap::ArgMatches;
 use diagnostics::exit::misconfigured;
 
+use self::request::{HttpFlag, Request, TargetFlag, requests};
 use crate::action::exec::Exec;
 use crate::action::http::HttpCall;
 use crate::action::rollout::Rollout;
-use crate::action::signal::{SignalName, Signalling, Target};
+use crate::action::signal::{SendSignal, SignalName, Target};
 use crate::action::verify::HttpProof;
 use crate::cli::{Cli, seconds};
-use crate::order::Asked;
-use crate::reload::Step;
+use crate::reload::{Step, Steps};
 
-/// The steps of a reload.
+/// The steps of a reload: the requested actions, or SIGHUP to process 1 if there are none, and
+/// `--verify-http` at the end.
 ///
 /// # Errors
-/// One of the actions makes no sense.
-pub fn steps(asked: &[Asked], cli: &Cli) -> Result<Vec<Step>> {
-    // A rollout knows by itself whether it is due.
-    let (signals, others) = (cli.at_start.unwrap_or(true), cli.at_start.unwrap_or(false));
-    let mut steps: Vec<Step> = Vec::new();
-    for asked in asked {
-        let value = asked.values.first().map_or("", String::as_str);
-        steps.push(match asked.action {
-            "signal" => Step { action: Box::new(signal(asked, cli)?), at_start: signals },
-            "exec" => {
-                let exec = Exec::parse(value).context("--exec")?.timeout(cli.exec_timeout);
-                Step { action: Box::new(exec), at_start: others }
-            }
-            "http" => Step { action: Box::new(http(asked)?), at_start: others },
-            _ => Step { action: Box::new(rollout(value, cli)?), at_start: true },
-        });
+/// Fails if an action cannot be built from its values; the configuration is wrong then.
+pub fn steps(matches: &ArgMatches, cli: &Cli) -> Result<Steps> {
+    let mut requests = requests(matches)?;
+    if requests.is_empty() {
+        requests.push(Request::Signal { name: None, target: None });
     }
-    if steps.is_empty() {
-        let hup = Asked { action: "signal", values: Vec::new(), details: Vec::new() };
-        steps.push(Step { action: Box::new(signal(&hup, cli)?), at_start: signals });
-    }
+    let mut steps =
+        requests.iter().map(|request| step(request, cli)).collect::<Result<Vec<_>>>()?;
     if let Some(url) = &cli.verify_http {
-        let mut call = HttpCall::new("GET", url).context("--verify-http")?;
-        if let Some(file) = &cli.verify_http_ca {
-            call = call.ca(file.clone());
-        }
-        let proof = HttpProof::new(call, cli.verify_http_text.clone(), cli.verify_timeout)?;
         let at_start = steps.iter().any(|step| step.at_start);
-        steps.push(Step { action: Box::new(proof), at_start });
+        steps.push(Step { action: Box::new(verification(url, cli)?), at_start });
     }
-    Ok(steps)
+    Ok(Steps::new(steps))
 }
 
-fn signal(asked: &Asked, cli: &Cli) -> Result<Signalling> {
-    let signal = match asked.values.first() {
+fn step(request: &Request, cli: &Cli) -> Result<Step> {
+    Ok(match request {
+        Request::Signal { name, target } => Step {
+            action: Box::new(signal(name.as_deref(), target.as_ref(), cli)?),
+            at_start: cli.at_start.unwrap_or(true),
+        },
+        Request::Exec(command) => Step {
+            action: Box::new(Exec::parse(command).context("--exec")?.timeout(cli.exec_timeout)),
+            at_start: cli.at_start.unwrap_or(false),
+        },
+        Request::Http { method, url, options } => Step {
+            action: Box::new(http(method, url, options)?),
+            at_start: cli.at_start.unwrap_or(false),
+        },
+        // A rollout does nothing if the workload has the content already.
+        Request::Rollout(workload) => {
+            Step { action: Box::new(rollout(workload, cli)?), at_start: true }
+        }
+    })
+}
+
+fn signal(
+    name: Option<&str>,
+    target: Option<&(TargetFlag, String)>,
+    cli: &Cli,
+) -> Result<SendSignal> {
+    let signal = match name {
         Some(name) => name.parse().map_err(|error| misconfigured(format_args!("{error:#}")))?,
         None => SignalName::HUP,
     };
-    let target = match asked.details.first() {
-        Some(("process", text)) => Target::Process(text.clone()),
-        Some(("pid_file", file)) => Target::PidFile(file.into()),
-        Some((_, pid)) => Target::Pid(pid.parse().map_err(|_| {
+    let target = match target {
+        Some((TargetFlag::Process, text)) => Target::Process(text.clone()),
+        Some((TargetFlag::PidFile, file)) => Target::PidFile(file.into()),
+        Some((TargetFlag::Pid, pid)) => Target::Pid(pid.parse().map_err(|_| {
             misconfigured(format_args!("--pid takes the number of a process, not `{pid}`"))
         })?),
         None => Target::Pid(1),
     };
-    Ok(Signalling { signal, target, verify: cli.verify, timeout: cli.verify_timeout })
+    Ok(SendSignal { signal, target, verify: cli.verify, timeout: cli.verify_timeout })
 }
 
-fn http(asked: &Asked) -> Result<HttpCall> {
-    let [method, url] = asked.values.as_slice() else {
-        return Err(misconfigured("--http takes a method and a URL"));
-    };
+fn http(method: &str, url: &str, options: &[(HttpFlag, String)]) -> Result<HttpCall> {
     let mut call = HttpCall::new(method, url).context("--http")?;
-    for (detail, value) in &asked.details {
-        call = match *detail {
-            "http_header" => call.header(value)?,
-            "http_header_file" => call.header_file(value)?,
-            "http_bearer_file" => call.bearer(value.into())?,
-            "http_basic" => match value.split_once('=') {
+    for (flag, value) in options {
+        call = match flag {
+            HttpFlag::Header => call.header(value)?,
+            HttpFlag::HeaderFile => call.header_file(value)?,
+            HttpFlag::BearerFile => call.bearer(value.into())?,
+            HttpFlag::Basic => match value.split_once('=') {
                 Some((user, file)) => call.basic(user.to_owned(), file.into())?,
                 None => return Err(misconfigured("--http-basic takes USER=FILE")),
             },
-            "http_body" => call.body(value.into())?,
-            "http_ca" => call.ca(value.into()),
-            "http_expect" => call.expect(statuses(value)?)?,
-            _ => call.timeout(seconds(value).map_err(|error| {
+            HttpFlag::Body => call.body(value.into())?,
+            HttpFlag::Ca => call.ca(value.into()),
+            HttpFlag::Expect => call.expect(statuses(value)?)?,
+            HttpFlag::Timeout => call.timeout(seconds(value).map_err(|error| {
                 misconfigured(format_args!("--http-timeout `{value}`: {error}"))
             })?),
         };
@@ -96,8 +104,8 @@ fn statuses(text: &str) -> Result<Vec<u16>> {
     })
 }
 
-fn rollout(target: &str, cli: &Cli) -> Result<Rollout> {
-    let mut rollout = Rollout::parse(target).context("--rollout")?;
+fn rollout(workload: &str, cli: &Cli) -> Result<Rollout> {
+    let mut rollout = Rollout::parse(workload).context("--rollout")?;
     if let Some(namespace) = &cli.namespace {
         rollout = rollout.namespace(namespace)?;
     }
@@ -111,4 +119,69 @@ fn rollout(target: &str, cli: &Cli) -> Result<Rollout> {
         Some(timeout) => rollout.wait(timeout),
         None => rollout,
     })
+}
+
+fn verification(url: &str, cli: &Cli) -> Result<HttpProof> {
+    let mut call = HttpCall::new("GET", url).context("--verify-http")?;
+    if let Some(file) = &cli.verify_http_ca {
+        call = call.ca(file.clone());
+    }
+    HttpProof::new(call, cli.verify_http_text.clone(), cli.verify_timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, FromArgMatches};
+    use diagnostics::exit::{MISCONFIGURED, code_of};
+
+    fn plan(args: &[&str]) -> Result<Steps> {
+        let matches = Cli::command().try_get_matches_from([&["reloader"], args].concat()).unwrap();
+        steps(&matches, &Cli::from_arg_matches(&matches).unwrap())
+    }
+
+    #[test]
+    fn without_actions_process_1_gets_sighup() {
+        assert_eq!(plan(&["/data"]).unwrap().describe(), "HUP to process 1");
+    }
+
+    #[test]
+    fn the_verification_comes_last() {
+        let args = ["--verify-http", "http://127.0.0.1/", "--exec", "a", "--rollout", "sts/db"];
+        let described = plan(&args).unwrap().describe();
+        let expected = "run `a`; rolling restart of statefulset/db; GET `http://127.0.0.1/`";
+        assert_eq!(described, expected);
+    }
+
+    #[test]
+    fn only_signals_and_rollouts_run_at_the_start_by_default() {
+        let runs_at_start = |args: &[&str]| plan(args).unwrap().any_at_start();
+        for (args, expected) in [
+            (&["--process", "nginx"][..], true),
+            (&["--rollout", "deployment/web"], true),
+            (&["--exec", "true"], false),
+            (&["--http", "GET", "http://127.0.0.1/"], false),
+            (&["--exec", "true", "--at-start"], true),
+            (&["--process", "nginx", "--at-start=false"], false),
+        ] {
+            assert_eq!(runs_at_start(args), expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_make_no_action_are_wrong_configuration() {
+        let http = ["--http", "GET", "http://127.0.0.1/"];
+        for (args, expected) in [
+            (&["--pid", "nginx"][..], "--pid takes the number of a process, not `nginx`"),
+            (&["--signal", "KILL"], "no process can handle KILL"),
+            (&[&http[..], &["--http-expect", "ok"]].concat(), "--http-expect takes statuses"),
+            (&[&http[..], &["--http-basic", "me"]].concat(), "--http-basic takes USER=FILE"),
+            (&[&http[..], &["--http-timeout", "soon"]].concat(), "--http-timeout `soon`"),
+            (&["--rollout", "pod/x"], "`pod/x` is not deployment/NAME"),
+        ] {
+            let error = plan(args).err().expect("a failure");
+            assert_eq!(code_of(&error), MISCONFIGURED, "{error:#}");
+            assert!(format!("{error:#}").contains(expected), "{error:#}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The actions of a reload, done in order.
+//! The steps of a reload, run in order until one fails.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,74 +7,152 @@ use crate::action::{Action, Content, Failure};
 use crate::decide::Effect;
 use crate::stop::Stop;
 
-/// An action, and when it is done.
+/// One action of a reload.
 pub struct Step {
     /// The action.
     pub action: Box<dyn Action>,
-    /// Whether it is done at the start, too, when nobody knows what has changed before.
+    /// Whether it also runs at the start, when the application may use the content already.
     pub at_start: bool,
 }
 
-/// What came of a reload.
+/// The result of a reload.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What the application uses now.
+    /// Whether the application uses the content.
     pub effect: Effect,
-    /// What was done and how that is known, or why it failed.
+    /// Each step with its proof, or the step that failed with the reason.
     pub text: String,
-    /// How long it took.
+    /// How long the reload took.
     pub took: Duration,
 }
 
-/// Steps that are done together.
+/// The steps of a reload. Clones share them.
 #[derive(Clone)]
 pub struct Steps(Arc<[Step]>);
 
 impl Steps {
-    /// These, in order.
+    /// Makes a reload of these steps, in this order.
     pub fn new(steps: Vec<Step>) -> Self {
         Self(steps.into())
     }
 
-    /// All of them, in words.
+    /// All steps in words, for the line at the start.
     pub fn describe(&self) -> String {
         let steps: Vec<_> = self.0.iter().map(|step| step.action.describe()).collect();
         steps.join("; ")
     }
 
-    /// Whether there is anything to do: at the start, or later.
-    pub fn are_any(&self, at_start: bool) -> bool {
-        self.0.iter().any(|step| step.at_start || !at_start)
+    /// Whether any step runs at the start.
+    pub fn any_at_start(&self) -> bool {
+        self.0.iter().any(|step| step.at_start)
     }
 
-    /// Does the steps of the start, or all, until one fails.
-    pub fn run(&self, content: &Content, at_start: bool, stop: &Stop) -> Outcome {
-        let start = Instant::now();
+    /// Runs the steps, at the start only those for it, until one fails. A failure leaves the
+    /// application unchanged only if it is without effect and the first step.
+    pub fn run(&self, content: &Content, is_start: bool, stop: &Stop) -> Outcome {
+        let began = Instant::now();
         let mut done: Vec<String> = Vec::new();
-        for Step { action, .. } in self.0.iter().filter(|step| step.at_start || !at_start) {
-            match action.act(content, stop) {
+        for action in self.actions(is_start) {
+            match action.run(content, stop) {
                 Ok(proof) => done.push(format!("{}: {proof}", action.describe())),
                 Err(Failure { is_without_effect, error }) => {
                     let effect = match is_without_effect && done.is_empty() {
-                        true => Effect::None,
+                        true => Effect::Unchanged,
                         false => Effect::Unknown,
                     };
                     let text = format!("{}: {error:#}", action.describe());
-                    return Outcome { effect, text, took: start.elapsed() };
+                    return Outcome { effect, text, took: began.elapsed() };
                 }
             }
         }
-        Outcome { effect: Effect::Done, text: done.join("; "), took: start.elapsed() }
+        Outcome { effect: Effect::Applied, text: done.join("; "), took: began.elapsed() }
     }
 
-    /// What would be done, or why that could not be.
-    pub fn rehearse(&self, content: &Content, at_start: bool) -> Vec<String> {
-        let steps = self.0.iter().filter(|step| step.at_start || !at_start);
-        steps
-            .map(|Step { action, .. }| match action.rehearse(content) {
+    /// What each step would do, or why it would fail; nothing is changed.
+    pub fn dry_run(&self, content: &Content, is_start: bool) -> Vec<String> {
+        self.actions(is_start)
+            .map(|action| match action.dry_run(content) {
                 Ok(text) => format!("{}: {text}", action.describe()),
                 Err(error) => format!("{}: would fail: {error:#}", action.describe()),
             })
             .collect()
+    }
+
+    fn actions(&self, is_start: bool) -> impl Iterator<Item = &dyn Action> {
+        let steps = self.0.iter().filter(move |step| step.at_start || !is_start);
+        steps.map(|step| &*step.action)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Result, anyhow};
+
+    /// An action that always ends the same way: with or without an effect.
+    struct Fixed {
+        name: &'static str,
+        failure: Option<bool>,
+    }
+
+    impl Action for Fixed {
+        fn describe(&self) -> String {
+            self.name.to_owned()
+        }
+
+        fn run(&self, _: &Content, _: &Stop) -> Result<String, Failure> {
+            match self.failure {
+                None => Ok("done".to_owned()),
+                Some(true) => Err(Failure::without_effect(anyhow!("refused"))),
+                Some(false) => Err(Failure::in_doubt(anyhow!("lost"))),
+            }
+        }
+
+        fn dry_run(&self, _: &Content) -> Result<String> {
+            if self.failure.is_some() { Err(anyhow!("refused")) } else { Ok("it".to_owned()) }
+        }
+    }
+
+    fn steps(steps: &[(&'static str, Option<bool>, bool)]) -> Steps {
+        let step = |&(name, failure, at_start): &_| Step {
+            action: Box::new(Fixed { name, failure }),
+            at_start,
+        };
+        Steps::new(steps.iter().map(step).collect())
+    }
+
+    fn content() -> Content {
+        Content { digest: "0".repeat(64), directories: Vec::new() }
+    }
+
+    fn run(steps: &Steps, is_start: bool) -> (Effect, String) {
+        let outcome = steps.run(&content(), is_start, &Stop::default());
+        (outcome.effect, outcome.text)
+    }
+
+    #[test]
+    fn steps_run_in_order_and_at_the_start_only_those_for_it() {
+        let steps = steps(&[("a", None, false), ("b", None, true)]);
+        assert_eq!(run(&steps, false), (Effect::Applied, "a: done; b: done".to_owned()));
+        assert_eq!(run(&steps, true), (Effect::Applied, "b: done".to_owned()));
+        assert!(steps.any_at_start());
+        assert_eq!(steps.describe(), "a; b");
+    }
+
+    #[test]
+    fn a_failure_ends_the_reload_and_its_effect_depends_on_what_was_done_before() {
+        let refused = steps(&[("a", Some(true), false), ("b", None, false)]);
+        assert_eq!(run(&refused, false), (Effect::Unchanged, "a: refused".to_owned()));
+        let lost = steps(&[("a", Some(false), false)]);
+        assert_eq!(run(&lost, false), (Effect::Unknown, "a: lost".to_owned()));
+        let second = steps(&[("a", None, false), ("b", Some(true), false)]);
+        assert_eq!(run(&second, false), (Effect::Unknown, "b: refused".to_owned()));
+    }
+
+    #[test]
+    fn a_dry_run_tells_of_every_step() {
+        let steps = steps(&[("a", Some(true), true), ("b", None, true), ("c", None, false)]);
+        let expected = ["a: would fail: refused", "b: it"];
+        assert_eq!(steps.dry_run(&content(), true), expected);
     }
 }

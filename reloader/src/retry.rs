@@ -41,7 +41,7 @@ impl<'s> Retry<'s> {
             }
             let left = self.deadline.saturating_duration_since(Instant::now());
             if self.stop.wait(left.min(INTERVAL)) {
-                bail!("interrupted, since reloader is to end");
+                bail!("interrupted: reloader is shutting down");
             }
         }
     }
@@ -85,6 +85,6 @@ mod tests {
             Ok(None)
         });
         assert_eq!(looks, 1);
-        assert_eq!(outcome.unwrap_err().to_string(), "interrupted, since reloader is to end");
+        assert_eq!(outcome.unwrap_err().to_string(), "interrupted: reloader is shutting down");
     }
 }

@@ -1,4 +1,6 @@
-//! Answers to `/metrics`, `/healthz` and `/readyz`, from a thread of its own.
+//! Serves `/metrics`, `/healthz` and `/readyz` over HTTP, in a separate thread.
+
+mod metrics;
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
@@ -18,30 +20,30 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 
-use crate::figures::Figures;
+pub use self::metrics::Metrics;
 
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
-/// Connections at a time.
+/// Connections at the same time.
 const MAX_CONNECTIONS: usize = 32;
-/// How long a request may take to arrive, and a connection rest.
+/// How long a connection may take to send a request, or be idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// After a connection that could not be taken: there may be no more descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after a failure to accept a connection: descriptors may have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves at an address (`:9533` is that port everywhere) until the process ends; the address
-/// that has come of it.
+/// Serves at an address (`:9533` is that port on all interfaces) until the process ends. Returns
+/// the bound address.
 ///
 /// # Errors
-/// It is no address, or cannot be listened at.
-pub fn serve(address: &str, figures: Figures) -> Result<SocketAddr> {
+/// Fails if the address is invalid or cannot be bound.
+pub fn serve(address: &str, metrics: Metrics) -> Result<SocketAddr> {
     let full = if address.starts_with(':') { format!("[::]{address}") } else { address.to_owned() };
     let parsed: SocketAddr = full.parse().map_err(|_| {
         misconfigured(format_args!("--listen takes an address and port, not `{address}`"))
     })?;
     let bound = TcpListener::bind(parsed).or_else(|error| match address.strip_prefix(':') {
-        // Without IPv6.
+        // The machine may have no IPv6.
         Some(_) => TcpListener::bind(("0.0.0.0", parsed.port())),
         None => Err(error),
     });
@@ -49,34 +51,34 @@ pub fn serve(address: &str, figures: Figures) -> Result<SocketAddr> {
         anyhow::anyhow!("failed to listen at `{address}`: {}", io_error(&error))
     })?;
     listener.set_nonblocking(true).context("failed to listen")?;
-    let at = listener.local_addr().context("failed to listen")?;
+    let bound = listener.local_addr().context("failed to listen")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("failed to listen")?;
     thread::Builder::new()
         .name("serve".to_owned())
-        .spawn(move || runtime.block_on(accept(listener, figures)))
+        .spawn(move || runtime.block_on(accept(listener, metrics)))
         .context("failed to start a thread")?;
-    Ok(at)
+    Ok(bound)
 }
 
-async fn accept(listener: TcpListener, figures: Figures) {
+async fn accept(listener: TcpListener, metrics: Metrics) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let figures = figures.clone();
+        let metrics = metrics.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = answer(&request, &figures);
+                let response = answer(&request, &metrics);
                 async { Ok::<_, Infallible>(response) }
             });
-            // What goes wrong on a connection is its client's affair.
+            // A broken connection is no problem of this program.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
@@ -87,22 +89,24 @@ async fn accept(listener: TcpListener, figures: Figures) {
     }
 }
 
-fn answer(request: &Request<Incoming>, figures: &Figures) -> Response<Full<Bytes>> {
-    let numbers = figures.now();
+fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let metrics = metrics.lock();
     let (status, kind, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, METRICS, numbers.metrics()),
-        (&Method::GET | &Method::HEAD, "/healthz") => match numbers.stalled(Instant::now()) {
+        (&Method::GET | &Method::HEAD, "/metrics") => {
+            (StatusCode::OK, METRICS, metrics.to_prometheus())
+        }
+        (&Method::GET | &Method::HEAD, "/healthz") => match metrics.stalled(Instant::now()) {
             None => (StatusCode::OK, TEXT, "ok\n".to_owned()),
             Some(since) => {
-                let text = format!("no look for {} seconds\n", since.as_secs());
+                let text = format!("no scan for {} seconds\n", since.as_secs());
                 (StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
             }
         },
-        (&Method::GET | &Method::HEAD, "/readyz") if numbers.is_ready => {
+        (&Method::GET | &Method::HEAD, "/readyz") if metrics.is_ready => {
             (StatusCode::OK, TEXT, "ok\n".to_owned())
         }
         (&Method::GET | &Method::HEAD, "/readyz") => {
-            let text = "what was live at the start is not in use yet\n".to_owned();
+            let text = "the application does not use the content from the start yet\n".to_owned();
             (StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
         }
         (&Method::GET | &Method::HEAD, _) => {

@@ -1,4 +1,4 @@
-//! What a look sees of directories, and what it does not take for a change.
+//! Scans: which differences are changes, and the limits.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -10,18 +10,17 @@ use std::time::{Duration, SystemTime};
 use e2e::programs::{command, run};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use reloader::scan::{Scanner, Seen};
-use reloader::tree::Limits;
+use reloader::testing::{Limits, Scan, Scanner};
 use tempfile::{TempDir, tempdir};
 
 const LIMITS: Limits = Limits { depth: 64, names: 100_000, bytes: 1 << 30 };
 
-fn see(roots: &[PathBuf], limits: Limits) -> anyhow::Result<Seen> {
+fn scan(roots: &[PathBuf], limits: Limits) -> anyhow::Result<Scan> {
     Scanner::new(roots.to_vec(), limits, None).scan(true)
 }
 
 fn digest(root: &Path) -> [u8; 32] {
-    see(&[root.to_owned()], LIMITS).expect("a look").digest
+    scan(&[root.to_owned()], LIMITS).expect("a scan").digest
 }
 
 fn tree() -> TempDir {
@@ -34,7 +33,7 @@ fn tree() -> TempDir {
 }
 
 #[test]
-fn each_change_of_content_is_seen() {
+fn each_change_of_content_changes_the_digest() {
     let dir = tree();
     let at = |name: &str| dir.path().join(name);
     let mut seen = vec![digest(dir.path())];
@@ -62,7 +61,7 @@ fn each_change_of_content_is_seen() {
 }
 
 #[test]
-fn the_same_size_and_time_do_not_hide_other_content() {
+fn the_same_size_and_time_do_not_hide_a_change() {
     let dir = tree();
     let file = dir.path().join("certs/a.pem");
     let time = fs::metadata(&file).expect("there").modified().expect("a time");
@@ -73,7 +72,7 @@ fn the_same_size_and_time_do_not_hide_other_content() {
 }
 
 #[test]
-fn times_modes_and_reading_are_no_change() {
+fn times_modes_and_reading_do_not_change_the_digest() {
     let dir = tree();
     let before = digest(dir.path());
     let file = dir.path().join("certs/a.pem");
@@ -86,7 +85,7 @@ fn times_modes_and_reading_are_no_change() {
 }
 
 #[test]
-fn what_cannot_be_content_is_bounded_and_told() {
+fn fifos_loops_and_large_files_are_limited_and_reported() {
     let dir = tree();
     let at = |name: &str| dir.path().join(name);
     mkfifo(&at("fifo"), Mode::S_IRWXU).expect("made");
@@ -96,34 +95,34 @@ fn what_cannot_be_content_is_bounded_and_told() {
     File::create(at("sparse")).expect("made").set_len(10 << 30).expect("set");
     fs::write(at("x").with_file_name(OsStr::from_bytes(b"not\xffutf\n8")), "x").expect("written");
     let limits = Limits { bytes: 1 << 20, ..LIMITS };
-    let seen = see(&[dir.path().to_owned()], limits).expect("a look");
+    let seen = scan(&[dir.path().to_owned()], limits).expect("a scan");
     assert_eq!(seen.entries.len(), 10);
-    let notes = seen.notes.join("\n");
+    let notes = seen.warnings.join("\n");
     assert!(notes.contains("/sparse` is more than --max-bytes leaves"), "{notes}");
     assert!(notes.contains("/everything` leads to a directory elsewhere"), "{notes}");
-    assert_eq!(seen.notes.len(), 2, "{notes}");
-    // Its size and times stand for it.
+    assert_eq!(seen.warnings.len(), 2, "{notes}");
+    // The size and times of the file stand for it.
     fs::write(at("sparse"), "small").expect("written");
-    assert_ne!(see(&[dir.path().to_owned()], limits).expect("a look").digest, seen.digest);
+    assert_ne!(scan(&[dir.path().to_owned()], limits).expect("a scan").digest, seen.digest);
 }
 
 #[test]
-fn depth_and_number_of_files_are_bounded() {
+fn depth_and_number_of_files_are_limited() {
     let dir = tree();
     let deep = dir.path().join("1/2/3/4");
     fs::create_dir_all(&deep).expect("made");
     fs::write(deep.join("file"), "").expect("written");
-    let look = |limits| see(&[dir.path().to_owned()], limits).expect("a look");
+    let look = |limits| scan(&[dir.path().to_owned()], limits).expect("a scan");
     let seen = look(Limits { depth: 3, ..LIMITS });
-    assert!(seen.notes[0].ends_with("/1/2/3/4` lies deeper than --max-depth allows"));
-    assert_eq!(look(Limits { depth: 4, ..LIMITS }).notes, [""; 0]);
+    assert!(seen.warnings[0].ends_with("/1/2/3/4` lies deeper than --max-depth allows"));
+    assert_eq!(look(Limits { depth: 4, ..LIMITS }).warnings, [""; 0]);
     let seen = look(Limits { names: 3, ..LIMITS });
     assert_eq!(seen.entries.len(), 3);
-    assert!(seen.notes[0].ends_with("holds more names than --max-files allows"), "{seen:?}");
+    assert!(seen.warnings[0].ends_with("holds more names than --max-files allows"), "{seen:?}");
 }
 
 #[test]
-fn a_file_elsewhere_that_a_link_leads_to_is_read() {
+fn a_linked_file_outside_of_the_tree_is_read() {
     let (dir, elsewhere) = (tree(), tempdir().expect("a directory"));
     let file = elsewhere.path().join("ca.pem");
     fs::write(&file, "one").expect("written");
@@ -135,7 +134,7 @@ fn a_file_elsewhere_that_a_link_leads_to_is_read() {
 
 /// As the kubelet lays out a ConfigMap.
 #[test]
-fn of_a_config_map_only_what_is_live_counts() {
+fn only_the_live_version_of_a_config_map_counts() {
     let dir = tempdir().expect("a directory");
     let at = |name: &str| dir.path().join(name);
     let publish = |version: &str, content: &str| {
@@ -164,46 +163,46 @@ fn provision(source: &Path, target: &Path) {
 }
 
 #[test]
-fn what_provisioner_published_is_proven_and_has_its_digest() {
+fn a_published_version_is_verified_and_keeps_its_digest() {
     let (source, target) = (tree(), tempdir().expect("a directory"));
     provision(source.path(), target.path());
     let root = [target.path().to_owned()];
-    let seen = see(&root, LIMITS).expect("a look");
-    assert!(seen.is_proven);
+    let seen = scan(&root, LIMITS).expect("a scan");
+    assert!(seen.is_verified);
     let status = run(command("provisioner").args(["status", "--target"]).arg(target.path()), b"");
     let hex: String = seen.digest.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(status.stdout.contains(&hex), "{status:?}");
     fs::write(source.path().join("b"), "2wo").expect("written");
     provision(source.path(), target.path());
-    assert_ne!(see(&root, LIMITS).expect("a look").digest, seen.digest);
-    // What is written behind provisioner's back is not for use.
+    assert_ne!(scan(&root, LIMITS).expect("a scan").digest, seen.digest);
+    // Files that were changed by other programs are not used.
     let file = target.path().join("..data/b");
     fs::write(&file, "bad").expect("written");
-    let error = format!("{:#}", see(&root, LIMITS).unwrap_err());
+    let error = format!("{:#}", scan(&root, LIMITS).unwrap_err());
     assert!(error.contains("b` is not what was published"), "{error}");
 }
 
 #[test]
-fn a_published_version_is_read_once() {
+fn a_verified_version_is_read_again_after_an_event_only() {
     let (source, target) = (tree(), tempdir().expect("a directory"));
     provision(source.path(), target.path());
     let mut scanner = Scanner::new(vec![target.path().to_owned()], LIMITS, None);
-    let seen = scanner.scan(false).expect("a look");
+    let seen = scanner.scan(false).expect("a scan");
     fs::write(target.path().join("..data/b"), "bad").expect("written");
-    assert_eq!(scanner.scan(false).expect("a look"), seen);
-    scanner.scan(true).expect_err("an event has it read again");
+    assert_eq!(scanner.scan(false).expect("a scan"), seen);
+    scanner.scan(true).expect_err("read again");
 }
 
 #[test]
-fn several_directories_are_one_content_and_a_missing_one_is_named() {
+fn several_directories_are_one_content_and_a_missing_one_is_an_error() {
     let (one, two) = (tree(), tree());
     let roots = [one.path().to_owned(), two.path().to_owned()];
-    let seen = see(&roots, LIMITS).expect("a look");
+    let seen = scan(&roots, LIMITS).expect("a scan");
     assert_eq!(seen.entries.len(), 8);
     fs::write(two.path().join("b"), "2wo").expect("written");
-    assert_ne!(see(&roots, LIMITS).expect("a look").digest, seen.digest);
+    assert_ne!(scan(&roots, LIMITS).expect("a scan").digest, seen.digest);
     let missing = two.path().join("none");
-    let error = see(&[roots[0].clone(), missing.clone()], LIMITS).unwrap_err();
+    let error = scan(&[roots[0].clone(), missing.clone()], LIMITS).unwrap_err();
     let expected = format!("failed to open `{}`: no such file or directory", missing.display());
     assert_eq!(format!("{error:#}"), expected);
 }

@@ -209,6 +209,8 @@ fn variables() -> BTreeSet<String> {
             all.map(str::to_owned).collect::<Vec<_>>()
         })
         .collect();
+    // reloader sets these for its commands.
+    known.extend(["RELOADER_DIGEST", "RELOADER_DIRECTORIES"].map(str::to_owned));
     // A secret is no setting of the command line.
     known.insert("LDAP_BIND_PASS".to_owned());
     let maps = sets().iter().flat_map(|set| set.of_kind("ConfigMap"));

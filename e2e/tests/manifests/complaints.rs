@@ -23,7 +23,7 @@ pub const OF_RELOADER: [Symptom; 9] = [
         beside_pause,
     ),
     (
-        "no process of another container is to be seen: the pod needs `shareProcessNamespace: true`",
+        "no process of another container is visible: the pod needs `shareProcessNamespace: true`",
         alone,
     ),
     ("not permitted to send HUP ...", other_user),
@@ -43,7 +43,7 @@ pub const OF_RELOADER: [Symptom; 9] = [
             Answer::json(200, &keycloak)
         })
     }),
-    ("somebody has taken the annotation ... away", || {
+    ("the annotation ... was removed", || {
         roll_out(|request, mut keycloak| {
             if let Some(annotations) = request.body.pointer(ANNOTATIONS) {
                 keycloak["spec"]["template"]["metadata"]["annotations"] = annotations.clone();

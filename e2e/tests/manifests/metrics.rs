@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use e2e::programs::{command, run};
-use reloader::figures::Figures;
+use reloader::Metrics;
 use tempfile::TempDir;
 
 use crate::objects::{list, text};
@@ -51,7 +51,7 @@ fn all() -> BTreeMap<&'static str, String> {
     assert_eq!(published.code, Some(0), "{published:?}");
     let read = |name| (name, std::fs::read_to_string(file(name)).expect(name));
     let mut all = BTreeMap::from(["scan-uids", "resolver", "provisioner"].map(read));
-    all.insert("reloader", Figures::default().now().metrics());
+    all.insert("reloader", Metrics::default().lock().to_prometheus());
     all
 }
 

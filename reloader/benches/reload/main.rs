@@ -1,8 +1,7 @@
-//! `make bench-reloader`: how long nginx takes to serve what was published, and what it costs to
-//! wait for that, beside the loops that people write.
+//! `make bench-reloader`: time from a change until nginx serves it, and the cost of waiting, compared
+//! with loops around inotifywait.
 //!
-//! `BENCH_RUNS` is how many changes are made one after another (5), `BENCH_IDLE` for how many
-//! seconds nothing happens (60).
+//! `BENCH_RUNS` is the number of single changes (5), `BENCH_IDLE` the seconds without any (60).
 
 mod watcher;
 
@@ -18,14 +17,16 @@ use e2e::nginx::{Nginx, Setup};
 use tempfile::{TempDir, tempdir};
 use watcher::{Kind, Watcher};
 
-/// Longer than any of them takes, with its pauses.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two changes: the loops sleep for five seconds after each.
-const REST: Duration = Duration::from_secs(7);
-/// Files in the tree that nothing happens to.
+/// Longer than any watcher takes, with its pauses.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Time between two single changes: a loop sleeps for five seconds after each.
+const PAUSE: Duration = Duration::from_secs(7);
+/// Files in the tree that does not change.
 const FILES: usize = 10_000;
-/// Publications in a burst, and the time between them.
-const BURST: (usize, Duration) = (100, Duration::from_millis(50));
+/// Changes in a burst.
+const BURST: usize = 100;
+/// Time between the changes of a burst.
+const BURST_PAUSE: Duration = Duration::from_millis(50);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let number = |name: &str, default| setting(name).map_or(Ok(default), |text| text.parse());
@@ -39,25 +40,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut times = Vec::new();
         for run in 0..runs {
             times.extend(site.change(&run.to_string())?);
-            sleep(REST);
+            sleep(PAUSE);
         }
         let served = times.len();
         let most = times.iter().copied().fold(0.0, f64::max);
         let middle = if times.is_empty() { f64::NAN } else { median(times.into_iter()) };
         println!("| {} | {middle:.0} | {most:.0} | {served} of {runs} |", kind.name());
     }
-    let (count, pause) = BURST;
-    println!("\n## {count} changes, {} ms between them\n", pause.as_millis());
+    println!("\n## {BURST} changes, {} ms between them\n", BURST_PAUSE.as_millis());
     println!("| | reloads | the last is served |\n|---|---:|---|");
     for kind in Kind::ALL {
         tell(&format!("measuring {}", kind.name()));
         let site = Site::new()?;
         let _watcher = site.watch(kind)?;
-        for n in 0..count {
+        for n in 0..BURST {
             site.publish(&n.to_string())?;
-            sleep(pause);
+            sleep(BURST_PAUSE);
         }
-        let is_served = site.wait_for(&(count - 1).to_string());
+        let is_served = site.wait_for(&(BURST - 1).to_string());
         let reloads = site.nginx.error_log().matches("reconfiguring").count();
         let answer = if is_served.is_some() { "yes" } else { "no" };
         println!("| {} | {reloads} | {answer} |", kind.name());
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let site = Site::new()?;
         fill(&site.data())?;
         let watcher = site.watch(kind)?;
-        // The first look at everything is no rest.
+        // The first scan reads all files.
         sleep(Duration::from_secs(5));
         let before = watcher.cpu()?;
         sleep(Duration::from_secs(idle));
@@ -112,10 +112,10 @@ impl Site {
         Ok(fs::rename(next, self.data().join("answer"))?)
     }
 
-    /// How long it takes until an answer is given; `None` if it is not.
+    /// Milliseconds until nginx answers `text`; `None` after the timeout.
     fn wait_for(&self, text: &str) -> Option<f64> {
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < TIMEOUT {
             if self.nginx.get("/").is_ok_and(|answer| answer == text) {
                 return Some(start.elapsed().as_secs_f64() * 1000.0);
             }

@@ -1,4 +1,4 @@
-//! What watches a directory, and signals nginx.
+//! Programs that watch a directory and signal nginx: reloader, and loops around inotifywait.
 
 use std::error::Error;
 use std::fs;
@@ -10,24 +10,24 @@ use e2e::nginx::Nginx;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
-/// How it is done.
+/// A kind of watcher.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// With its defaults.
+    /// reloader with its defaults.
     Reloader,
-    /// Without waiting for more.
+    /// reloader without debounce and cooldown.
     AtOnce,
     /// A loop around `inotifywait`, with the pause of the original document.
     Loop,
-    /// `inotifywait` that goes on, and a signal for each event.
+    /// An `inotifywait` that goes on, and a signal for each event.
     Stream,
 }
 
 impl Kind {
-    /// All of them, in the order of the tables.
+    /// All kinds, in the order of the tables.
     pub const ALL: [Self; 4] = [Self::Reloader, Self::AtOnce, Self::Loop, Self::Stream];
 
-    /// What the tables call it.
+    /// The name in the tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Reloader => "reloader",
@@ -38,11 +38,11 @@ impl Kind {
     }
 }
 
-/// One that runs, with all of its processes, until it is dropped.
+/// A running watcher, whose process group is killed when dropped.
 pub struct Watcher(Child);
 
 impl Watcher {
-    /// Starts one.
+    /// Starts a watcher.
     pub fn start(kind: Kind, data: &Path, nginx: &Nginx) -> Result<Self, Box<dyn Error>> {
         let (data, master) = (data.display(), nginx.master());
         let mut command = match kind {
@@ -67,7 +67,7 @@ impl Watcher {
         Ok(Self(command.process_group(0).spawn()?))
     }
 
-    /// Processes of its group.
+    /// The `stat` of each process of the group.
     fn processes(&self) -> Result<Vec<String>, Box<dyn Error>> {
         let mut found = Vec::new();
         for process in fs::read_dir("/proc")?.flatten() {
@@ -80,7 +80,7 @@ impl Watcher {
         Ok(found)
     }
 
-    /// How long it has computed, in seconds, with what it has waited for.
+    /// CPU time of the group in seconds, including reaped children.
     pub fn cpu(&self) -> Result<f64, Box<dyn Error>> {
         let ticks = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100) as f64;
         let mut sum = 0;
@@ -94,7 +94,7 @@ impl Watcher {
         Ok(sum as f64 / ticks)
     }
 
-    /// What it occupies, in MB.
+    /// Resident memory of the group in MB.
     pub fn megabytes(&self) -> Result<f64, Box<dyn Error>> {
         let mut kib = 0;
         for stat in self.processes()? {
@@ -115,7 +115,7 @@ fn shell(script: &str) -> Command {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // They end together, whatever they are.
+        // The shell and its children end together.
         let _ = killpg(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGKILL);
         let _ = self.0.wait();
     }

@@ -71,7 +71,7 @@ impl Action for Exec {
         format!("run {self}")
     }
 
-    fn act(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
+    fn run(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
         let directories = joined(&content.directories);
         let variables = [
             ("RELOADER_DIGEST", OsStr::new(&content.digest)),
@@ -102,7 +102,7 @@ impl Action for Exec {
         }
     }
 
-    fn rehearse(&self, content: &Content) -> Result<String> {
+    fn dry_run(&self, content: &Content) -> Result<String> {
         let found = self.command.find_program().map_err(|error| self.fail(&error.to_string()))?;
         let found = one_line(found.as_os_str().as_encoded_bytes());
         let count = self.command.argument_count();

@@ -19,12 +19,12 @@ impl Action for HttpCall {
         self.to_string()
     }
 
-    fn act(&self, _: &Content, stop: &Stop) -> Result<String, Failure> {
+    fn run(&self, _: &Content, stop: &Stop) -> Result<String, Failure> {
         let answer = send(self, stop)?;
         Ok(format!("answered {}", answer.status))
     }
 
-    fn rehearse(&self, _: &Content) -> Result<String> {
+    fn dry_run(&self, _: &Content) -> Result<String> {
         let prepared = self.prepare().with_context(|| format!("{self} cannot be sent"))?;
         let secrets = match prepared.secret_count() {
             0 => String::new(),

@@ -1,5 +1,10 @@
-//! Restarts a workload of Kubernetes as `kubectl rollout restart` does, but once for each content:
-//! its digest is an annotation of the pod template, so that several that ask cause one rollout.
+//! Restarts a workload of Kubernetes as `kubectl rollout restart` does, but once for each content.
+//!
+//! 1. Read the workload. If the pod template's annotation holds the digest, the rollout has begun
+//!    already, perhaps by another reloader.
+//! 2. Otherwise patch the annotation, which starts a rollout.
+//! 3. With a timeout, read the workload again and again until its rollout is done, has failed, or
+//!    was replaced by another.
 
 mod api;
 mod cluster;
@@ -20,11 +25,13 @@ pub use name::Target;
 use name::check_annotation;
 use workload::{Progress, Workload};
 
-/// The annotation that holds the digest, unless told otherwise.
+/// The default annotation for the digest.
 pub const ANNOTATION: &str = "reloader/content-digest";
 
-/// How soon the state of a rollout is asked for again: at first, and later.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The first pause between two reads of a rollout's progress; it doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two reads of a rollout's progress.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// A rolling restart of one workload.
 #[derive(Clone, Debug)]
@@ -37,11 +44,12 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// Of `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME`, in the pod's own cluster and
-    /// namespace, without waiting for its end.
+    /// Restarts `deployment/NAME`, `statefulset/NAME` or `daemonset/NAME` in the pod's own cluster and
+    /// namespace, without waiting for the end.
     ///
     /// # Errors
-    /// It is none of them; an error of configuration, like all that follow.
+    /// Fails if `target` has another form. This and the errors of the other options are errors of
+    /// configuration.
     pub fn parse(target: &str) -> Result<Self> {
         Ok(Self {
             target: Target::parse(target)?,
@@ -52,31 +60,31 @@ impl Rollout {
         })
     }
 
-    /// In this namespace.
+    /// Uses this namespace.
     ///
     /// # Errors
-    /// It is not the name of one.
+    /// Fails if a namespace cannot have this name.
     pub fn namespace(mut self, namespace: &str) -> Result<Self> {
         self.namespace = Some(name::check_namespace(namespace)?);
         Ok(self)
     }
 
-    /// In the cluster of a kubeconfig's current context.
+    /// Uses the cluster of a kubeconfig's current context.
     pub fn kubeconfig(mut self, file: PathBuf) -> Self {
         self.kubeconfig = Some(file);
         self
     }
 
-    /// By this annotation: two programs that watch different content each need their own.
+    /// Uses this annotation. Two reloaders that watch different content need two annotations.
     ///
     /// # Errors
-    /// It is not the key of one.
+    /// Fails if an annotation cannot have this key.
     pub fn annotation(mut self, key: &str) -> Result<Self> {
         self.annotation = check_annotation(key)?;
         Ok(self)
     }
 
-    /// Waits at most this long until every replica is a new one and available.
+    /// Waits until every replica is new and available, at most for this time.
     pub fn wait(mut self, timeout: Duration) -> Self {
         self.wait = Some(timeout);
         self
@@ -90,16 +98,17 @@ impl Rollout {
         Api::connect(cluster, self.namespace.clone(), self.target.clone(), stop)
     }
 
-    /// Sees to it that the annotation is there, and returns the workload with it.
+    /// Makes sure that the annotation holds the digest. Returns the workload, and whether this has
+    /// changed it.
     fn annotate(&self, api: &Api<'_>, digest: &str) -> Result<(Workload, bool), Failure> {
-        let before = api.get().map_err(|trouble| Failure::without_effect(trouble.error))?;
+        let before = api.get().map_err(|error| Failure::without_effect(error.error))?;
         self.check(api, &before, digest).map_err(Failure::without_effect)?;
         if before.annotation(&self.annotation) == Some(digest) {
             return Ok((before, false));
         }
         let patch = workload::patch(&self.annotation, digest);
         let after = api.patch(&patch, false)?;
-        // It may have been paused after the first look.
+        // It may have been paused since the first read.
         self.check(api, &after, digest).map_err(Failure::in_doubt)?;
         if after.annotation(&self.annotation) != Some(digest) {
             let error = anyhow!("{api}: the API server has not kept `{}`", self.annotation);
@@ -108,11 +117,11 @@ impl Rollout {
         Ok((after, true))
     }
 
-    /// Whether it could roll out now, and be waited for if that is wanted.
+    /// Fails if the workload cannot roll out now, or not to an end that could be waited for.
     fn check(&self, api: &Api<'_>, workload: &Workload, digest: &str) -> Result<()> {
         let kind = self.target.kind;
-        let is_there = workload.annotation(&self.annotation) == Some(digest);
-        let is_done = is_there && matches!(workload.progress(kind), Progress::Done(_));
+        let is_annotated = workload.annotation(&self.annotation) == Some(digest);
+        let is_done = is_annotated && matches!(workload.progress(kind), Progress::Done(_));
         if workload.is_paused() && !is_done {
             return Err(anyhow!("{api} is paused: `kubectl rollout resume {}`", self.target));
         }
@@ -124,7 +133,8 @@ impl Rollout {
         }
     }
 
-    fn follow(
+    /// Waits for the end of a rollout.
+    fn wait_for_end(
         &self,
         api: &Api<'_>,
         digest: &str,
@@ -133,10 +143,10 @@ impl Rollout {
         stop: &Stop,
     ) -> Result<String> {
         let deadline = Instant::now() + timeout;
-        let (mut pause, longest) = PAUSES;
-        let mut lost = None;
+        let mut pause = MIN_PAUSE;
+        let mut last_error = None;
         loop {
-            let waits_for = match self.progress(api, &workload, digest)? {
+            let waiting_for = match self.progress(api, &workload, digest)? {
                 Progress::Done(how) => return Ok(how),
                 Progress::Failed(why) => return Err(anyhow!("{api}: {why}")),
                 Progress::Waiting(what) => what,
@@ -144,32 +154,30 @@ impl Rollout {
             let left = deadline.saturating_duration_since(Instant::now());
             let is_stopped = stop.wait(pause.min(left));
             if is_stopped || left.is_zero() {
-                let end = if is_stopped { "stopped" } else { "the time is over" };
-                let lost = lost.map_or_else(String::new, |error| format!(" ({error:#})"));
-                return Err(anyhow!("{api}: {end} while waiting: {waits_for}{lost}"));
+                let end = if is_stopped { "stopped" } else { "timed out" };
+                let error = last_error.map_or_else(String::new, |error| format!(" ({error:#})"));
+                return Err(anyhow!("{api}: {end} while waiting: {waiting_for}{error}"));
             }
-            pause = (pause * 2).min(longest);
-            // The API may be away for a moment, and the rollout goes on.
+            pause = (pause * 2).min(MAX_PAUSE);
+            // The API server may be unavailable for a moment, while the rollout goes on.
             match api.get() {
-                Ok(now) => (workload, lost) = (now, None),
-                Err(trouble) if trouble.is_final() => return Err(trouble.error),
-                Err(trouble) => lost = Some(trouble.error),
+                Ok(now) => (workload, last_error) = (now, None),
+                Err(error) if error.is_final() => return Err(error.error),
+                Err(error) => last_error = Some(error.error),
             }
         }
     }
 
+    /// How far the rollout is. Fails if it is no longer that of `digest`, or was paused.
     fn progress(&self, api: &Api<'_>, workload: &Workload, digest: &str) -> Result<Progress> {
         match workload.annotation(&self.annotation) {
-            Some(there) if there == digest => {}
-            Some(there) => {
-                let there = one_line(there.as_bytes());
-                return Err(anyhow!("{api}: another rollout has begun, for `{there}`"));
+            Some(current) if current == digest => {}
+            Some(current) => {
+                let current = one_line(current.as_bytes());
+                return Err(anyhow!("{api}: another rollout has begun, for `{current}`"));
             }
             None => {
-                return Err(anyhow!(
-                    "{api}: somebody has taken the annotation `{}` away",
-                    self.annotation
-                ));
+                return Err(anyhow!("{api}: the annotation `{}` was removed", self.annotation));
             }
         }
         if workload.is_paused()
@@ -181,7 +189,7 @@ impl Rollout {
     }
 }
 
-/// The annotation's value for a content.
+/// The value of the annotation.
 fn value(content: &Content) -> String {
     format!("sha256:{}", content.digest)
 }
@@ -191,7 +199,7 @@ impl Action for Rollout {
         format!("rolling restart of {}", self.target)
     }
 
-    fn act(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
+    fn run(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
         let api = self.connect(stop).map_err(Failure::without_effect)?;
         let digest = value(content);
         let (workload, is_new) = self.annotate(&api, &digest)?;
@@ -202,20 +210,20 @@ impl Action for Rollout {
             (true, None) => format!("rollout begun, generation {}", workload.generation()),
         };
         let Some(timeout) = self.wait else { return Ok(begun) };
-        let done = self.follow(&api, &digest, workload, timeout, stop);
+        let done = self.wait_for_end(&api, &digest, workload, timeout, stop);
         done.map(|done| format!("{begun}: {done}")).map_err(Failure::in_doubt)
     }
 
-    fn rehearse(&self, content: &Content) -> Result<String> {
+    fn dry_run(&self, content: &Content) -> Result<String> {
         let stop = Stop::default();
         let api = self.connect(&stop)?;
         let digest = value(content);
-        let workload = api.get().map_err(|trouble| trouble.error)?;
+        let workload = api.get().map_err(|error| error.error)?;
         self.check(&api, &workload, &digest)?;
         if workload.annotation(&self.annotation) == Some(&digest) {
-            return Ok(format!("none of {api}, which has this content"));
+            return Ok(format!("nothing to do: {api} has this content"));
         }
-        // The API server does everything but keep it, and so shows whether it is permitted.
+        // A dry run of the API server's: it checks permission and admission, and changes nothing.
         let patch = workload::patch(&self.annotation, &digest);
         api.patch(&patch, true).map_err(|failure| failure.error)?;
         Ok(format!("rolling restart of {api}"))

@@ -1,12 +1,17 @@
-//! A signal to a process, and the proof of its effect.
+//! Sends a signal to a process and proves its effect.
 //!
-//! A process is held by a descriptor before it is looked at again, so that the one that is
-//! signalled is the one that was looked at, whoever else gets its id meanwhile.
+//! 1. Find the process that the [`Target`] means.
+//! 2. Open a pidfd, which stays with that process even if its id is reused.
+//! 3. Read the process again and wait until it has a handler for the signal: without one it would
+//!    be killed.
+//! 4. For HUP to nginx, record the workers.
+//! 5. Send the signal through the pidfd.
+//! 6. Wait for the proof: new workers of nginx, or a process that has not ended.
 
-mod alone;
 mod name;
 mod pid_file;
 mod target;
+mod visibility;
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -23,97 +28,96 @@ use self::Verify::Automatic;
 pub use self::name::SignalName;
 pub use self::target::Target;
 use crate::action::{Action, Content, Failure};
-use crate::nginx::{Generation, is_master, is_untitled, is_worker};
-use crate::process::{Process, bit, now};
-use crate::retry::Retry as Patience;
+use crate::proof::nginx::{Generation, is_master, is_untitled, is_worker};
+use crate::proof::process::{Process, bit, now};
+use crate::retry::Retry;
 use crate::stop::Stop;
 
-/// For as long a process may be just starting.
+/// How long a process may take to install its handler.
 const STARTING: Duration = Duration::from_secs(1);
-/// For as long a process must go on after the signal.
-const SHORTLY: Duration = Duration::from_millis(200);
+/// How long a process must live after the signal.
+const SURVIVAL: Duration = Duration::from_millis(200);
 
-/// By what it is known that a signal has had its effect.
+/// What proves that a signal has had its effect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Verify {
-    /// HUP to nginx by its workers, which a new generation must replace; anything else as
-    /// [`Delivery`](Self::Delivery).
+    /// For HUP to nginx a new generation of workers, for anything else as `delivery`.
     #[default]
     Automatic,
-    /// The process has a handler for the signal, and goes on.
+    /// The process has a handler for the signal and does not end.
     Delivery,
 }
 
-/// A signal to a process.
+/// An action that sends a signal to a process.
 #[derive(Clone, Debug)]
-pub struct Signalling {
-    /// Which.
+pub struct SendSignal {
+    /// The signal.
     pub signal: SignalName,
-    /// To which process.
+    /// The process.
     pub target: Target,
-    /// By what its effect is known.
+    /// What proves the effect.
     pub verify: Verify,
-    /// How long all of it may take.
+    /// How long the action may take.
     pub timeout: Duration,
 }
 
-/// A process that is to be signalled, and stays the same.
-struct Held {
+/// A process with its pidfd.
+struct OpenProcess {
     process: Process,
-    descriptor: OwnedFd,
+    pidfd: OwnedFd,
 }
 
-impl Action for Signalling {
+impl Action for SendSignal {
     fn describe(&self) -> String {
         format!("{} to {}", self.signal, self.target)
     }
 
-    fn act(&self, _: &Content, stop: &Stop) -> Result<String, Failure> {
-        let patience = Patience::new(stop, self.timeout);
-        let held = self.hold(&patience).map_err(Failure::without_effect)?;
-        if !self.is_proved_by_workers(&held.process) {
-            self.send(&held).map_err(Failure::without_effect)?;
-            return self.outlive(&held, stop).map_err(Failure::in_doubt);
+    fn run(&self, _: &Content, stop: &Stop) -> Result<String, Failure> {
+        let retry = Retry::new(stop, self.timeout);
+        let open = self.open(&retry).map_err(Failure::without_effect)?;
+        if !self.is_proved_by_workers(&open.process) {
+            self.send(&open).map_err(Failure::without_effect)?;
+            return self.survives(&open, stop).map_err(Failure::in_doubt);
         }
-        let half = patience.at_most(self.timeout / 2);
-        let before = Generation::of(&held.process, &half).map_err(Failure::without_effect)?;
+        let half = retry.at_most(self.timeout / 2);
+        let before = Generation::capture(&open.process, &half).map_err(Failure::without_effect)?;
         let signalled = now();
-        self.send(&held).map_err(Failure::without_effect)?;
-        before.wait_for_next(signalled, &patience).map_err(Failure::in_doubt)
+        self.send(&open).map_err(Failure::without_effect)?;
+        before.wait_for_next(signalled, &retry).map_err(Failure::in_doubt)
     }
 
-    fn rehearse(&self, _: &Content) -> Result<String> {
+    fn dry_run(&self, _: &Content) -> Result<String> {
         let stop = Stop::default();
-        let held = self.hold(&Patience::new(&stop, self.timeout))?;
-        let Process { pid, users, .. } = held.process;
-        test_kill_process(id(pid)?).map_err(|errno| self.refusal(&held.process, errno))?;
-        let (signal, title, user) = (self.signal, held.process.excerpt(), users.effective);
+        let open = self.open(&Retry::new(&stop, self.timeout))?;
+        let Process { pid, users, .. } = open.process;
+        test_kill_process(id(pid)?).map_err(|errno| self.refusal(&open.process, errno))?;
+        let (signal, title, user) = (self.signal, open.process.excerpt(), users.effective);
         Ok(format!("{signal} to process {pid} ({title}), of user {user}"))
     }
 }
 
-impl Signalling {
-    /// Finds the process, holds it, and makes sure that the signal will not kill it.
-    fn hold(&self, patience: &Patience<'_>) -> Result<Held> {
-        let found = self.target.find(patience)?;
+impl SendSignal {
+    /// Finds and opens the process, and waits until the signal will not kill it.
+    fn open(&self, retry: &Retry<'_>) -> Result<OpenProcess> {
+        let found = self.target.find(retry)?;
         let pid = found.pid;
-        let descriptor =
-            pidfd_open(id(pid)?, PidfdFlags::empty()).map_err(|errno| match errno {
-                Errno::SRCH => ended(pid),
-                _ => anyhow!("failed to get hold of process {pid}: {}", io_error(&errno.into())),
-            })?;
-        let process = self.ready(&found, patience)?;
-        Ok(Held { process, descriptor })
+        let pidfd = pidfd_open(id(pid)?, PidfdFlags::empty()).map_err(|errno| match errno {
+            Errno::SRCH => ended(pid),
+            _ => anyhow!("failed to open process {pid}: {}", io_error(&errno.into())),
+        })?;
+        let process = self.wait_until_ready(&found, retry)?;
+        Ok(OpenProcess { process, pidfd })
     }
 
-    /// The process as it is now, once it can take the signal and has its title.
-    fn ready(&self, found: &Process, patience: &Patience<'_>) -> Result<Process> {
+    /// Waits until the process has a handler for the signal, and nginx its title; returns it as it
+    /// is then.
+    fn wait_until_ready(&self, found: &Process, retry: &Retry<'_>) -> Result<Process> {
         let mut last = found.clone();
-        let ready = patience.at_most(STARTING).poll(|| {
-            let process = self.look_again(found)?;
-            let waits = self.is_nginx_reload() && is_untitled(&process);
+        let ready = retry.at_most(STARTING).poll(|| {
+            let process = self.read_again(found)?;
+            let lacks_title = self.is_nginx_reload() && is_untitled(&process);
             last = process.clone();
-            Ok((self.handles(&process) && !waits).then_some(process))
+            Ok((self.handles(&process) && !lacks_title).then_some(process))
         })?;
         let (pid, title) = (last.pid, last.excerpt());
         match ready {
@@ -132,8 +136,8 @@ impl Signalling {
         }
     }
 
-    /// The same process again.
-    fn look_again(&self, found: &Process) -> Result<Process> {
+    /// Reads the same process again.
+    fn read_again(&self, found: &Process) -> Result<Process> {
         let present = Process::read(found.pid)?.filter(|p| p.is_same(found) && p.is_alive());
         let process = present.ok_or_else(|| ended(found.pid))?;
         if !self.target.is_still(&process) {
@@ -149,7 +153,7 @@ impl Signalling {
     fn unhandled(&self, process: &Process) -> anyhow::Error {
         let is_ignored = process.signals.ignored & bit(self.signal.signal()) != 0;
         let effect = if is_ignored || self.signal.is_harmless() {
-            "does nothing at it"
+            "would be ignored"
         } else {
             "would kill it"
         };
@@ -170,12 +174,12 @@ impl Signalling {
     }
 
     /// Sends the signal, if the process still has a handler for it.
-    fn send(&self, held: &Held) -> Result<()> {
-        let present = self.look_again(&held.process)?;
+    fn send(&self, open: &OpenProcess) -> Result<()> {
+        let present = self.read_again(&open.process)?;
         if !self.handles(&present) {
             return Err(self.unhandled(&present));
         }
-        pidfd_send_signal(&held.descriptor, self.signal.signal())
+        pidfd_send_signal(&open.pidfd, self.signal.signal())
             .map_err(|errno| self.refusal(&present, errno))
     }
 
@@ -201,17 +205,17 @@ impl Signalling {
         }
     }
 
-    /// All that is known of a program that is not nginx: it does not end of the signal.
-    fn outlive(&self, held: &Held, stop: &Stop) -> Result<String> {
-        let Process { pid, .. } = held.process;
-        let gone = Patience::new(stop, SHORTLY).poll(|| {
+    /// The proof for a program that is not nginx: the signal has not ended it.
+    fn survives(&self, open: &OpenProcess, stop: &Stop) -> Result<String> {
+        let Process { pid, .. } = open.process;
+        let gone = Retry::new(stop, SURVIVAL).poll(|| {
             let present = Process::read(pid)?;
-            let goes_on = present.is_some_and(|p| p.is_same(&held.process) && p.is_alive());
+            let goes_on = present.is_some_and(|p| p.is_same(&open.process) && p.is_alive());
             Ok((!goes_on).then_some(()))
         });
         match gone.context("the signal was delivered")? {
             Some(()) if !self.signal.asks_to_end() => {
-                bail!("process {pid} has ended of {}", self.signal)
+                bail!("process {pid} was ended by {}", self.signal)
             }
             _ => Ok("signal delivered".to_owned()),
         }
@@ -231,8 +235,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_has_got_the_id_of_another_is_not_it() {
-        let hup = |target| Signalling {
+    fn a_process_with_a_reused_id_is_not_the_same() {
+        let hup = |target| SendSignal {
             signal: SignalName::HUP,
             target,
             verify: Automatic,
@@ -240,12 +244,12 @@ mod tests {
         };
         let own = Process::read(std::process::id()).unwrap().unwrap();
         let action = hup(Target::Pid(own.pid));
-        assert!(action.look_again(&own).is_ok_and(|process| process.is_same(&own)));
+        assert!(action.read_again(&own).is_ok_and(|process| process.is_same(&own)));
         let earlier = Process { start: own.start - 1, ..own.clone() };
-        let error = action.look_again(&earlier).unwrap_err().to_string();
+        let error = action.read_again(&earlier).unwrap_err().to_string();
         assert_eq!(error, format!("process {} has just ended", own.pid));
         let action = hup(Target::Process("nginx: master".to_owned()));
-        let error = action.look_again(&own).unwrap_err().to_string();
+        let error = action.read_again(&own).unwrap_err().to_string();
         assert!(error.contains("has become another program"), "{error}");
     }
 }

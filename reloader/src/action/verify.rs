@@ -65,7 +65,7 @@ impl Action for HttpProof {
         self.call.to_string()
     }
 
-    fn act(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
+    fn run(&self, content: &Content, stop: &Stop) -> Result<String, Failure> {
         let text = self.text.as_ref().map(|text| text.replace(DIGEST, &content.digest));
         let deadline = Instant::now() + self.timeout;
         loop {
@@ -85,7 +85,7 @@ impl Action for HttpProof {
         }
     }
 
-    fn rehearse(&self, _: &Content) -> Result<String> {
+    fn dry_run(&self, _: &Content) -> Result<String> {
         Ok("it would be asked".to_owned())
     }
 }

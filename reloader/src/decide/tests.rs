@@ -1,4 +1,4 @@
-//! What is decided in worlds that are made up, with clocks that cost no time.
+//! Decisions in simulated worlds, whose clocks cost no time.
 
 use super::*;
 
@@ -8,20 +8,20 @@ const SETTINGS: Settings = Settings {
     cooldown: Duration::from_secs(5),
 };
 
-/// A volume whose content changes at given times, and an application that takes whatever it
-/// is made to use, or not.
+/// A volume whose content changes at given times, and an application whose reloads have a given
+/// effect.
 struct World {
     decider: Decider,
     start: Instant,
     now: Instant,
     content: u8,
-    is_proven: bool,
+    is_verified: bool,
     has_events: bool,
     poll: Duration,
     effect: Effect,
-    /// When, in milliseconds, and with what the application was to run.
-    actions: Vec<(u128, u8)>,
-    looks: usize,
+    /// The time of each reload, in milliseconds, and its content.
+    reloads: Vec<(u128, u8)>,
+    scans: usize,
 }
 
 impl World {
@@ -32,19 +32,19 @@ impl World {
             start,
             now: start,
             content: 1,
-            is_proven: false,
+            is_verified: false,
             has_events: true,
             poll: Duration::from_mins(1),
-            effect: Effect::Done,
-            actions: Vec::new(),
-            looks: 0,
+            effect: Effect::Applied,
+            reloads: Vec::new(),
+            scans: 0,
         }
     }
 
     fn change(&mut self, content: u8) {
         self.content = content;
         if self.has_events {
-            self.decider.event(self.now);
+            self.decider.record_event(self.now);
         }
     }
 
@@ -52,19 +52,19 @@ impl World {
         let end = self.now + time;
         loop {
             match self.decider.next(self.now) {
-                Next::Look { .. } => {
-                    self.looks += 1;
-                    self.decider.looked(Look {
+                Next::Scan { .. } => {
+                    self.scans += 1;
+                    self.decider.record_scan(ScanReport {
                         began: self.now,
                         ended: self.now,
-                        content: Some(([self.content; 32], self.is_proven)),
+                        content: Some(found(self.content, self.is_verified)),
                         poll: self.poll,
                         apart: SETTINGS.debounce,
                     });
                 }
-                Next::Act(digest) => {
-                    self.actions.push(((self.now - self.start).as_millis(), digest[0]));
-                    self.decider.acted(self.now, digest, self.effect, 1.0);
+                Next::Reload(digest) => {
+                    self.reloads.push(((self.now - self.start).as_millis(), digest[0]));
+                    self.decider.record_reload(self.now, digest, self.effect, 1.0);
                 }
                 Next::Wait(until) => {
                     assert!(until > self.now, "it must not spin");
@@ -81,10 +81,14 @@ impl World {
     fn settled() -> Self {
         let mut world = Self::new();
         world.run(Duration::from_secs(100));
-        assert_eq!(world.actions, [(1000, 1)], "at the start, once it is seen to be stable");
-        world.actions.clear();
+        assert_eq!(world.reloads, [(1000, 1)], "at the start, once it is stable");
+        world.reloads.clear();
         world
     }
+}
+
+fn found(content: u8, is_verified: bool) -> Found {
+    Found { digest: [content; 32], is_verified }
 }
 
 const fn ms(time: u64) -> Duration {
@@ -92,52 +96,52 @@ const fn ms(time: u64) -> Duration {
 }
 
 #[test]
-fn a_change_is_applied_when_it_has_been_quiet_and_the_same_for_the_debounce() {
+fn a_change_is_reloaded_once_it_is_quiet_and_stable() {
     let mut world = World::settled();
     world.change(2);
     world.run(ms(5000));
-    assert_eq!(world.actions, [(101_050, 2)]);
-    assert!(world.looks <= 8, "{} looks", world.looks);
+    assert_eq!(world.reloads, [(101_050, 2)]);
+    assert!(world.scans <= 8, "{} scans", world.scans);
 }
 
 #[test]
-fn what_is_proven_waits_for_quiet_only() {
+fn verified_content_waits_for_quiet_only() {
     let mut world = World::settled();
-    world.is_proven = true;
+    world.is_verified = true;
     world.change(2);
     world.run(ms(5000));
-    assert_eq!(world.actions, [(101_000, 2)]);
+    assert_eq!(world.reloads, [(101_000, 2)]);
 }
 
 #[test]
-fn a_hundred_changes_are_few_actions_and_the_last_is_applied() {
+fn a_hundred_quick_changes_cause_one_reload_of_the_last() {
     let mut world = World::settled();
-    world.is_proven = true;
+    world.is_verified = true;
     for n in 0..100 {
         world.change(2 + n);
         world.run(ms(50));
     }
     world.run(ms(20_000));
-    assert_eq!(world.actions.last().unwrap().1, 101);
-    assert_eq!(world.actions.len(), 1, "{:?}", world.actions);
+    assert_eq!(world.reloads.last().unwrap().1, 101);
+    assert_eq!(world.reloads.len(), 1, "{:?}", world.reloads);
 }
 
 #[test]
-fn content_that_changes_without_end_is_looked_at_now_and_then() {
+fn endless_changes_are_scanned_once_per_debounce() {
     let mut world = World::settled();
-    world.looks = 0;
+    world.scans = 0;
     for n in 0..600 {
         world.change((n % 250) as u8 + 2);
         world.run(ms(50));
     }
-    assert_eq!(world.actions, []);
-    assert!(world.looks < 40, "{} looks in 30 s", world.looks);
-    world.is_proven = true;
+    assert_eq!(world.reloads, []);
+    assert!(world.scans < 40, "{} scans in 30 s", world.scans);
+    world.is_verified = true;
     for n in 0..600 {
         world.change((n % 250) as u8 + 2);
         world.run(ms(50));
     }
-    assert!((1..=6).contains(&world.actions.len()), "{:?}", world.actions);
+    assert!((1..=6).contains(&world.reloads.len()), "{:?}", world.reloads);
 }
 
 #[test]
@@ -148,78 +152,78 @@ fn without_events_two_polls_must_agree() {
     world.run(ms(3500));
     world.change(3);
     world.run(ms(3500));
-    assert_eq!(world.actions, [(1000, 1), (12_000, 3)], "2 was half of it");
+    assert_eq!(world.reloads, [(1000, 1), (12_000, 3)], "2 was incomplete");
 }
 
 #[test]
-fn an_action_waits_for_the_one_before_to_cool_down() {
+fn a_reload_waits_for_the_cooldown() {
     let mut world = World::settled();
     world.change(2);
     world.run(ms(2000));
     world.change(3);
     world.run(ms(60_000));
-    assert_eq!(world.actions, [(101_050, 2), (106_050, 3)]);
+    assert_eq!(world.reloads, [(101_050, 2), (106_050, 3)]);
 }
 
 #[test]
-fn a_failure_is_retried_ever_more_rarely_and_new_content_at_once() {
+fn a_failure_is_retried_with_backoff_and_new_content_at_once() {
     let mut world = World::settled();
-    world.effect = Effect::None;
+    world.effect = Effect::Unchanged;
     world.change(2);
     world.run(Duration::from_mins(30));
-    let times: Vec<_> = world.actions.iter().map(|(time, _)| *time).collect();
+    let times: Vec<_> = world.reloads.iter().map(|(time, _)| *time).collect();
     let waits: Vec<_> = times.windows(2).map(|pair| (pair[1] - pair[0]) / 1000).collect();
     assert_eq!(waits[..9], [1, 2, 4, 8, 16, 32, 64, 128, 256]);
     assert_eq!(waits[9..], [300; 4]);
-    world.effect = Effect::Done;
-    world.actions.clear();
+    world.effect = Effect::Applied;
+    world.reloads.clear();
     let at = (world.now - world.start).as_millis();
     world.change(3);
     world.run(ms(5000));
-    assert_eq!(world.actions, [(at + 1050, 3)]);
+    assert_eq!(world.reloads, [(at + 1050, 3)]);
     assert!(!world.decider.has_failed());
 }
 
 #[test]
-fn content_that_was_applied_before_ends_a_failure_without_an_action() {
+fn a_failure_ends_without_a_reload_when_the_applied_content_is_back() {
     let mut world = World::settled();
-    world.effect = Effect::None;
+    world.effect = Effect::Unchanged;
     world.change(2);
     world.run(ms(1500));
     assert!(world.decider.has_failed());
     world.change(1);
     world.run(ms(60_000));
     assert!(!world.decider.has_failed());
-    assert_eq!(world.actions, [(101_050, 2)]);
+    assert_eq!(world.reloads, [(101_050, 2)]);
 }
 
 #[test]
-fn after_a_failure_with_unknown_effect_what_was_before_is_applied_again() {
+fn after_an_unknown_effect_the_earlier_content_is_reloaded() {
     let mut world = World::settled();
     world.effect = Effect::Unknown;
     world.change(2);
     world.run(ms(1500));
-    world.effect = Effect::Done;
+    world.effect = Effect::Applied;
     world.change(1);
     world.run(ms(60_000));
-    assert_eq!(world.actions, [(101_050, 2), (102_550, 1)]);
+    assert_eq!(world.reloads, [(101_050, 2), (102_550, 1)]);
 }
 
 #[test]
-fn a_change_during_an_action_makes_a_second_one() {
+fn a_change_during_a_reload_causes_a_second_one() {
     let mut world = World::settled();
     world.change(2);
     world.run(ms(1000));
-    while !matches!(world.decider.next(world.now), Next::Act(_)) {
+    while !matches!(world.decider.next(world.now), Next::Reload(_)) {
         world.run(ms(0));
         if let Next::Wait(until) = world.decider.next(world.now) {
             world.now = until;
         }
-        if matches!(world.decider.next(world.now), Next::Look { .. }) {
-            world.decider.looked(Look {
+        if matches!(world.decider.next(world.now), Next::Scan { .. }) {
+            world.decider.record_scan(ScanReport {
                 began: world.now,
                 ended: world.now,
-                content: Some(([2; 32], false)),
+                content: Some(found(2, false)),
                 poll: world.poll,
                 apart: SETTINGS.debounce,
             });
@@ -227,9 +231,9 @@ fn a_change_during_an_action_makes_a_second_one() {
     }
     world.change(3);
     world.run(ms(4000));
-    assert_eq!(world.actions, [], "one at a time");
-    world.decider.acted(world.now, [2; 32], Effect::Done, 0.0);
+    assert_eq!(world.reloads, [], "one at a time");
+    world.decider.record_reload(world.now, [2; 32], Effect::Applied, 0.0);
     world.run(ms(10_000));
-    assert_eq!(world.actions.len(), 1);
-    assert_eq!(world.actions[0].1, 3);
+    assert_eq!(world.reloads.len(), 1);
+    assert_eq!(world.reloads[0].1, 3);
 }

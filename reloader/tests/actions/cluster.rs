@@ -1,29 +1,29 @@
-//! A server that plays the API of Kubernetes for one workload: it keeps it, merges patches into it
-//! as the real one does, and refuses when told to.
+//! A fake Kubernetes API with one workload: it stores the workload, merges patches as the real API
+//! server does, and fails on request.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use reloader::action::rollout::Rollout;
+use reloader::testing::Rollout;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
 use crate::server::{Request, Server, answer};
 
-/// What a refusal looks like: status, reason, message.
+/// An error response: status, reason, message.
 pub type Refusal = (u16, &'static str, &'static str);
 
-/// What happens to the workload beside the requests.
+/// The workload, and how the server answers.
 #[derive(Default)]
 pub struct State {
     pub workload: Value,
-    /// The next requests with this method are refused so.
+    /// Errors for the next requests with these methods.
     pub refusals: Vec<(&'static str, Refusal)>,
-    /// What each look at it changes first, one after the other: merged into it.
+    /// Changes that the next reads merge into the workload first, one each.
     pub changes: Vec<Value>,
-    /// The only token that is taken, if any.
+    /// The only accepted token; `None` accepts all.
     pub token: Option<&'static str>,
 }
 
@@ -35,7 +35,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// With a Deployment of 3 replicas that has rolled out long ago.
+    /// Starts with a Deployment of 3 replicas, whose rollout is done.
     pub fn new() -> Self {
         Self::with(json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
@@ -82,34 +82,34 @@ impl Cluster {
         fs::write(self.kubeconfig(), config.to_string()).expect("written");
     }
 
-    /// A rolling restart of `web` there.
+    /// A rolling restart of `web` in this cluster.
     pub fn rollout(&self) -> Rollout {
         Rollout::parse("deployment/web").expect("a target").kubeconfig(self.kubeconfig())
     }
 
-    /// Refuses the next request with this method.
+    /// Fails the next request with this method.
     pub fn refuse(&self, method: &'static str, refusal: Refusal) {
         self.state.lock().expect("no panic").refusals.push((method, refusal));
     }
 
-    /// Changes the workload right now.
+    /// Changes the workload now.
     pub fn change(&self, change: &Value) {
         merge(&mut self.state.lock().expect("no panic").workload, change);
     }
 
-    /// Changes it at the next looks.
+    /// Changes the workload at the next reads, one change each.
     pub fn change_later(&self, changes: &[Value]) {
         self.state.lock().expect("no panic").changes = changes.to_vec();
     }
 
-    /// How often what is wanted has changed.
+    /// The number of the workload's specification.
     pub fn generation(&self) -> i64 {
         self.state.lock().expect("no panic").workload["metadata"]["generation"]
             .as_i64()
             .expect("a number")
     }
 
-    /// The methods of all requests so far.
+    /// The methods of all requests.
     pub fn methods(&self) -> Vec<String> {
         self.server.received().into_iter().map(|request| request.method).collect()
     }
@@ -123,7 +123,7 @@ impl Cluster {
     }
 }
 
-/// RFC 7386, which a strategic merge is where there are no lists.
+/// Merges as RFC 7386 says, which equals a strategic merge without lists.
 fn merge(whole: &mut Value, change: &Value) {
     match (whole, change) {
         (Value::Object(whole), Value::Object(change)) => {
@@ -140,25 +140,25 @@ fn merge(whole: &mut Value, change: &Value) {
 }
 
 fn respond(state: &mut State, request: &Request, stream: &mut dyn Write) -> io::Result<()> {
-    let mut say = |status: u16, body: &Value| {
+    let mut respond = |status: u16, body: &Value| {
         answer(stream, status, "Content-Type: application/json\r\n", &body.to_string())
     };
     let authorization = request.header("authorization").unwrap_or_default();
     if state.token.is_some_and(|token| authorization != format!("Bearer {token}")) {
-        return say(401, &status((401, "Unauthorized", "Unauthorized")));
+        return respond(401, &status((401, "Unauthorized", "Unauthorized")));
     }
     let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     if let Some(found) = discovery(path) {
-        return say(200, &found);
+        return respond(200, &found);
     }
     let position = state.refusals.iter().position(|(method, _)| request.method == *method);
     if let Some(position) = position {
         let (_, refusal) = state.refusals.remove(position);
-        return say(refusal.0, &status(refusal));
+        return respond(refusal.0, &status(refusal));
     }
     let kind = state.workload["kind"].as_str().expect("a kind").to_lowercase();
     if path != format!("/apis/apps/v1/namespaces/prod/{kind}s/web") {
-        return say(404, &status((404, "NotFound", "deployments.apps \"x\" not found")));
+        return respond(404, &status((404, "NotFound", "deployments.apps \"x\" not found")));
     }
     if request.method == "PATCH" {
         let patch: Value = serde_json::from_slice(&request.body).expect("JSON");
@@ -169,14 +169,14 @@ fn respond(state: &mut State, request: &Request, stream: &mut dyn Write) -> io::
             patched["metadata"]["generation"] = json!(generation + 1);
         }
         if query.contains("dryRun=All") {
-            return say(200, &patched);
+            return respond(200, &patched);
         }
         state.workload = patched;
     } else if !state.changes.is_empty() {
         let change = state.changes.remove(0);
         merge(&mut state.workload, &change);
     }
-    say(200, &state.workload)
+    respond(200, &state.workload)
 }
 
 fn status((code, reason, message): Refusal) -> Value {
@@ -184,7 +184,7 @@ fn status((code, reason, message): Refusal) -> Value {
            "reason": reason, "message": message})
 }
 
-/// What kubectl asks before it does anything.
+/// The discovery documents that kubectl reads first.
 fn discovery(path: &str) -> Option<Value> {
     let group = json!({"groupVersion": "apps/v1", "version": "v1"});
     match path {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use reloader::action::Action;
-use reloader::action::exec::Exec;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Exec;
+use reloader::testing::Stop;
 use tempfile::{TempDir, tempdir};
 
 use crate::{content, failure, stopped};
@@ -54,7 +54,7 @@ fn runs(pid: u32) -> bool {
 
 #[test]
 fn the_exit_code_decides_whether_a_command_succeeded() {
-    let outcome = |script: &str| Script::new(script, LONG).exec.act(&content(), &Stop::default());
+    let outcome = |script: &str| Script::new(script, LONG).exec.run(&content(), &Stop::default());
     assert_eq!(outcome("exit 0").unwrap(), "exit code 0");
     for (script, expected) in [
         ("exit 3", "failed to run `sh`: exit code 3"),
@@ -73,17 +73,17 @@ fn a_command_that_cannot_be_started_is_without_effect() {
         ("/ s3cret", "permission denied"),
     ] {
         let exec = Exec::parse(line).unwrap();
-        let (message, is_without_effect) = failure(exec.act(&content(), &Stop::default()));
+        let (message, is_without_effect) = failure(exec.run(&content(), &Stop::default()));
         assert!(message.ends_with(why) && is_without_effect, "{message}");
         assert!(!message.contains("s3cret"));
-        assert!(exec.rehearse(&content()).is_err(), "{line}");
+        assert!(exec.dry_run(&content()).is_err(), "{line}");
     }
 }
 
 #[test]
-fn a_rehearsal_finds_the_program_and_runs_nothing() {
+fn a_dry_run_finds_the_program_and_runs_nothing() {
     let script = Script::new("touch \"$0/run\"", LONG);
-    let message = script.exec.rehearse(&content()).unwrap();
+    let message = script.exec.dry_run(&content()).unwrap();
     let rest = "/sh` with 3 arguments and RELOADER_DIRECTORIES=/srv/a:/srv/b";
     assert!(message.starts_with("run `/") && message.ends_with(rest), "{message}");
     assert!(!script.file("run").exists());
@@ -96,7 +96,7 @@ fn a_command_gets_the_live_version_an_empty_stdin_and_stderr_for_its_output() {
          cat >\"$0/stdin\"; output=$(readlink /proc/$$/fd/1 /proc/$$/fd/2); echo \"$output\" >\"$0/output\"",
         LONG,
     );
-    script.exec.act(&content(), &Stop::default()).unwrap();
+    script.exec.run(&content(), &Stop::default()).unwrap();
     let home = std::env::var("HOME").unwrap_or_default();
     let variables = format!("{}\n/srv/a:/srv/b\n{home}\n", content().digest);
     assert_eq!(fs::read_to_string(script.file("variables")).unwrap(), variables);
@@ -110,7 +110,7 @@ fn a_command_gets_the_live_version_an_empty_stdin_and_stderr_for_its_output() {
 fn after_the_timeout_a_command_is_ended_with_its_children() {
     let begun = Instant::now();
     let script = Script::new("sleep 1000 & echo $! >\"$0/pid\"; wait", Duration::from_secs(2));
-    let (message, is_without_effect) = failure(script.exec.act(&content(), &Stop::default()));
+    let (message, is_without_effect) = failure(script.exec.run(&content(), &Stop::default()));
     assert_eq!(message, "failed to run `sh`: not done within 2s, it ended after SIGTERM");
     assert!(!is_without_effect);
     assert!(begun.elapsed() < Duration::from_secs(60));
@@ -125,7 +125,7 @@ fn a_stopped_command_has_time_to_clean_up() {
         LONG,
     );
     let up = || script.has_written("up");
-    let outcome = stopped(up, |stop| script.exec.act(&content(), stop));
+    let outcome = stopped(up, |stop| script.exec.run(&content(), stop));
     let (message, _) = failure(outcome);
     assert!(message.contains("stopped before it was done"), "{message}");
     // On a loaded machine half a second may be too short; then the command was killed.
@@ -139,14 +139,14 @@ fn a_command_that_ignores_sigterm_is_killed_with_its_children() {
         "trap '' TERM; sh -c 'echo $$ >\"$0/pid\"; while :; do sleep 1; done' \"$0\"; exit 0",
         Duration::from_secs(2),
     );
-    let (message, _) = failure(script.exec.act(&content(), &Stop::default()));
+    let (message, _) = failure(script.exec.run(&content(), &Stop::default()));
     assert_eq!(message, "failed to run `sh`: not done within 2s, it was killed");
     assert!(!runs(script.pid("pid")));
 
     let up = || script.has_written("pid");
     fs::remove_file(script.file("pid")).unwrap();
     let exec = script.exec.clone().timeout(LONG);
-    let (message, _) = failure(stopped(up, |stop| exec.act(&content(), stop)));
+    let (message, _) = failure(stopped(up, |stop| exec.run(&content(), stop)));
     assert_eq!(message, "failed to run `sh`: stopped before it was done, it was killed");
     assert!(!runs(script.pid("pid")));
 }
@@ -155,7 +155,7 @@ fn a_command_that_ignores_sigterm_is_killed_with_its_children() {
 fn background_processes_are_neither_waited_for_nor_ended() {
     let begun = Instant::now();
     let script = Script::new("sleep 1000 & echo $! >\"$0/pid\"", LONG);
-    assert_eq!(script.exec.act(&content(), &Stop::default()).unwrap(), "exit code 0");
+    assert_eq!(script.exec.run(&content(), &Stop::default()).unwrap(), "exit code 0");
     assert!(begun.elapsed() < LONG);
     let pid = script.pid("pid");
     assert!(runs(pid));
@@ -167,7 +167,7 @@ fn after_a_stop_nothing_is_started() {
     let script = Script::new("touch \"$0/run\"", SHORT);
     let stop = Stop::default();
     stop.set();
-    let (_, is_without_effect) = failure(script.exec.act(&content(), &stop));
+    let (_, is_without_effect) = failure(script.exec.run(&content(), &stop));
     assert!(is_without_effect);
     assert!(!script.file("run").exists());
 }
@@ -178,6 +178,6 @@ fn arguments_reach_the_program_unchanged() {
     let out = directory.path().join("a b\nc");
     let quoted = shlex::try_quote(out.to_str().unwrap()).unwrap().into_owned();
     let exec = Exec::parse(&format!("touch -- {quoted}")).unwrap();
-    exec.act(&content(), &Stop::default()).unwrap();
+    exec.run(&content(), &Stop::default()).unwrap();
     assert!(Path::new(&out).exists());
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use e2e::certificates::Authority;
-use reloader::action::Action;
-use reloader::action::http::HttpCall;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::HttpCall;
+use reloader::testing::Stop;
 use tempfile::tempdir;
 
 use crate::server::{Server, answer};
@@ -31,7 +31,7 @@ fn file(directory: &Path, name: &str, text: &str) -> PathBuf {
 fn a_post_without_a_body_file_is_sent_once_with_an_empty_body() {
     let server = Server::answering(200, "reloaded");
     let call = call("POST", &server.url("/-/reload?token=s3cret"));
-    assert_eq!(call.act(&content(), &Stop::default()).unwrap(), "answered 200");
+    assert_eq!(call.run(&content(), &Stop::default()).unwrap(), "answered 200");
     let received = server.received();
     assert_eq!(received.len(), 1);
     let request = &received[0];
@@ -59,10 +59,10 @@ fn files_of_headers_body_and_credentials_are_read_for_each_request() {
         .unwrap()
         .body(body.clone())
         .unwrap();
-    call.act(&content(), &Stop::default()).unwrap();
+    call.run(&content(), &Stop::default()).unwrap();
     fs::write(token, "second").unwrap();
     fs::write(body, "{\"new\": 1}\n").unwrap();
-    call.act(&content(), &Stop::default()).unwrap();
+    call.run(&content(), &Stop::default()).unwrap();
 
     let received = server.received();
     assert_eq!(received[0].header("authorization"), Some("Bearer first"));
@@ -79,7 +79,7 @@ fn basic_credentials_are_sent_as_curl_does() {
     let password = file(directory.path(), "password", "opensesame\n");
     let server = Server::answering(200, "");
     let call = call("GET", &server.url("/")).basic("Aladdin".to_owned(), password).unwrap();
-    call.act(&content(), &Stop::default()).unwrap();
+    call.run(&content(), &Stop::default()).unwrap();
     // As `curl --user Aladdin:opensesame` sends it.
     let sent = Some("Basic QWxhZGRpbjpvcGVuc2VzYW1l");
     assert_eq!(server.received()[0].header("authorization"), sent);
@@ -90,7 +90,7 @@ fn only_an_expected_status_is_success() {
     let ask = |status, expected: &[u16]| {
         let server = Server::answering(status, "");
         let call = call("GET", &server.url("/x")).expect(expected.to_vec()).unwrap();
-        call.act(&content(), &Stop::default())
+        call.run(&content(), &Stop::default())
     };
     for (status, expected) in
         [(200, vec![]), (299, vec![]), (204, vec![200, 204]), (404, vec![404])]
@@ -114,11 +114,11 @@ fn only_an_expected_status_is_success() {
 fn a_failure_quotes_the_first_line_of_the_answer() {
     let long = "\r\n  bad \u{1b}[2J config at line 3 \nmore\n";
     let server = Server::answering(500, long);
-    let (message, _) = failure(call("POST", &server.url("/")).act(&content(), &Stop::default()));
+    let (message, _) = failure(call("POST", &server.url("/")).run(&content(), &Stop::default()));
     assert!(message.ends_with(r"not 2xx: bad \u{1b}[2J config at line 3"), "{message}");
 
     let server = Server::start(|_, stream| answer(stream, 500, "", &"ä".repeat(100_000)));
-    let (message, _) = failure(call("POST", &server.url("/")).act(&content(), &Stop::default()));
+    let (message, _) = failure(call("POST", &server.url("/")).run(&content(), &Stop::default()));
     assert!(message.ends_with(&format!(": {}…", "ä".repeat(200))), "{message:.400}");
 }
 
@@ -133,7 +133,7 @@ fn a_redirect_is_not_followed_and_takes_no_credential_along() {
             answer(stream, status, &format!("Location: {location}\r\n"), "")
         });
         let call = call("POST", &server.url("/")).bearer(token.clone()).unwrap();
-        let (message, is_without_effect) = failure(call.act(&content(), &Stop::default()));
+        let (message, is_without_effect) = failure(call.run(&content(), &Stop::default()));
         let origin = other.url("");
         let expected =
             format!("answered {status}, a redirect to `{origin}`, which is not followed");
@@ -160,11 +160,11 @@ fn a_secret_that_the_server_sends_back_is_hidden() {
             .unwrap()
             .basic("admin".to_owned(), password.clone())
             .unwrap();
-        let (message, _) = failure(call.act(&content(), &Stop::default()));
-        let rehearsal = call.rehearse(&content()).unwrap();
-        assert!(rehearsal.ends_with("with 2 secrets, expecting 2xx"), "{rehearsal}");
+        let (message, _) = failure(call.run(&content(), &Stop::default()));
+        let plan = call.dry_run(&content()).unwrap();
+        assert!(plan.ends_with("with 2 secrets, expecting 2xx"), "{plan}");
         assert!(message.contains("(hidden)") || path == "/302", "{message}");
-        for text in [message, call.describe(), format!("{call:?}"), rehearsal] {
+        for text in [message, call.describe(), format!("{call:?}"), plan] {
             // The pair is `admin:s3cret-password` in base64.
             for secret in ["s3cret", "YWRtaW46czNjcmV0LXBhc3N3b3Jk"] {
                 assert!(!text.contains(secret), "{text}");
@@ -179,10 +179,10 @@ fn nothing_is_sent_if_a_secret_cannot_be_read() {
     let directory = tempdir().unwrap();
     let server = Server::answering(200, "");
     let call = call("POST", &server.url("/")).bearer(directory.path().join("token")).unwrap();
-    assert!(call.rehearse(&content()).is_err());
+    assert!(call.dry_run(&content()).is_err());
     for text in ["", "\n", "tok\nX-Injected: 1"] {
         file(directory.path(), "token", text);
-        let (message, is_without_effect) = failure(call.act(&content(), &Stop::default()));
+        let (message, is_without_effect) = failure(call.run(&content(), &Stop::default()));
         assert!(is_without_effect && message.contains("token` is not a secret"), "{message}");
     }
     assert_eq!(server.received().len(), 0);
@@ -242,7 +242,7 @@ fn a_secret_is_sent_only_after_the_certificate_was_verified() {
     ] {
         let server = Server::start_tls(&issued, |_, stream| answer(stream, 200, "", ""));
         let call = call("POST", &server.url("/")).ca(at.join(ca)).bearer(token.clone()).unwrap();
-        let outcome = call.act(&content(), &Stop::default());
+        let outcome = call.run(&content(), &Stop::default());
         let Some(error) = error else {
             assert_eq!(outcome.unwrap(), "answered 200");
             assert_eq!(server.received()[0].header("authorization"), Some("Bearer s3cret"));

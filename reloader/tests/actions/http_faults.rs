@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reloader::action::Action;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Stop;
 
 use crate::http::call;
 use crate::server::{Request, Server, answer, hang};
@@ -20,7 +20,7 @@ type BadAnswer = fn(&Request, &mut dyn Write) -> io::Result<()>;
 fn time_out(server: &Server) -> (String, bool) {
     let begun = Instant::now();
     let call = call("POST", &server.url("/")).timeout(SHORT);
-    let outcome = failure(call.act(&content(), &Stop::default()));
+    let outcome = failure(call.run(&content(), &Stop::default()));
     assert!(begun.elapsed() < Duration::from_secs(20));
     outcome
 }
@@ -62,7 +62,7 @@ fn a_handshake_that_never_ends_is_without_effect() {
     e2e::certificates::Authority::new(directory.path(), "ca");
     let url = format!("https://{}/", silent.local_addr().unwrap());
     let call = call("POST", &url).ca(directory.path().join("ca.pem")).timeout(SHORT);
-    let (message, is_without_effect) = failure(call.act(&content(), &Stop::default()));
+    let (message, is_without_effect) = failure(call.run(&content(), &Stop::default()));
     assert!(message.ends_with("no whole answer within 300ms"), "{message}");
     assert!(is_without_effect);
 }
@@ -71,7 +71,7 @@ fn a_handshake_that_never_ends_is_without_effect() {
 fn a_server_that_is_not_there_is_without_effect() {
     let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let call = call("POST", &format!("http://{gone}/"));
-    let (message, is_without_effect) = failure(call.act(&content(), &Stop::default()));
+    let (message, is_without_effect) = failure(call.run(&content(), &Stop::default()));
     assert!(message.ends_with("connection refused"), "{message}");
     assert!(is_without_effect);
 }
@@ -80,7 +80,7 @@ fn a_server_that_is_not_there_is_without_effect() {
 fn a_stop_ends_the_wait_for_an_answer() {
     let server = Server::start(|_, _| hang());
     let call = call("POST", &server.url("/")).timeout(Duration::from_secs(600));
-    let outcome = stopped(|| !server.received().is_empty(), |stop| call.act(&content(), stop));
+    let outcome = stopped(|| !server.received().is_empty(), |stop| call.run(&content(), stop));
     let (message, is_without_effect) = failure(outcome);
     assert!(message.contains("stopped while waiting"), "{message}");
     assert!(!is_without_effect);
@@ -107,7 +107,7 @@ fn a_bad_answer_is_a_failure_in_doubt_and_not_retried() {
     for bad in answers {
         let server = Server::start(bad);
         let call = call("POST", &server.url("/"));
-        let (message, is_without_effect) = failure(call.act(&content(), &Stop::default()));
+        let (message, is_without_effect) = failure(call.run(&content(), &Stop::default()));
         assert!(!is_without_effect, "{message}");
         assert_eq!(server.received().len(), 1, "it is not asked again: {message}");
     }
@@ -122,5 +122,5 @@ fn an_endless_answer_is_read_up_to_a_limit() {
         }
     });
     let call = call("GET", &server.url("/"));
-    assert_eq!(call.act(&content(), &Stop::default()).unwrap(), "answered 200");
+    assert_eq!(call.run(&content(), &Stop::default()).unwrap(), "answered 200");
 }

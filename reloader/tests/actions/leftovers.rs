@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::fcntl::OFlag;
-use reloader::action::exec::Exec;
-use reloader::action::verify::HttpProof;
-use reloader::action::{Action, Content};
-use reloader::stop::Stop;
+use reloader::testing::Exec;
+use reloader::testing::HttpProof;
+use reloader::testing::Stop;
+use reloader::testing::{Action, Content};
 
 use crate::cluster::Cluster;
 use crate::http::call;
@@ -47,7 +47,7 @@ fn of_commands_in_the_background() {
     let line = shlex::try_join(["sh", "-c", &script]).expect("no NUL");
     let (exec, stop) = (Exec::parse(&line).unwrap(), Stop::default());
     for _ in 0..3 {
-        exec.act(&content(), &stop).unwrap();
+        exec.run(&content(), &stop).unwrap();
     }
     assert_eq!(zombies(), 0);
     e2e::wait_for("all of them to exit", || {
@@ -57,7 +57,7 @@ fn of_commands_in_the_background() {
     });
     // The next run of the command, which starts nothing in the background, reaps them.
     fs::write(dir.path().join("quiet"), "").expect("written");
-    exec.act(&content(), &stop).unwrap();
+    exec.run(&content(), &stop).unwrap();
     assert_eq!(zombies(), 0);
 }
 
@@ -82,14 +82,14 @@ fn of_many_actions() {
         let cluster = Cluster::new();
         let good = call("POST", &server.url("/"));
         let proof = HttpProof::new(good.clone(), None, std::time::Duration::from_secs(60));
-        good.act(&content, &stop).unwrap();
-        proof.unwrap().act(&content, &stop).unwrap();
-        call("POST", &ill.url("/")).act(&content, &stop).unwrap_err();
-        Exec::parse("true").unwrap().act(&content, &stop).unwrap();
-        Exec::parse("false").unwrap().act(&content, &stop).unwrap_err();
-        cluster.rollout().act(&content, &stop).unwrap();
+        good.run(&content, &stop).unwrap();
+        proof.unwrap().run(&content, &stop).unwrap();
+        call("POST", &ill.url("/")).run(&content, &stop).unwrap_err();
+        Exec::parse("true").unwrap().run(&content, &stop).unwrap();
+        Exec::parse("false").unwrap().run(&content, &stop).unwrap_err();
+        cluster.rollout().run(&content, &stop).unwrap();
         cluster.refuse("GET", (404, "NotFound", "gone"));
-        cluster.rollout().act(&content, &stop).unwrap_err();
+        cluster.rollout().run(&content, &stop).unwrap_err();
     };
     (0..10).for_each(round);
     e2e::wait_for("the servers' threads to end", || entries("/proc/self/task") <= 2);

@@ -1,5 +1,5 @@
-//! HTTP calls, commands, rolling restarts and the application's own word, each against the real
-//! thing: servers on loopback, processes, and a server that plays the API of Kubernetes.
+//! Requests, commands, rolling restarts and verifications, against servers on loopback, real
+//! processes, and a fake Kubernetes API.
 
 mod cluster;
 mod exec;
@@ -16,16 +16,16 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use reloader::action::{Content, Failure};
-use reloader::stop::Stop;
+use reloader::testing::Stop;
+use reloader::testing::{Content, Failure};
 
-/// What the application is to use, in all tests.
+/// The content in all tests.
 fn content() -> Content {
     let directories = vec![PathBuf::from("/srv/a"), PathBuf::from("/srv/b")];
     Content { digest: "0123abcd".repeat(8), directories }
 }
 
-/// The failure's message, which is one line; and whether it is without effect.
+/// The message of a failure, which must be one line, and whether it is without effect.
 fn failure<T: std::fmt::Debug>(outcome: Result<T, Failure>) -> (String, bool) {
     let failure = outcome.expect_err("a failure");
     let message = format!("{:#}", failure.error);
@@ -33,14 +33,14 @@ fn failure<T: std::fmt::Debug>(outcome: Result<T, Failure>) -> (String, bool) {
     (message, failure.is_without_effect)
 }
 
-/// A test of this program that is ignored otherwise, in a process of its own.
+/// Another test of this program, which is ignored otherwise, as a separate process.
 fn alone(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("the test's own path"));
     command.args(["--exact", test, "--ignored", "--nocapture"]);
     command
 }
 
-/// Runs something that waits for a stop, and stops it once `is_time`.
+/// Calls `run` and sets its stop once `is_time` returns true.
 fn stopped<T: Send>(is_time: impl Fn() -> bool + Send, run: impl FnOnce(&Stop) -> T + Send) -> T {
     let stop = Stop::default();
     std::thread::scope(|scope| {

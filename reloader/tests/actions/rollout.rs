@@ -1,12 +1,12 @@
-//! What a rolling restart asks of the API server, beside kubectl, and that it does so once.
+//! Rolling restarts: requests compared with kubectl's, and one rollout for each content.
 
 use std::process::Command;
 use std::thread;
 
 use e2e::certificates::Authority;
-use reloader::action::Action;
-use reloader::action::rollout::Rollout;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Rollout;
+use reloader::testing::Stop;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -22,7 +22,7 @@ fn query(request: &Request) -> Vec<&str> {
     query.split('&').filter(|pair| !pair.is_empty()).collect()
 }
 
-/// A patch without what differs from program to program.
+/// A patch without the parts that differ between programs: query, annotation and value.
 fn shape(request: &Request, annotation: &str) -> (String, Option<String>, Value) {
     let path = request.path.split_once('?').map_or(&*request.path, |(path, _)| path);
     let mut body: Value = serde_json::from_slice(&request.body).expect("JSON");
@@ -36,8 +36,8 @@ fn shape(request: &Request, annotation: &str) -> (String, Option<String>, Value)
 #[test]
 fn it_patches_as_kubectl_does_but_with_the_digest() {
     let cluster = Cluster::new();
-    let told = cluster.rollout().act(&content(), &Stop::default()).unwrap();
-    assert_eq!(told, "rollout begun, generation 2");
+    let proof = cluster.rollout().run(&content(), &Stop::default()).unwrap();
+    assert_eq!(proof, "rollout begun, generation 2");
     let patch = cluster.patch();
     assert_eq!(query(&patch), ["fieldManager=reloader"]);
     assert_eq!(patch.header("content-type"), Some("application/strategic-merge-patch+json"));
@@ -64,19 +64,19 @@ fn it_patches_as_kubectl_does_but_with_the_digest() {
 #[test]
 fn the_same_content_is_rolled_out_once() {
     let cluster = Cluster::new();
-    let act = |rollout: Rollout| rollout.act(&content(), &Stop::default()).unwrap();
+    let run_action = |rollout: Rollout| rollout.run(&content(), &Stop::default()).unwrap();
     thread::scope(|scope| {
         for _ in 0..5 {
-            scope.spawn(|| act(cluster.rollout()));
+            scope.spawn(|| run_action(cluster.rollout()));
         }
     });
     assert_eq!(cluster.generation(), 2, "several at once are one rollout");
     let before = cluster.methods().len();
-    assert_eq!(act(cluster.rollout()), "already rolled out");
+    assert_eq!(run_action(cluster.rollout()), "already rolled out");
     assert_eq!(cluster.methods()[before..], ["GET"]);
 
-    // Another program's content is another annotation; what is there stays.
-    act(cluster.rollout().annotation("example.com/other").unwrap());
+    // Another annotation starts another rollout; other annotations stay.
+    run_action(cluster.rollout().annotation("example.com/other").unwrap());
     assert_eq!(cluster.generation(), 3);
     let workload = cluster.state.lock().unwrap().workload.clone();
     let annotations = &workload["spec"]["template"]["metadata"]["annotations"];
@@ -86,49 +86,49 @@ fn the_same_content_is_rolled_out_once() {
 }
 
 #[test]
-fn a_template_without_annotations_gets_its_first() {
+fn a_template_without_annotations_gets_one() {
     let cluster = Cluster::new();
     cluster.change(&json!({"spec": {"template": {"metadata": {"annotations": null}}}}));
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     cluster.change(&json!({"spec": {"template": {"metadata": null}}}));
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     assert_eq!(cluster.generation(), 3);
 }
 
 #[test]
-fn the_other_kinds_have_paths_of_their_own() {
+fn stateful_sets_and_daemon_sets_are_restarted_at_their_paths() {
     for (kind, target) in [("StatefulSet", "statefulset/web"), ("DaemonSet", "ds/web")] {
         let cluster = Cluster::new();
         cluster.change(&json!({"kind": kind, "spec": {"updateStrategy": {"type": "OnDelete"}}}));
         let rollout = Rollout::parse(target).unwrap().kubeconfig(cluster.kubeconfig());
-        let told = rollout.act(&content(), &Stop::default()).unwrap();
+        let proof = rollout.run(&content(), &Stop::default()).unwrap();
         let obstacle = "annotated, but its update strategy is OnDelete: pods stay until deleted";
-        assert_eq!(told, obstacle);
+        assert_eq!(proof, obstacle);
         let path = format!("/{}s/web?", kind.to_lowercase());
         assert!(cluster.patch().path.contains(&path));
     }
 }
 
 #[test]
-fn a_rehearsal_has_the_server_try_it_and_changes_nothing() {
+fn a_dry_run_is_a_dry_run_of_the_server_and_changes_nothing() {
     let cluster = Cluster::new();
-    let told = cluster.rollout().rehearse(&content()).unwrap();
-    assert_eq!(told, "rolling restart of deployment/web in namespace `prod`");
+    let plan = cluster.rollout().dry_run(&content()).unwrap();
+    assert_eq!(plan, "rolling restart of deployment/web in namespace `prod`");
     assert_eq!(query(&cluster.patch()), ["dryRun=All", "fieldManager=reloader"]);
     assert_eq!(cluster.generation(), 1);
 
     cluster.refuse("PATCH", (403, "Forbidden", "User \"u\" cannot patch resource"));
-    assert!(cluster.rollout().rehearse(&content()).is_err());
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
-    let told = cluster.rollout().rehearse(&content()).unwrap();
-    assert!(told.starts_with("none of deployment/web"), "{told}");
+    assert!(cluster.rollout().dry_run(&content()).is_err());
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
+    let plan = cluster.rollout().dry_run(&content()).unwrap();
+    assert!(plan.starts_with("nothing to do: deployment/web"), "{plan}");
 }
 
 #[test]
-fn the_namespace_is_the_flags_or_the_contexts() {
+fn a_named_namespace_overrides_that_of_the_context() {
     let cluster = Cluster::new();
     let elsewhere = cluster.rollout().namespace("test").unwrap();
-    assert!(elsewhere.act(&content(), &Stop::default()).is_err());
+    assert!(elsewhere.run(&content(), &Stop::default()).is_err());
     let path = &cluster.server.received()[0].path;
     assert_eq!(path, "/apis/apps/v1/namespaces/test/deployments/web");
 }
@@ -141,13 +141,13 @@ fn a_token_that_was_replaced_is_read_again() {
     let user = json!({"tokenFile": token});
     cluster.write_kubeconfig(&cluster.server.url(""), &json!({}), &user);
     cluster.state.lock().unwrap().token = Some("new");
-    assert!(cluster.rollout().act(&content(), &Stop::default()).is_err());
+    assert!(cluster.rollout().run(&content(), &Stop::default()).is_err());
     std::fs::write(&token, "new\n").unwrap();
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
 }
 
 #[test]
-fn the_api_server_is_known_by_its_authority() {
+fn the_certificate_of_the_api_server_is_checked() {
     let directory = tempfile::tempdir().unwrap();
     let (good, other) =
         (Authority::new(directory.path(), "good"), Authority::new(directory.path(), "other"));
@@ -162,7 +162,7 @@ fn the_api_server_is_known_by_its_authority() {
         let cluster = Cluster::new();
         let more = json!({"certificate-authority": directory.path().join("good.pem")});
         cluster.write_kubeconfig(&server.url(""), &more, &json!({"token": "s3cret"}));
-        let failure = cluster.rollout().act(&content(), &Stop::default()).expect_err("not kept");
+        let failure = cluster.rollout().run(&content(), &Stop::default()).expect_err("not kept");
         let message = format!("{:#}", failure.error);
         if is_good {
             assert!(message.contains("has not kept `reloader/content-digest`"), "{message}");

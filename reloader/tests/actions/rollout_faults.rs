@@ -1,11 +1,11 @@
-//! Refusals of the API server, told apart; and servers that hang, lie or are not there.
+//! Error responses of the API server, and servers that hang, send nonsense or are down.
 
 use std::fs;
 use std::time::Duration;
 
-use reloader::action::Action;
-use reloader::action::rollout::Rollout;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Rollout;
+use reloader::testing::Stop;
 use serde_json::json;
 
 use crate::cluster::{Cluster, Refusal};
@@ -15,51 +15,51 @@ use crate::{content, failure, stopped};
 fn refused(method: &'static str, refusal: Refusal) -> (String, bool) {
     let cluster = Cluster::new();
     cluster.refuse(method, refusal);
-    let outcome = failure(cluster.rollout().act(&content(), &Stop::default()));
+    let outcome = failure(cluster.rollout().run(&content(), &Stop::default()));
     assert_eq!(cluster.generation(), 1);
     outcome
 }
 
 #[test]
-fn a_paused_deployment_is_left_alone() {
+fn a_paused_deployment_is_not_patched() {
     let cluster = Cluster::new();
     cluster.change(&json!({"spec": {"paused": true}}));
-    let (message, is_without_effect) = failure(cluster.rollout().act(&content(), &Stop::default()));
-    let told =
+    let (message, is_without_effect) = failure(cluster.rollout().run(&content(), &Stop::default()));
+    let expected =
         "deployment/web in namespace `prod` is paused: `kubectl rollout resume deployment/web`";
-    assert_eq!((&*message, is_without_effect), (told, true));
+    assert_eq!((&*message, is_without_effect), (expected, true));
     assert_eq!(cluster.methods(), ["GET"]);
-    assert!(cluster.rollout().rehearse(&content()).is_err());
+    assert!(cluster.rollout().dry_run(&content()).is_err());
 
     cluster.change(&json!({"spec": {"paused": false}}));
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     cluster.change(&json!({"spec": {"paused": true}}));
-    let (message, _) = failure(cluster.rollout().act(&content(), &Stop::default()));
-    assert!(message.contains("is paused"), "in the middle of it: {message}");
+    let (message, _) = failure(cluster.rollout().run(&content(), &Stop::default()));
+    assert!(message.contains("is paused"), "during the rollout: {message}");
     cluster.change(&json!({"status": {"observedGeneration": 2}}));
-    let told = cluster.rollout().act(&content(), &Stop::default()).unwrap();
-    assert_eq!(told, "already rolled out");
+    let proof = cluster.rollout().run(&content(), &Stop::default()).unwrap();
+    assert_eq!(proof, "already rolled out");
 }
 
 #[test]
-fn a_missing_role_is_spelt_out() {
+fn a_missing_permission_names_the_role() {
     let said = "deployments.apps \"web\" is forbidden: User \"system:serviceaccount:prod:reloader\" \
                 cannot patch resource \"deployments\" in API group \"apps\" in the namespace \"prod\"";
     for (method, verb) in [("GET", "get"), ("PATCH", "patch")] {
         let (message, is_without_effect) = refused(method, (403, "Forbidden", said));
-        let told = format!(
+        let expected = format!(
             "failed to {verb} deployment/web in namespace `prod`: forbidden, a Role must allow it \
              (apiGroups: [apps], resources: [deployments], resourceNames: [web], verbs: [get, \
              patch]): {said}"
         );
-        assert_eq!((message, is_without_effect), (told, true));
+        assert_eq!((message, is_without_effect), (expected, true));
     }
     let (message, _) = refused("PATCH", (403, "Forbidden", "policy says\nno"));
     assert!(message.ends_with(r"forbidden by admission: policy says\nno"), "{message}");
 }
 
 #[test]
-fn other_refusals_are_told_apart() {
+fn other_error_responses_are_told_apart() {
     let (message, is_without_effect) =
         refused("GET", (404, "NotFound", "deployments.apps \"web\" not found"));
     assert!(message.ends_with("not found: deployments.apps \"web\" not found"), "{message}");
@@ -74,42 +74,42 @@ fn other_refusals_are_told_apart() {
 
     let cluster = Cluster::new();
     cluster.state.lock().unwrap().token = Some("another");
-    let (message, is_without_effect) = failure(cluster.rollout().act(&content(), &Stop::default()));
+    let (message, is_without_effect) = failure(cluster.rollout().run(&content(), &Stop::default()));
     assert!(message.contains("unauthorized") && is_without_effect, "{message}");
     assert!(!message.contains("s3cret"));
 }
 
 #[test]
-fn a_conflict_is_tried_again_a_few_times() {
+fn a_patch_with_a_conflict_is_sent_again_a_few_times() {
     let conflict = (409, "Conflict", "the object has been modified");
     let cluster = Cluster::new();
     cluster.refuse("PATCH", conflict);
     cluster.refuse("PATCH", conflict);
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     assert_eq!(cluster.methods(), ["GET", "PATCH", "PATCH", "PATCH"]);
 
     let cluster = Cluster::new();
     for _ in 0..20 {
         cluster.refuse("PATCH", conflict);
     }
-    let (message, is_without_effect) = failure(cluster.rollout().act(&content(), &Stop::default()));
-    assert!(message.contains("conflict, again and again: the object has"), "{message}");
+    let (message, is_without_effect) = failure(cluster.rollout().run(&content(), &Stop::default()));
+    assert!(message.contains("repeated conflicts: the object has"), "{message}");
     assert!(is_without_effect);
     assert_eq!(cluster.methods().len(), 6);
 }
 
 #[test]
-fn a_server_that_is_away_or_lies_is_told() {
+fn a_server_that_is_down_or_sends_nonsense_is_reported() {
     let cluster = Cluster::new();
     let try_at = |url: &str| {
         cluster.write_kubeconfig(url, &json!({}), &json!({"token": "s3cret"}));
         let (message, is_without_effect) =
-            failure(cluster.rollout().act(&content(), &Stop::default()));
+            failure(cluster.rollout().run(&content(), &Stop::default()));
         assert!(is_without_effect && !message.contains("s3cret"), "{message}");
         message
     };
     let gone = Server::answering(200, "").url("");
-    assert!(try_at(&gone).ends_with("no answer of the API server: connection refused"));
+    assert!(try_at(&gone).ends_with("no answer from the API server: connection refused"));
     let lies = Server::answering(200, "<html>s3cret</html>");
     assert!(try_at(&lies.url("")).ends_with("the answer is not a workload"));
     let proxy = Server::answering(502, "<html>bad gateway</html>");
@@ -127,15 +127,15 @@ fn a_stop_ends_the_wait_for_the_server() {
     let server = Server::start(|_, _| hang());
     cluster.write_kubeconfig(&server.url(""), &json!({}), &json!({}));
     let rollout = cluster.rollout();
-    let outcome = stopped(|| !server.received().is_empty(), |stop| rollout.act(&content(), stop));
+    let outcome = stopped(|| !server.received().is_empty(), |stop| rollout.run(&content(), stop));
     assert!(failure(outcome).0.contains("stopped while waiting for the answer"));
 }
 
 #[test]
-fn a_kubeconfig_that_cannot_be_used_keeps_its_secrets() {
+fn errors_of_a_kubeconfig_show_no_secret() {
     let cluster = Cluster::new();
     let refusal = || {
-        let outcome = cluster.rollout().act(&content(), &Stop::default());
+        let outcome = cluster.rollout().run(&content(), &Stop::default());
         let (message, is_without_effect) = failure(outcome);
         assert!(is_without_effect && !message.contains("s3cret"), "{message}");
         assert!(message.contains("kubeconfig"), "{message}");
@@ -163,17 +163,17 @@ fn a_kubeconfig_that_cannot_be_used_keeps_its_secrets() {
     let exec = json!({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "echo",
                                "args": ["s3cret"], "interactiveMode": "Never"}});
     cluster.write_kubeconfig(&cluster.server.url(""), &json!({}), &exec);
-    let (message, _) = failure(cluster.rollout().act(&content(), &Stop::default()));
+    let (message, _) = failure(cluster.rollout().run(&content(), &Stop::default()));
     assert!(!message.contains("s3cret"), "{message}");
 }
 
 #[test]
-fn outside_of_a_pod_a_kubeconfig_is_needed() {
+fn outside_a_pod_a_kubeconfig_is_needed() {
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         return; // The tests run in a pod.
     }
     let rollout = Rollout::parse("deployment/web").unwrap().wait(Duration::from_secs(1));
-    let failure = rollout.act(&content(), &Stop::default()).expect_err("no cluster");
+    let failure = rollout.run(&content(), &Stop::default()).expect_err("no cluster");
     assert_eq!(diagnostics::exit::code_of(&failure.error), 2);
     assert!(format!("{:#}", failure.error).contains("this is not a pod"));
 }

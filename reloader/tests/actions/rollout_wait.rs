@@ -1,4 +1,4 @@
-//! The end of a rollout, waited for; and a pod's own service account.
+//! Waiting for the end of a rollout, and the service account of a pod.
 
 use std::fs;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use e2e::certificates::Authority;
 use e2e::place::{in_private_mounts, sh};
-use reloader::action::Action;
-use reloader::action::rollout::Rollout;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Rollout;
+use reloader::testing::Stop;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -17,14 +17,14 @@ use crate::{alone, content, failure, stopped};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A status of the second generation.
+/// The status of the second generation with these numbers of replicas.
 fn status(replicas: i64, updated: i64, available: i64) -> Value {
     json!({"status": {"observedGeneration": 2, "replicas": replicas, "updatedReplicas": updated,
                       "readyReplicas": available, "availableReplicas": available}})
 }
 
 fn failed(cluster: &Cluster, timeout: Duration) -> String {
-    let outcome = cluster.rollout().wait(timeout).act(&content(), &Stop::default());
+    let outcome = cluster.rollout().wait(timeout).run(&content(), &Stop::default());
     let (message, is_without_effect) = failure(outcome);
     assert!(!is_without_effect, "{message}");
     message
@@ -33,28 +33,28 @@ fn failed(cluster: &Cluster, timeout: Duration) -> String {
 #[test]
 fn it_waits_until_every_replica_is_new_and_available() {
     let cluster = Cluster::new();
-    // The first look is before the patch. One answer is lost on the way.
+    // The first read comes before the patch. One response is an error.
     cluster.change_later(&[json!({}), status(4, 1, 3), status(4, 3, 3), status(3, 3, 3)]);
     cluster.refuse("GET", (503, "ServiceUnavailable", "away"));
-    let early = failure(cluster.rollout().wait(LONG).act(&content(), &Stop::default()));
+    let early = failure(cluster.rollout().wait(LONG).run(&content(), &Stop::default()));
     assert!(early.0.contains("answered 503") && early.1, "before anything is done: {}", early.0);
-    let told = cluster.rollout().wait(LONG).act(&content(), &Stop::default()).unwrap();
-    assert_eq!(told, "rollout begun, generation 2: 3 of 3 replicas available, generation 2");
+    let proof = cluster.rollout().wait(LONG).run(&content(), &Stop::default()).unwrap();
+    assert_eq!(proof, "rollout begun, generation 2: 3 of 3 replicas available, generation 2");
     assert_eq!(cluster.methods(), ["GET", "GET", "PATCH", "GET", "GET", "GET"]);
 
-    let told = cluster.rollout().wait(LONG).act(&content(), &Stop::default()).unwrap();
-    assert_eq!(told, "already rolled out: 3 of 3 replicas available, generation 2");
+    let proof = cluster.rollout().wait(LONG).run(&content(), &Stop::default()).unwrap();
+    assert_eq!(proof, "already rolled out: 3 of 3 replicas available, generation 2");
 }
 
 #[test]
-fn an_api_server_that_is_away_for_a_moment_is_waited_for() {
+fn an_api_server_that_is_down_for_a_moment_is_asked_again() {
     let cluster = Cluster::new();
-    cluster.rollout().act(&content(), &Stop::default()).unwrap();
+    cluster.rollout().run(&content(), &Stop::default()).unwrap();
     let answers = cluster.state.clone();
     cluster.change_later(&[status(4, 1, 3), status(4, 1, 3), status(3, 3, 3)]);
     std::thread::scope(|scope| {
         let waiting =
-            scope.spawn(|| cluster.rollout().wait(LONG).act(&content(), &Stop::default()));
+            scope.spawn(|| cluster.rollout().wait(LONG).run(&content(), &Stop::default()));
         e2e::wait_for("the second look", || cluster.methods().len() > 3);
         answers.lock().unwrap().refusals.push(("GET", (503, "ServiceUnavailable", "away")));
         waiting.join().unwrap().unwrap();
@@ -62,7 +62,7 @@ fn an_api_server_that_is_away_for_a_moment_is_waited_for() {
 }
 
 #[test]
-fn a_token_that_expires_meanwhile_is_read_again() {
+fn a_token_that_expires_during_a_wait_is_read_again() {
     let cluster = Cluster::new();
     let token = cluster.directory.path().join("token");
     fs::write(&token, "old\n").unwrap();
@@ -71,7 +71,7 @@ fn a_token_that_expires_meanwhile_is_read_again() {
     cluster.change_later(&[json!({}), status(4, 1, 3)]);
     std::thread::scope(|scope| {
         let waiting =
-            scope.spawn(|| cluster.rollout().wait(LONG).act(&content(), &Stop::default()));
+            scope.spawn(|| cluster.rollout().wait(LONG).run(&content(), &Stop::default()));
         e2e::wait_for("a look", || cluster.methods().len() > 2);
         fs::write(&token, "new\n").unwrap();
         let mut state = cluster.state.lock().unwrap();
@@ -82,49 +82,49 @@ fn a_token_that_expires_meanwhile_is_read_again() {
 }
 
 #[test]
-fn a_rollout_that_does_not_get_on_fails_at_once() {
+fn a_rollout_past_its_progress_deadline_fails_at_once() {
     let cluster = Cluster::new();
     let condition = json!({"type": "Progressing", "status": "False",
                            "reason": "ProgressDeadlineExceeded", "message": "it has timed out"});
     let failing = json!({"status": {"observedGeneration": 2, "conditions": [condition]}});
     cluster.change_later(&[json!({}), failing]);
-    let told = "its progress deadline is over: it has timed out";
-    assert!(failed(&cluster, Duration::from_secs(600)).ends_with(told));
+    let expected = "its progress deadline is exceeded: it has timed out";
+    assert!(failed(&cluster, Duration::from_secs(600)).ends_with(expected));
 }
 
 #[test]
-fn the_time_and_a_stop_end_the_wait() {
+fn a_timeout_and_a_stop_end_the_wait() {
     let cluster = Cluster::new();
     cluster.change_later(&[json!({}), status(4, 1, 3)]);
     let message = failed(&cluster, Duration::from_millis(500));
-    let told = "the time is over while waiting: 1 of 3 replicas are new";
-    assert!(message.ends_with(told), "{message}");
+    let expected = "timed out while waiting: 1 of 3 replicas are new";
+    assert!(message.ends_with(expected), "{message}");
 
     let looks = cluster.methods().len();
     let rollout = cluster.rollout().wait(Duration::from_secs(600));
     let outcome =
-        stopped(|| cluster.methods().len() > looks + 1, |stop| rollout.act(&content(), stop));
+        stopped(|| cluster.methods().len() > looks + 1, |stop| rollout.run(&content(), stop));
     assert!(failure(outcome).0.ends_with("stopped while waiting: 1 of 3 replicas are new"));
 }
 
 #[test]
-fn what_others_do_meanwhile_is_told() {
+fn changes_by_others_during_the_wait_are_reported() {
     let template = |annotations: Value| json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
-    for (change, told) in [
+    for (change, expected) in [
         (
             template(json!({"reloader/content-digest": "sha256:0\n"})),
             r"another rollout has begun, for `sha256:0\n`",
         ),
         (
             template(json!({"reloader/content-digest": null})),
-            "somebody has taken the annotation `reloader/content-digest` away",
+            "the annotation `reloader/content-digest` was removed",
         ),
         (json!({"spec": {"paused": true}}), "was paused: `kubectl rollout resume deployment/web`"),
     ] {
         let cluster = Cluster::new();
         cluster.change_later(&[json!({}), status(4, 1, 3), change]);
         let message = failed(&cluster, LONG);
-        assert!(message.ends_with(told), "{message}");
+        assert!(message.ends_with(expected), "{message}");
     }
     let cluster = Cluster::new();
     cluster.change_later(&[json!({}), status(4, 1, 3)]);
@@ -137,10 +137,10 @@ fn what_others_do_meanwhile_is_told() {
 }
 
 #[test]
-fn what_cannot_be_waited_for_is_not_begun() {
+fn a_rollout_that_cannot_be_waited_for_is_not_started() {
     let on_delete = json!({"type": "OnDelete"});
     let partition = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}});
-    for (kind, target, strategy, told) in [
+    for (kind, target, strategy, expected) in [
         ("StatefulSet", "sts/web", &on_delete, "OnDelete"),
         ("DaemonSet", "ds/web", &on_delete, "OnDelete"),
         ("StatefulSet", "sts/web", &partition, "partition 2"),
@@ -148,13 +148,13 @@ fn what_cannot_be_waited_for_is_not_begun() {
         let cluster = Cluster::new();
         cluster.change(&json!({"kind": kind, "spec": {"updateStrategy": strategy}}));
         let rollout = Rollout::parse(target).unwrap().kubeconfig(cluster.kubeconfig()).wait(LONG);
-        let (message, is_without_effect) = failure(rollout.act(&content(), &Stop::default()));
-        assert!(message.contains(told) && is_without_effect, "{message}");
+        let (message, is_without_effect) = failure(rollout.run(&content(), &Stop::default()));
+        assert!(message.contains(expected) && is_without_effect, "{message}");
         assert_eq!(cluster.methods(), ["GET"]);
     }
 }
 
-/// Runs a test of this program alone, in the mounts of this thread, as if it were in a pod.
+/// Runs another test of this program in the mounts of this thread, with the environment of a pod.
 fn in_pod(test: &str, server: &Server) -> std::process::Output {
     let url = server.url("");
     let (_, port) = url.rsplit_once(':').expect("a port");
@@ -213,9 +213,9 @@ fn in_a_pod_its_service_account_is_used() {
 #[ignore = "run by `in_a_pod_its_service_account_is_used`"]
 fn from_within_a_pod() {
     let rollout = Rollout::parse("deployment/web").unwrap();
-    let told = rollout.act(&content(), &Stop::default());
+    let outcome = rollout.run(&content(), &Stop::default());
     assert_eq!(
-        told.map_err(|failure| format!("{:#}", failure.error)).unwrap(),
+        outcome.map_err(|failure| format!("{:#}", failure.error)).unwrap(),
         "rollout begun, generation 1"
     );
 }

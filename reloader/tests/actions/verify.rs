@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reloader::action::Action;
-use reloader::action::verify::HttpProof;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::HttpProof;
+use reloader::testing::Stop;
 
 use crate::http::call;
 use crate::server::{Server, answer, hang};
@@ -26,7 +26,7 @@ fn it_asks_until_the_status_is_expected() {
         let status = if asked.fetch_add(1, Ordering::SeqCst) < 3 { 503 } else { 200 };
         answer(stream, status, "", "starting")
     });
-    let message = proof(&server, None, LONG).act(&content(), &Stop::default()).unwrap();
+    let message = proof(&server, None, LONG).run(&content(), &Stop::default()).unwrap();
     assert_eq!(message, format!("GET `{}` answered 200", server.url("/healthz")));
     assert_eq!(server.received().len(), 4);
 }
@@ -39,7 +39,7 @@ fn it_asks_until_the_answer_holds_the_digest() {
         answer(stream, 200, "", &format!("{{\n\"content\": \"{}\"}}", digest.repeat(8)))
     });
     let proof = proof(&server, Some("\"content\": \"{digest}\""), LONG);
-    let message = proof.act(&content(), &Stop::default()).unwrap();
+    let message = proof.run(&content(), &Stop::default()).unwrap();
     assert!(message.contains(&content().digest), "{message}");
     assert_eq!(server.received().len(), 3);
 }
@@ -48,7 +48,7 @@ fn it_asks_until_the_answer_holds_the_digest() {
 fn the_failure_holds_the_last_answer() {
     let ill = Server::answering(503, "no database");
     let (message, is_without_effect) =
-        failure(proof(&ill, None, SHORT).act(&content(), &Stop::default()));
+        failure(proof(&ill, None, SHORT).run(&content(), &Stop::default()));
     let url = ill.url("/healthz");
     let expected =
         format!("not proved within 600ms: GET `{url}` answered 503, not 2xx: no database");
@@ -58,11 +58,11 @@ fn the_failure_holds_the_last_answer() {
 
     let old = Server::answering(200, "version 1");
     let (message, _) =
-        failure(proof(&old, Some("version 2"), SHORT).act(&content(), &Stop::default()));
+        failure(proof(&old, Some("version 2"), SHORT).run(&content(), &Stop::default()));
     assert!(message.ends_with("answered 200 with `version 1`, without `version 2`"), "{message}");
 
     let silent = Server::start(|_, _| hang());
-    let (message, _) = failure(proof(&silent, None, SHORT).act(&content(), &Stop::default()));
+    let (message, _) = failure(proof(&silent, None, SHORT).run(&content(), &Stop::default()));
     assert!(message.contains("no whole answer within"), "{message}");
 }
 
@@ -70,7 +70,7 @@ fn the_failure_holds_the_last_answer() {
 fn a_stop_ends_the_requests() {
     let server = Server::answering(503, "");
     let proof = proof(&server, None, Duration::from_secs(600));
-    let outcome = stopped(|| server.received().len() > 1, |stop| proof.act(&content(), stop));
+    let outcome = stopped(|| server.received().len() > 1, |stop| proof.run(&content(), stop));
     assert!(failure(outcome).0.starts_with("stopped before the proof: "));
 }
 

@@ -1,4 +1,4 @@
-//! A running reloader, and what it says.
+//! Runs the program on a directory, and reads its output and metrics.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,19 +12,19 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::{TempDir, tempdir};
 
-/// A reloader that is ended when it is dropped.
+/// A reloader that is killed when dropped.
 pub struct Reloader {
     child: Child,
     dir: TempDir,
 }
 
 impl Reloader {
-    /// Starts it with settings for people without patience.
+    /// Starts reloader with short times.
     pub fn start(args: &[&str], directory: &Path) -> Self {
         Self::start_with_debounce("0.2", args, directory)
     }
 
-    /// Starts it with another debounce, in seconds.
+    /// Starts reloader with another debounce, in seconds.
     pub fn start_with_debounce(debounce: &str, args: &[&str], directory: &Path) -> Self {
         let mut reloader = command("reloader");
         reloader.args(["--debounce", debounce, "--cooldown", "0", "--listen", "127.0.0.1:0"]);
@@ -32,7 +32,7 @@ impl Reloader {
         Self::run(reloader)
     }
 
-    /// Starts a command that is one, or becomes one.
+    /// Starts a command that runs reloader.
     pub fn run(mut command: Command) -> Self {
         let dir = tempdir().expect("a directory");
         let file = |name: &str| File::create(dir.path().join(name)).expect("created");
@@ -52,7 +52,7 @@ impl Reloader {
         fs::read_to_string(self.dir.path().join("stderr")).expect("read")
     }
 
-    /// What an HTTP client gets to see: the status and the body.
+    /// The status and the body of a response.
     pub fn get(&self, path: &str) -> (u16, String) {
         let mut address = None;
         wait_for("the address", || {
@@ -70,7 +70,7 @@ impl Reloader {
         (head.split(' ').nth(1).expect("a status").parse().expect("a number"), body.to_owned())
     }
 
-    /// The value of a metric, with its labels.
+    /// The value of a metric, named with its labels.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics");
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -81,21 +81,20 @@ impl Reloader {
         self.metric("reloader_reloads_total{result=\"success\"}").expect("there") as u32
     }
 
-    /// Waits until the directory has been looked at so many more times, from the beginning to
-    /// the end. SIGHUP asks for a look.
-    pub fn wait_for_looks(&self, count: usize) {
-        let looks = || {
+    /// Waits for `count` more scans that begin from now on. SIGHUP starts each.
+    pub fn wait_for_scans(&self, count: usize) {
+        let scans = || {
             let of = |result| {
                 let name = format!("reloader_scans_total{{result=\"{result}\"}}");
                 self.metric(&name).expect("there")
             };
             of("success") + of("failure")
         };
-        // One may be under way.
+        // One more, since a scan may be under way.
         for _ in 0..=count {
-            let before = looks();
+            let before = scans();
             self.signal(Signal::SIGHUP);
-            wait_for("a look", || looks() > before);
+            wait_for("a scan", || scans() > before);
         }
     }
 
@@ -103,7 +102,7 @@ impl Reloader {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("sent");
     }
 
-    /// Waits for its end; the exit code.
+    /// Waits for the end; returns the exit code.
     pub fn ended(&mut self) -> Option<i32> {
         let mut status = None;
         wait_for("the end", || {
@@ -124,25 +123,25 @@ impl Drop for Reloader {
     }
 }
 
-/// A directory to watch, and a command that writes down what was in it each time.
-pub struct Place {
+/// A directory to watch with one file, and a command that records the content of the file.
+pub struct Fixture {
     dir: TempDir,
 }
 
-impl Place {
+impl Fixture {
     pub fn new() -> Self {
-        let place = Self { dir: tempdir().expect("a directory") };
-        fs::create_dir(place.data()).expect("made");
-        fs::write(place.file(), "one").expect("written");
-        place
+        let fixture = Self { dir: tempdir().expect("a directory") };
+        fs::create_dir(fixture.data()).expect("made");
+        fs::write(fixture.file(), "one").expect("written");
+        fixture
     }
 
-    /// What is watched.
+    /// The watched directory.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    /// A file in it.
+    /// The file in it.
     pub fn file(&self) -> PathBuf {
         self.data().join("file")
     }
@@ -151,8 +150,8 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// The command that writes down what is in the file.
-    pub fn note(&self) -> String {
+    /// The command that appends the content of the file to a log.
+    pub fn record_command(&self) -> String {
         format!(
             "sh -c 'cat {} >>{log}; echo >>{log}'",
             self.file().display(),
@@ -160,13 +159,13 @@ impl Place {
         )
     }
 
-    /// What it has written.
-    pub fn noted(&self) -> Vec<String> {
+    /// The recorded contents.
+    pub fn recorded(&self) -> Vec<String> {
         let log = fs::read_to_string(self.at("log")).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
     }
 
-    pub fn wait_for_note(&self, text: &str) {
-        wait_for(text, || self.noted().last().is_some_and(|last| last == text));
+    pub fn wait_for_record(&self, text: &str) {
+        wait_for(text, || self.recorded().last().is_some_and(|last| last == text));
     }
 }

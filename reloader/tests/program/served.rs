@@ -1,4 +1,4 @@
-//! What nginx serves is what was published.
+//! nginx serves published content.
 
 use std::fs;
 use std::path::Path;
@@ -8,24 +8,24 @@ use e2e::programs::{command, run};
 use e2e::wait_for;
 use nix::sys::signal::Signal;
 
-use crate::run::{Place, Reloader};
+use crate::run::{Fixture, Reloader};
 
-/// A server whose answer is a part of its configuration, on the watched volume: another one is
-/// given only after a reload.
-fn server(place: &Place) -> Nginx {
-    answer(place, "one");
-    let include = format!("include {};", place.file().display());
+/// A server whose answer is a part of its configuration in the watched directory: it changes only
+/// by a reload.
+fn server(fixture: &Fixture) -> Nginx {
+    answer(fixture, "one");
+    let include = format!("include {};", fixture.file().display());
     Nginx::start(&Setup { server: include, ..Setup::default() })
 }
 
-fn answer(place: &Place, text: &str) {
-    fs::write(place.file(), format!("location / {{ return 200 '{text}'; }}")).expect("written");
+fn answer(fixture: &Fixture, text: &str) {
+    fs::write(fixture.file(), format!("location / {{ return 200 '{text}'; }}")).expect("written");
 }
 
 fn reloader(nginx: &Nginx, directory: &Path) -> Reloader {
     let title = nginx.title();
     let reloader = Reloader::start(&["--process", &title, "--verify-timeout", "20"], directory);
-    // What was changed before it started is unknown: there is a signal at the start.
+    // There is a signal at the start.
     wait_for("the start", || reloader.get("/readyz").0 == 200);
     reloader
 }
@@ -35,12 +35,12 @@ fn wait_for_answer(nginx: &Nginx, text: &str) {
 }
 
 #[test]
-fn new_content_is_served_and_that_is_proved() {
-    let place = Place::new();
-    let nginx = server(&place);
-    let reloader = reloader(&nginx, &place.data());
+fn new_content_is_served_and_proved() {
+    let fixture = Fixture::new();
+    let nginx = server(&fixture);
+    let reloader = reloader(&nginx, &fixture.data());
     let before = reloader.reloads();
-    answer(&place, "two");
+    answer(&fixture, "two");
     wait_for_answer(&nginx, "two");
     wait_for("the proof", || reloader.reloads() > before);
     wait_for("the line", || reloader.stdout().contains("reloaded: file, "));
@@ -49,51 +49,51 @@ fn new_content_is_served_and_that_is_proved() {
 
 #[test]
 fn a_broken_configuration_is_a_failure_until_it_is_mended() {
-    let place = Place::new();
-    let nginx = server(&place);
+    let fixture = Fixture::new();
+    let nginx = server(&fixture);
     let title = nginx.title();
     let args = ["--process", &title, "--verify-timeout", "2"];
-    let reloader = Reloader::start(&args, &place.data());
+    let reloader = Reloader::start(&args, &fixture.data());
     wait_for("the start", || reloader.get("/readyz").0 == 200);
     let successful = || reloader.metric("reloader_last_reload_successful");
     assert_eq!(successful(), Some(1.0));
-    fs::write(place.file(), "nonsense").expect("written");
+    fs::write(fixture.file(), "nonsense").expect("written");
     wait_for("the failure", || successful() == Some(0.0));
     assert_eq!(nginx.get("/").expect("an answer"), "one");
     assert!(reloader.stderr().contains("kept its old workers"), "{}", reloader.stderr());
-    answer(&place, "two");
+    answer(&fixture, "two");
     wait_for_answer(&nginx, "two");
     wait_for("the success", || successful() == Some(1.0));
 }
 
 #[test]
-fn a_change_that_nobody_has_seen_is_made_up_for_at_the_start() {
-    let place = Place::new();
-    let nginx = server(&place);
-    let mut first = reloader(&nginx, &place.data());
+fn a_change_while_reloader_is_down_is_served_after_its_start() {
+    let fixture = Fixture::new();
+    let nginx = server(&fixture);
+    let mut first = reloader(&nginx, &fixture.data());
     first.signal(Signal::SIGKILL);
     first.ended();
-    answer(&place, "two");
+    answer(&fixture, "two");
     assert_eq!(nginx.get("/").expect("an answer"), "one");
-    let _second = reloader(&nginx, &place.data());
+    let _second = reloader(&nginx, &fixture.data());
     wait_for_answer(&nginx, "two");
 }
 
 #[test]
-fn of_many_publications_the_last_is_served() {
-    let (place, source) = (Place::new(), Place::new());
+fn the_last_of_many_publications_is_served() {
+    let (fixture, source) = (Fixture::new(), Fixture::new());
     answer(&source, "one");
-    fs::remove_file(place.file()).expect("removed");
+    fs::remove_file(fixture.file()).expect("removed");
     let publish = || {
         let mut provisioner = command("provisioner");
         provisioner.args(["--grace", "0", "--keep", "0", "--source"]).arg(source.data());
-        let outcome = run(provisioner.arg("--target").arg(place.data()), b"");
+        let outcome = run(provisioner.arg("--target").arg(fixture.data()), b"");
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
     };
     publish();
-    let include = format!("include {};", place.file().display());
+    let include = format!("include {};", fixture.file().display());
     let nginx = Nginx::start(&Setup { server: include, ..Setup::default() });
-    let reloader = reloader(&nginx, &place.data());
+    let reloader = reloader(&nginx, &fixture.data());
     for n in 2..=20 {
         answer(&source, &n.to_string());
         publish();
@@ -106,7 +106,7 @@ fn of_many_publications_the_last_is_served() {
             info.expect("one").split('"').filter(|text| text.starts_with("sha256:")).collect();
         digests.len() == 2 && digests[0] == digests[1]
     });
-    let status = run(command("provisioner").args(["status", "--target"]).arg(place.data()), b"");
+    let status = run(command("provisioner").args(["status", "--target"]).arg(fixture.data()), b"");
     let applied = reloader.get("/metrics").1;
     let digest = status.stdout.split_whitespace().find(|word| word.starts_with("sha256:"));
     assert!(applied.contains(digest.expect("a digest").trim_end_matches(',')), "{status:?}");

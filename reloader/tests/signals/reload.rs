@@ -1,4 +1,4 @@
-//! When nginx has reloaded, and when it has not.
+//! Proof of a reload by a real nginx, and failures that look like one.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +9,12 @@ use e2e::nginx::{Nginx, Setup};
 use e2e::wait_for;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use reloader::action::Action;
-use reloader::action::signal::{Target, Verify};
-use reloader::process::Process;
-use reloader::stop::Stop;
+use reloader::testing::Action;
+use reloader::testing::Process;
+use reloader::testing::Stop;
+use reloader::testing::{Target, Verify};
 
-use crate::run::{act, content, failure, hup, proof, reload};
+use crate::run::{content, failure, hup, proof, reload, run_action};
 
 const KEPT: &str =
     "nginx kept its old workers: its configuration is probably wrong, see its error log";
@@ -65,9 +65,9 @@ fn a_broken_configuration_is_a_failure_and_a_mended_one_a_success() {
     assert_eq!(nginx.get("/").unwrap(), "mended");
 }
 
-/// Kills processes that `choose` names, until `until` has been done.
+/// Kills the processes that `choose` returns, again and again until `until` has returned.
 fn killing<T>(choose: impl Fn() -> Vec<u32> + Sync, until: impl FnOnce() -> T) -> T {
-    /// Says that it is over, also when `until` panics.
+    /// Ends the killing, also when `until` panics.
     struct Over<'o>(&'o AtomicBool);
     impl Drop for Over<'_> {
         fn drop(&mut self) {
@@ -90,7 +90,7 @@ fn killing<T>(choose: impl Fn() -> Vec<u32> + Sync, until: impl FnOnce() -> T) -
     })
 }
 
-/// Nobody, and these processes once nginx has refused its configuration.
+/// Chooses `victims` once nginx has refused its configuration, and no process before.
 fn once_refused(nginx: &Nginx, victims: Vec<u32>) -> impl Fn() -> Vec<u32> {
     let refusals = || nginx.error_log().matches("[emerg]").count();
     let before = refusals();
@@ -119,7 +119,7 @@ fn workers_that_go_on_crashing_are_a_failure() {
     let mut reload = reload(&nginx);
     reload.timeout = Duration::from_secs(4);
     for _ in 0..3 {
-        // One at a time, so that there always is one that lives on.
+        // One at a time, so that one always lives.
         let (error, _) =
             killing(|| nginx.workers().into_iter().take(1).collect(), || failure(&reload));
         assert!(error.contains("nginx"), "{error}");
@@ -138,7 +138,7 @@ fn new_workers_that_do_not_stay_up_are_a_failure() {
     let (error, is_without_effect) = killing(new, || failure(&short));
     assert!(!is_without_effect && !error.contains("kept"), "{error}");
 
-    // A worker that cannot begin ends with a code for which the master does not replace it.
+    // A worker that cannot start ends with a code for which the master does not replace it.
     nginx.configure(&Setup { main: "working_directory /nowhere;".into(), ..Setup::default() });
     wait_for("workers", || nginx.workers().len() == 2);
     let (error, is_without_effect) = failure(&short);
@@ -150,12 +150,12 @@ fn new_workers_that_do_not_stay_up_are_a_failure() {
 }
 
 #[test]
-fn an_old_worker_that_finishes_its_requests_does_not_serve_any_more() {
+fn an_old_worker_that_only_finishes_its_requests_counts_as_replaced() {
     let nginx = Nginx::start(&Setup { workers: 1, ..Setup::default() });
     let [old] = nginx.workers()[..] else { panic!("one worker") };
     let mut slow = nginx.connect().unwrap();
     write!(slow, "GET / HTTP/1.0\r\nX-Not: yet at the e").unwrap();
-    // The worker has read it when it has answered one that came later.
+    // The worker has read that once it has answered a later request.
     assert_eq!(nginx.get("/").unwrap(), "first");
     nginx.configure(&Setup { workers: 1, ..answering("second") });
     assert_eq!(proof(&reload(&nginx)), "1 worker replaced");
@@ -163,7 +163,7 @@ fn an_old_worker_that_finishes_its_requests_does_not_serve_any_more() {
     assert_eq!(title, b"nginx: worker process is shutting down");
     assert_eq!(nginx.get("/").unwrap(), "second");
 
-    // It proves nothing about the next one.
+    // That worker proves nothing about the next reload.
     nginx.break_configuration();
     assert_eq!(failure(&reload(&nginx)), (KEPT.to_owned(), false));
     let serving = || nginx.workers().into_iter().filter(|pid| *pid != old).collect::<Vec<_>>();
@@ -176,7 +176,7 @@ fn an_old_worker_that_finishes_its_requests_does_not_serve_any_more() {
 }
 
 #[test]
-fn a_reload_by_somebody_else_does_not_disturb() {
+fn a_reload_by_another_process_does_no_harm() {
     let nginx = Nginx::start(&Setup::default());
     for n in 0..5 {
         nginx.configure(&answering(&format!("again{n}")));
@@ -194,14 +194,14 @@ fn a_master_that_hangs_is_not_signalled() {
     let mut short = reload(&nginx);
     short.timeout = Duration::from_secs(1);
     let (error, is_without_effect) = failure(&short);
-    assert!(error.starts_with("nginx does not come to rest, and was not signalled"), "{error}");
+    assert!(error.starts_with("nginx does not become idle and was not signalled"), "{error}");
     assert!(is_without_effect);
     nginx.signal(Signal::SIGCONT);
     assert_eq!(proof(&reload(&nginx)), "2 workers replaced");
     assert_eq!(nginx.error_log().matches("(SIGHUP) received").count(), 1);
 }
 
-/// A server that will read another configuration, and one of whose workers hangs.
+/// A server with another configuration to read, and a worker that hangs.
 fn with_a_worker_that_hangs() -> (Nginx, Pid) {
     let nginx = Nginx::start(&Setup::default());
     let worker = Pid::from_raw(nginx.workers()[0].cast_signed());
@@ -241,22 +241,22 @@ fn a_stop_ends_the_wait() {
             wait_for("the reload", || nginx.workers().len() > 2);
             stop.set();
         });
-        reload(&nginx).act(&content(), &stop)
+        reload(&nginx).run(&content(), &stop)
     });
     let failure = outcome.unwrap_err();
-    assert_eq!(failure.error.to_string(), "interrupted, since reloader is to end");
+    assert_eq!(failure.error.to_string(), "interrupted: reloader is shutting down");
     assert!(!failure.is_without_effect);
 }
 
 #[test]
-fn nginx_without_a_master_process_is_not_told_what_nothing_would_show() {
+fn nginx_without_a_master_process_is_not_signalled_unless_delivery_is_enough() {
     let nginx = Nginx::start(&Setup { main: "master_process off;".into(), ..Setup::default() });
     let mut hup = hup(Target::Pid(nginx.master()));
     let (error, is_without_effect) = failure(&hup);
     let told = "is nginx without a master process, so that nothing would show whether it reloads";
     assert!(is_without_effect && error.ends_with(told), "{error}");
     hup.verify = Verify::Delivery;
-    assert_eq!(act(&hup).unwrap(), "signal delivered");
+    assert_eq!(run_action(&hup).unwrap(), "signal delivered");
     wait_for("the signal", || nginx.error_log().contains("signal 1 (SIGHUP) received"));
 }
 

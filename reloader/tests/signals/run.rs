@@ -1,48 +1,48 @@
-//! Signals processes, and says what comes of it.
+//! Runs signal actions, and processes to signal.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::nginx::Nginx;
 use e2e::wait_for;
-use reloader::action::signal::{Signalling, Target, Verify};
-use reloader::action::{Action, Content, Failure};
-use reloader::process::Process;
-use reloader::stop::Stop;
+use reloader::testing::Process;
+use reloader::testing::Stop;
+use reloader::testing::{Action, Content, Failure};
+use reloader::testing::{SendSignal, Target, Verify};
 
-/// What is live does not matter here.
+/// Some content: signals do not depend on it.
 pub fn content() -> Content {
     Content { digest: "0".repeat(64), directories: Vec::new() }
 }
 
 /// HUP to a target.
-pub fn hup(target: Target) -> Signalling {
+pub fn hup(target: Target) -> SendSignal {
     let signal = "HUP".parse().expect("a signal");
-    Signalling { signal, target, verify: Verify::Automatic, timeout: Duration::from_secs(60) }
+    SendSignal { signal, target, verify: Verify::Automatic, timeout: Duration::from_secs(60) }
 }
 
 /// HUP to a server, by the title of its master.
-pub fn reload(nginx: &Nginx) -> Signalling {
+pub fn reload(nginx: &Nginx) -> SendSignal {
     hup(Target::Process(nginx.title()))
 }
 
-/// What comes of an action.
-pub fn act(action: &Signalling) -> Result<String, Failure> {
-    action.act(&content(), &Stop::default())
+/// Runs an action.
+pub fn run_action(action: &SendSignal) -> Result<String, Failure> {
+    action.run(&content(), &Stop::default())
 }
 
 /// The error of an action that fails, and whether it is without effect.
-pub fn failure(action: &Signalling) -> (String, bool) {
-    let failure = act(action).expect_err("a failure");
+pub fn failure(action: &SendSignal) -> (String, bool) {
+    let failure = run_action(action).expect_err("a failure");
     (format!("{:#}", failure.error), failure.is_without_effect)
 }
 
 /// The proof of an action that succeeds, if need be in another attempt: on a busy machine the
 /// moment that proves a reload may be missed, never the other way round.
-pub fn proof(action: &Signalling) -> String {
+pub fn proof(action: &SendSignal) -> String {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
-        match act(action) {
+        match run_action(action) {
             Ok(proof) => return proof,
             Err(failure) => {
                 let error = format!("{:#}", failure.error);
@@ -57,13 +57,18 @@ pub fn proof(action: &Signalling) -> String {
 pub struct Running(Child);
 
 impl Running {
-    /// Starts one, whose input stays open.
+    /// Starts a command, whose stdin stays open.
     pub fn start(command: &mut Command) -> Self {
         e2e::signals::reset_for_children();
         Self(command.stdin(Stdio::piped()).spawn().expect("started"))
     }
 
-    /// A shell script, once it has printed that it is ready: `echo` does.
+    /// Starts `cat`, which handles no signal.
+    pub fn cat() -> Self {
+        Self::start(&mut Command::new("cat")).once_called("cat")
+    }
+
+    /// Starts a shell script and waits until it has printed that it is ready, by `echo`.
     pub fn script(script: &str) -> Self {
         use std::io::Read;
         let mut shell = Command::new("sh");

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use e2e::nginx::{Nginx, Setup};
 use e2e::wait_for;
-use reloader::action::signal::{Signalling, Target, Verify};
+use reloader::testing::{SendSignal, Target, Verify};
 
-use crate::run::{act, hup, proof};
+use crate::run::{hup, proof, run_action};
 
 /// How often nginx is started. `SIGNALS_STARTS` sets another number.
 const STARTS: usize = 32;
@@ -24,14 +24,14 @@ fn a_master_that_is_just_starting_is_never_killed() {
             0 => (id, Verify::Automatic),
             1 => (Target::Process(nginx.title()), Verify::Automatic),
             2 => (file, Verify::Automatic),
-            // Without looking at what nginx calls itself.
+            // Without the title of nginx.
             _ => (id, Verify::Delivery),
         };
-        let mut action = Signalling { verify, ..hup(target) };
+        let mut action = SendSignal { verify, ..hup(target) };
         action.timeout = Duration::from_secs(3);
-        // At once, and again and again while it starts, by two at a time.
+        // From two threads, again and again while it starts.
         let come_up = thread::scope(|scope| {
-            let again = || scope.spawn(|| (0..40).any(|_| act(&action).is_ok()));
+            let again = || scope.spawn(|| (0..40).any(|_| run_action(&action).is_ok()));
             let (first, second) = (again(), again());
             let comes_up = nginx.comes_up();
             first.join().unwrap();
@@ -39,7 +39,7 @@ fn a_master_that_is_just_starting_is_never_killed() {
             comes_up
         });
         assert!(come_up, "killed in round {round}: {}", nginx.error_log());
-        // A HUP that would kill it has done so by then.
+        // By then a HUP would have killed it.
         proof(&action);
         assert!(nginx.comes_up(), "killed in round {round}: {}", nginx.error_log());
         wait_for("an answer", || nginx.get("/").is_ok_and(|text| text == "first"));

@@ -1,4 +1,4 @@
-//! Which process is signalled, and which never is.
+//! Which process is signalled, and which processes never are.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -9,19 +9,19 @@ use std::time::{Duration, SystemTime};
 use e2e::nginx::{Nginx, Setup};
 use e2e::wait_for;
 use nix::unistd::geteuid;
-use reloader::action::Action;
-use reloader::action::signal::Target;
+use reloader::testing::Action;
+use reloader::testing::Target;
 use tempfile::TempDir;
 
-use crate::run::{Running, act, content, failure, hup, reload};
+use crate::run::{Running, content, failure, hup, reload, run_action};
 
-/// A script that writes what it has got, for as long as it is told to run.
+/// A script that runs `handler` for HUP and TERM.
 fn trap(handler: &str) -> Running {
     Running::script(&format!("trap '{handler}' HUP TERM; echo; while :; do sleep 0.02; done"))
 }
 
-/// No process has this id.
-fn nobody() -> u32 {
+/// The id of a process that has ended.
+fn unused_id() -> u32 {
     let mut child = Command::new("true").spawn().expect("started");
     child.wait().expect("its end");
     child.id()
@@ -29,19 +29,19 @@ fn nobody() -> u32 {
 
 #[test]
 fn a_process_that_does_not_exist_is_named() {
-    let nobody = nobody();
-    let expected = (format!("there is no process {nobody}"), true);
-    assert_eq!(failure(&hup(Target::Pid(nobody))), expected);
+    let id = unused_id();
+    let expected = (format!("there is no process {id}"), true);
+    assert_eq!(failure(&hup(Target::Pid(id))), expected);
     for pid in [u32::MAX, 1 << 31] {
         assert_eq!(failure(&hup(Target::Pid(pid))), (format!("there is no process {pid}"), true));
     }
-    let text = "nginx: master\nof nobody".to_owned();
-    let expected = (r"there is no process `nginx: master\nof nobody`".to_owned(), true);
+    let text = "nginx: master\nby another".to_owned();
+    let expected = (r"there is no process `nginx: master\nby another`".to_owned(), true);
     assert_eq!(failure(&hup(Target::Process(text))), expected);
 }
 
 #[test]
-fn two_masters_are_named_and_left_alone() {
+fn two_masters_are_listed_and_not_signalled() {
     let nginx = Nginx::start(&Setup::default());
     let workers = nginx.workers();
     let title = format!("{}\nby another", nginx.title());
@@ -63,18 +63,18 @@ fn two_masters_are_named_and_left_alone() {
 
 #[test]
 fn a_signal_that_would_kill_is_not_sent() {
-    let mut cat = Running::start(&mut Command::new("cat")).once_called("cat");
+    let mut cat = Running::cat();
     let error = format!("process {} (cat) has no handler for HUP, which would kill it", cat.id());
     assert_eq!(failure(&hup(Target::Pid(cat.id()))), (error, true));
     assert!(cat.is_alive());
     let deaf = Running::script("trap '' HUP; echo; exec cat").once_called("cat");
     let error =
-        format!("process {} (cat) has no handler for HUP, which does nothing at it", deaf.id());
+        format!("process {} (cat) has no handler for HUP, which would be ignored", deaf.id());
     assert_eq!(failure(&hup(Target::Pid(deaf.id()))), (error, true));
 }
 
 #[test]
-fn a_process_that_is_just_starting_is_waited_for() {
+fn a_process_that_is_just_starting_gets_time_for_its_handler() {
     let dir = TempDir::new().unwrap();
     let got = dir.path().join("got");
     let script = format!(
@@ -82,8 +82,8 @@ fn a_process_that_is_just_starting_is_waited_for() {
         got.display()
     );
     let mut late = Running::script(&script);
-    let proof = act(&hup(Target::Pid(late.id())));
-    // On a busy machine it may start too late: then it is not signalled, which is right as well.
+    let proof = run_action(&hup(Target::Pid(late.id())));
+    // On a busy machine it may start too late, and then must not be signalled.
     match proof {
         Ok(proof) => {
             assert_eq!(proof, "signal delivered");
@@ -95,20 +95,20 @@ fn a_process_that_is_just_starting_is_waited_for() {
 }
 
 #[test]
-fn any_other_program_must_go_on() {
+fn any_other_program_must_survive_the_signal() {
     let dir = TempDir::new().unwrap();
     let got = dir.path().join("got");
     let mut stays = trap(&format!("echo HUP >{}", got.display()));
-    assert_eq!(act(&hup(Target::Pid(stays.id()))).unwrap(), "signal delivered");
+    assert_eq!(run_action(&hup(Target::Pid(stays.id()))).unwrap(), "signal delivered");
     wait_for("the signal", || fs::read_to_string(&got).is_ok_and(|got| got == "HUP\n"));
     assert!(stays.is_alive());
 
     let goes = trap("exit 3");
-    let error = format!("process {} has ended of HUP", goes.id());
-    // Its handler may run late, but not never.
+    let error = format!("process {} was ended by HUP", goes.id());
+    // Its handler may run late.
     let mut told = String::new();
     wait_for("its end", || {
-        let failure = act(&hup(Target::Pid(goes.id()))).err();
+        let failure = run_action(&hup(Target::Pid(goes.id()))).err();
         told = failure.map(|failure| failure.error.to_string()).unwrap_or_default();
         !told.is_empty()
     });
@@ -116,20 +116,20 @@ fn any_other_program_must_go_on() {
     let ends = trap("exit 3");
     let mut term = hup(Target::Pid(ends.id()));
     term.signal = "TERM".parse().unwrap();
-    assert_eq!(act(&term).unwrap(), "signal delivered");
+    assert_eq!(run_action(&term).unwrap(), "signal delivered");
 }
 
 #[test]
-fn a_file_must_hold_the_id_of_a_process_that_wrote_it() {
+fn a_pid_file_must_be_younger_than_its_process() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("a\npid");
     let spelt = format!(r"`{}/a\npid`", dir.path().display());
-    let told = || {
+    let error = || {
         let (error, is_without_effect) = failure(&hup(Target::PidFile(path.clone())));
         assert!(is_without_effect);
         error
     };
-    assert_eq!(told(), format!("there is no {spelt}"));
+    assert_eq!(error(), format!("there is no {spelt}"));
     for (text, what) in [
         ("", "is empty"),
         (" \n", "is empty"),
@@ -138,25 +138,25 @@ fn a_file_must_hold_the_id_of_a_process_that_wrote_it() {
         ("12 13", "holds no process id, but `12 13`"),
     ] {
         fs::write(&path, text).unwrap();
-        assert_eq!(told(), format!("{spelt} {what}"));
+        assert_eq!(error(), format!("{spelt} {what}"));
     }
-    let nobody = nobody();
-    fs::write(&path, format!("{nobody}\n")).unwrap();
-    assert_eq!(told(), format!("{spelt} is stale: there is no process {nobody}"));
+    let id = unused_id();
+    fs::write(&path, format!("{id}\n")).unwrap();
+    assert_eq!(error(), format!("{spelt} is stale: there is no process {id}"));
 
     let running = trap(":");
     fs::write(&path, format!(" {}\r\n", running.id())).unwrap();
-    assert_eq!(act(&hup(Target::PidFile(path.clone()))).unwrap(), "signal delivered");
-    // It was written by a process of this id, but long before this one.
+    assert_eq!(run_action(&hup(Target::PidFile(path.clone()))).unwrap(), "signal delivered");
+    // An earlier process with this id wrote the file.
     let before = SystemTime::now() - Duration::from_secs(3600);
     File::options().append(true).open(&path).unwrap().set_modified(before).unwrap();
     let stale =
         format!("{spelt} is stale, unless the clock has been set: process {} ", running.id());
-    assert!(told().starts_with(&stale), "{}", told());
+    assert!(error().starts_with(&stale), "{}", error());
 
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    assert_eq!(told(), format!("{spelt} is not a file"));
+    assert_eq!(error(), format!("{spelt} is not a file"));
 }
 
 #[test]
@@ -176,16 +176,16 @@ fn reloader_is_not_its_own_target() {
 }
 
 #[test]
-fn a_rehearsal_signals_nobody() {
+fn a_dry_run_sends_no_signal() {
     let nginx = Nginx::start(&Setup::default());
-    let rehearsed = reload(&nginx).rehearse(&content()).unwrap();
+    let plan = reload(&nginx).dry_run(&content()).unwrap();
     let (user, title) = (geteuid(), format!("{} -c nginx.conf -e", nginx.title()));
     let expected = format!("HUP to process {} ({title:.60}...), of user {user}", nginx.master());
-    assert_eq!(rehearsed, expected);
+    assert_eq!(plan, expected);
     assert_eq!(reload(&nginx).describe(), format!("HUP to the process `{}`", nginx.title()));
     assert!(!nginx.error_log().contains("SIGHUP"));
-    let mut cat = Running::start(&mut Command::new("cat")).once_called("cat");
-    let error = hup(Target::Pid(cat.id())).rehearse(&content()).unwrap_err().to_string();
+    let mut cat = Running::cat();
+    let error = hup(Target::Pid(cat.id())).dry_run(&content()).unwrap_err().to_string();
     assert!(error.ends_with("has no handler for HUP, which would kill it"), "{error}");
     assert!(cat.is_alive());
 }

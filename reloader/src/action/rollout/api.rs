@@ -1,4 +1,4 @@
-//! The API server: what is asked of it, and what its refusals mean.
+//! Requests to the API server about one workload, and the meaning of its errors.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -12,35 +12,35 @@ use kube::core::params::{GetParams, Patch, PatchParams};
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use super::cluster::{Cluster, credentials};
+use super::cluster::{Cluster, auth_failure};
 use super::name::Target;
 use super::workload::Workload;
 use crate::action::Failure;
 use crate::stop::Stop;
 
-/// Who changed the annotation, as `managedFields` tells it.
+/// The name of this program in `managedFields`.
 const MANAGER: &str = "reloader";
 
-/// How long an answer may take.
+/// How long a response may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a wait looks for a stop.
-const GLANCE: Duration = Duration::from_millis(50);
+/// How often a wait checks for a stop.
+const STOP_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How many conflicts are too many.
-const CONFLICTS: u32 = 5;
+/// After this many conflicts a patch fails.
+const MAX_CONFLICTS: u32 = 5;
 
-/// How long to leave others alone after a conflict.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The pause after a conflict.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(200);
 
-/// What is asked of it.
+/// An operation on the workload.
 #[derive(Clone, Copy)]
-enum Question<'q> {
+enum Operation<'o> {
     Get,
-    Patch { patch: &'q Value, is_rehearsal: bool },
+    Patch { patch: &'o Value, dry_run: bool },
 }
 
-impl Question<'_> {
+impl Operation<'_> {
     fn verb(self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -49,49 +49,48 @@ impl Question<'_> {
     }
 }
 
-/// One workload at its API server. What it needs of threads, buffers and authorities lasts as
-/// long as it does.
+/// One workload at the API server. The client's threads, buffers and CA roots are freed with it.
 pub struct Api<'a> {
     cluster: Cluster,
     target: Target,
     namespace: String,
     requests: Request,
     client: RefCell<Client>,
-    /// Always there, but for the end.
+    /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     stop: &'a Stop,
 }
 
-/// An answer that is none, or a refusal.
-pub struct Trouble {
-    /// The HTTP status of a refusal.
+/// A failed request.
+pub struct ApiError {
+    /// The HTTP status, if there was a response.
     status: Option<u16>,
-    /// What to say.
+    /// The message.
     pub error: anyhow::Error,
 }
 
-impl Trouble {
-    /// Whether it will be the same later.
+impl ApiError {
+    /// Whether a later request would fail the same way.
     pub fn is_final(&self) -> bool {
         matches!(self.status, Some(401 | 403 | 404))
     }
 }
 
-impl From<Trouble> for Failure {
-    /// Of a change.
-    fn from(trouble: Trouble) -> Self {
-        match trouble.status {
-            Some(400..500) => Self::without_effect(trouble.error),
-            _ => Self::in_doubt(trouble.error),
+impl From<ApiError> for Failure {
+    /// The failure of a patch.
+    fn from(error: ApiError) -> Self {
+        match error.status {
+            Some(400..500) => Self::without_effect(error.error),
+            _ => Self::in_doubt(error.error),
         }
     }
 }
 
 impl<'a> Api<'a> {
-    /// Gets ready to ask, with the credentials of this moment.
+    /// Reads the credentials and makes a client. No request is sent yet.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// Fails if the credentials cannot be read.
     pub fn connect(
         cluster: Cluster,
         namespace: Option<String>,
@@ -99,105 +98,105 @@ impl<'a> Api<'a> {
         stop: &'a Stop,
     ) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
-            anyhow!("failed to start asking the API server: {}", io_error(&error))
+            anyhow!("failed to prepare requests to the API server: {}", io_error(&error))
         })?;
-        let (client, own) = runtime.block_on(cluster.client())?;
-        let namespace = namespace.unwrap_or(own);
+        let (client, default_namespace) = runtime.block_on(cluster.client())?;
+        let namespace = namespace.unwrap_or(default_namespace);
         let resource = target.kind.resource();
         let requests = Request::new(format!("/apis/apps/v1/namespaces/{namespace}/{resource}"));
         let client = RefCell::new(client);
         Ok(Self { cluster, target, namespace, requests, client, runtime: Some(runtime), stop })
     }
 
-    /// How it is now.
+    /// Reads the workload.
     ///
     /// # Errors
-    /// The server does not say.
-    pub fn get(&self) -> Result<Workload, Trouble> {
-        self.ask(Question::Get)
+    /// Fails without a response, or with an error response.
+    pub fn get(&self) -> Result<Workload, ApiError> {
+        self.request(Operation::Get)
     }
 
-    /// Merges a patch into it and returns it as it is then, or would be in a rehearsal.
+    /// Merges a patch into the workload and returns the result. A dry run changes nothing.
     ///
-    /// It goes without a resource version: it touches an annotation that is ours, so that there
-    /// is nothing of others to overwrite, and each change of the status meanwhile would be a
-    /// conflict. The server merges again if it must; a conflict it tells of all the same is
-    /// tried again a few times.
+    /// The patch names no resource version: it sets an annotation that only reloader writes, and
+    /// with a version each change of the status would be a conflict. If the server reports a
+    /// conflict all the same, the patch is sent again a few times.
     ///
     /// # Errors
-    /// It is refused, or nobody knows.
-    pub fn patch(&self, patch: &Value, is_rehearsal: bool) -> Result<Workload, Failure> {
-        let question = Question::Patch { patch, is_rehearsal };
+    /// Fails with an error response, or without a response; then the patch may be merged or not.
+    pub fn patch(&self, patch: &Value, dry_run: bool) -> Result<Workload, Failure> {
+        let operation = Operation::Patch { patch, dry_run };
         let mut conflicts = 0;
         loop {
-            let outcome = self.ask(question);
-            let is_conflict = matches!(&outcome, Err(trouble) if trouble.status == Some(409));
+            let outcome = self.request(operation);
+            let is_conflict = matches!(&outcome, Err(error) if error.status == Some(409));
             conflicts += u32::from(is_conflict);
-            if !is_conflict || conflicts == CONFLICTS || self.stop.wait(PAUSE) {
+            if !is_conflict || conflicts == MAX_CONFLICTS || self.stop.wait(CONFLICT_PAUSE) {
                 return outcome.map_err(Failure::from);
             }
         }
     }
 
-    fn ask(&self, question: Question<'_>) -> Result<Workload, Trouble> {
-        match self.exchange(question) {
-            Err(trouble) if trouble.status == Some(401) => {
-                // A token expires, and is replaced in its file before that.
-                let fresh = self.runtime().block_on(self.cluster.client());
-                let (client, _) = fresh.map_err(|error| Trouble { status: None, error })?;
+    /// Sends a request, and once more with new credentials if the server does not accept them.
+    fn request(&self, operation: Operation<'_>) -> Result<Workload, ApiError> {
+        match self.send(operation) {
+            Err(error) if error.status == Some(401) => {
+                // The token has expired; the kubelet has replaced it in its file before that.
+                let client = self.runtime().block_on(self.cluster.client());
+                let (client, _) = client.map_err(|error| ApiError { status: None, error })?;
                 self.client.replace(client);
-                self.exchange(question)
+                self.send(operation)
             }
             outcome => outcome,
         }
     }
 
-    fn exchange(&self, question: Question<'_>) -> Result<Workload, Trouble> {
-        let verb = question.verb();
-        let fail = |why: &str| anyhow!("failed to {verb} {self}: {why}");
-        let trouble = |why: &str| Trouble { status: None, error: fail(why) };
+    fn send(&self, operation: Operation<'_>) -> Result<Workload, ApiError> {
+        let verb = operation.verb();
+        let fail =
+            |why: &str| ApiError { status: None, error: anyhow!("failed to {verb} {self}: {why}") };
         let name = &self.target.name;
-        let request = match question {
-            Question::Get => self.requests.get(name, &GetParams::default()),
-            Question::Patch { patch, is_rehearsal } => {
+        let request = match operation {
+            Operation::Get => self.requests.get(name, &GetParams::default()),
+            Operation::Patch { patch, dry_run } => {
                 let params = PatchParams {
-                    dry_run: is_rehearsal,
+                    dry_run,
                     field_manager: Some(MANAGER.to_owned()),
                     ..PatchParams::default()
                 };
                 self.requests.patch(name, &params, &Patch::Strategic(patch))
             }
         };
-        let request = request.map_err(|error| trouble(&error.to_string()))?;
+        let request = request.map_err(|error| fail(&error.to_string()))?;
         let client = self.client.borrow().clone();
         self.runtime().block_on(async {
             tokio::select! {
-                answer = client.request(request) => answer.map_err(|error| self.trouble(verb, &error)),
+                answer = client.request(request) => answer.map_err(|error| self.error(verb, &error)),
                 () = tokio::time::sleep(TIMEOUT) => {
-                    Err(trouble(&format!("no answer within {TIMEOUT:?}")))
+                    Err(fail(&format!("no answer within {TIMEOUT:?}")))
                 }
-                () = stopped(self.stop) => Err(trouble("stopped while waiting for the answer")),
+                () = stopped(self.stop) => Err(fail("stopped while waiting for the answer")),
             }
         })
     }
 
     fn runtime(&self) -> &Runtime {
-        self.runtime.as_ref().expect("it is taken away at the end alone")
+        self.runtime.as_ref().expect("it is taken only by drop")
     }
 
-    fn trouble(&self, verb: &str, error: &kube::Error) -> Trouble {
+    fn error(&self, verb: &str, error: &kube::Error) -> ApiError {
         let fail = |why: &str| anyhow!("failed to {verb} {self}: {}", one_line(why.as_bytes()));
         match error {
-            kube::Error::Api(status) => Trouble {
+            kube::Error::Api(status) => ApiError {
                 status: Some(status.code),
-                error: self.refusal(verb, status.code, &one_line(status.message.as_bytes())),
+                error: self.status_error(verb, status.code, &one_line(status.message.as_bytes())),
             },
             kube::Error::SerdeError(_) => {
-                Trouble { status: None, error: fail("the answer is not a workload") }
+                ApiError { status: None, error: fail("the answer is not a workload") }
             }
-            kube::Error::Auth(error) => Trouble { status: None, error: credentials(error) },
+            kube::Error::Auth(error) => ApiError { status: None, error: auth_failure(error) },
             error => {
-                // The innermost cause says what it is: connection refused, an unknown authority.
+                // The innermost cause is the most precise: connection refused, UnknownIssuer.
                 let mut cause: &dyn std::error::Error = error;
                 while let Some(inner) = cause.source() {
                     cause = inner;
@@ -206,29 +205,30 @@ impl<'a> Api<'a> {
                     Some(error) => io_error(error),
                     None => cause.to_string(),
                 };
-                Trouble {
+                ApiError {
                     status: None,
-                    error: fail(&format!("no answer of the API server: {why}")),
+                    error: fail(&format!("no answer from the API server: {why}")),
                 }
             }
         }
     }
 
-    fn refusal(&self, verb: &str, status: u16, said: &str) -> anyhow::Error {
+    /// The error for an error response.
+    fn status_error(&self, verb: &str, status: u16, said: &str) -> anyhow::Error {
         let (kind, name) = (self.target.kind.resource(), &self.target.name);
         match status {
             401 => anyhow!(
                 "failed to {verb} {self}: unauthorized, the API server does not accept the \
                  credentials (expired, or of another cluster)"
             ),
-            // Admission forbids too, in words of its own.
+            // RBAC says `cannot`; other 403s come from admission controllers.
             403 if said.contains(" cannot ") => anyhow!(
                 "failed to {verb} {self}: forbidden, a Role must allow it (apiGroups: [apps], \
                  resources: [{kind}], resourceNames: [{name}], verbs: [get, patch]): {said}"
             ),
             403 => anyhow!("failed to {verb} {self}: forbidden by admission: {said}"),
             404 => anyhow!("failed to {verb} {self}: not found: {said}"),
-            409 => anyhow!("failed to {verb} {self}: conflict, again and again: {said}"),
+            409 => anyhow!("failed to {verb} {self}: repeated conflicts: {said}"),
             _ => anyhow!("failed to {verb} {self}: the API server answered {status}: {said}"),
         }
     }
@@ -241,7 +241,7 @@ impl fmt::Display for Api<'_> {
 }
 
 impl Drop for Api<'_> {
-    /// A name server that does not answer holds up a thread, which is not waited for.
+    /// Does not wait for threads: one may be blocked by a name server that does not answer.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -251,6 +251,6 @@ impl Drop for Api<'_> {
 
 async fn stopped(stop: &Stop) {
     while !stop.is_set() {
-        tokio::time::sleep(GLANCE).await;
+        tokio::time::sleep(STOP_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! The cluster: where its API server is, and by which credentials it is asked.
+//! The address of the API server and the credentials for it: those of the pod, or of a kubeconfig.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,27 +13,26 @@ use outbound::secret::Secret;
 
 use super::name::check_namespace;
 
-/// How long a connection may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which cluster.
+/// A cluster.
 #[derive(Clone, Debug)]
 pub enum Cluster {
-    /// The one that this pod is in, by its service account.
+    /// The cluster of this pod, by its service account.
     Own,
-    /// That of a kubeconfig's current context.
+    /// The cluster of a kubeconfig's current context.
     Kubeconfig(PathBuf),
 }
 
 impl Cluster {
-    /// A client with the credentials of this moment, and the namespace that is meant when none is
-    /// named.
+    /// Reads the credentials. Returns a client with them, and the default namespace.
     ///
     /// # Errors
-    /// They cannot be read or used.
+    /// Fails if the credentials cannot be read or used.
     pub async fn client(&self) -> Result<(Client, String)> {
         let mut config = match self {
-            Cluster::Own => Config::incluster_env().map_err(|error| own(&error))?,
+            Cluster::Own => Config::incluster_env().map_err(|error| in_cluster_failure(&error))?,
             Cluster::Kubeconfig(file) => kubeconfig(file)
                 .await
                 .with_context(|| {
@@ -42,18 +41,18 @@ impl Cluster {
                 })
                 .map_err(|error| misconfigured(format_args!("{error:#}")))?,
         };
-        // Read here, since kube would send the end of its line too.
+        // Read here, since kube would send the newline at its end too.
         if let (None, Some(file)) = (&config.auth_info.token, config.auth_info.token_file.take()) {
             let token = Secret::read(Path::new(&file))?;
             config.auth_info.token = Some(token.reveal().to_owned().into());
         }
-        config.connect_timeout = Some(TIMEOUT);
-        // Trying again is the caller's affair, who says so.
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // The caller retries, and reports it.
         config.default_retry = false;
         let namespace = check_namespace(config.default_namespace.trim())?;
         let client = Client::try_from(config).map_err(|error| match &error {
-            kube::Error::Auth(error) => credentials(error),
-            other => anyhow!("failed to get ready for the API server: {}", one(other)),
+            kube::Error::Auth(error) => auth_failure(error),
+            other => anyhow!("failed to prepare requests to the API server: {}", text_of(other)),
         })?;
         Ok((client, namespace))
     }
@@ -61,16 +60,16 @@ impl Cluster {
 
 async fn kubeconfig(file: &Path) -> Result<Config> {
     let fail = |error: KubeconfigError| match error {
-        // Its message shows the lines around, which hold keys.
-        KubeconfigError::Parse(_) => anyhow!("it is not YAML of that form"),
-        other => anyhow!(one(&other)),
+        // The error's message quotes the file, which holds secrets.
+        KubeconfigError::Parse(_) => anyhow!("it is not a kubeconfig in YAML"),
+        other => anyhow!(text_of(&other)),
     };
     let read = Kubeconfig::read_from(file).map_err(fail)?;
     Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.map_err(fail)
 }
 
-/// Why there is no service account to use.
-fn own(error: &InClusterError) -> anyhow::Error {
+/// The error for a service account that cannot be used.
+fn in_cluster_failure(error: &InClusterError) -> anyhow::Error {
     match error {
         InClusterError::ReadEnvironmentVariable(_) => misconfigured(
             "this is not a pod (KUBERNETES_SERVICE_HOST is not set): name a kubeconfig",
@@ -81,12 +80,13 @@ fn own(error: &InClusterError) -> anyhow::Error {
              false?)",
             io_error(error)
         ),
-        other => anyhow!(one(other)),
+        other => anyhow!(text_of(other)),
     }
 }
 
-/// Why there are no credentials, without them: what a plugin prints is a token.
-pub fn credentials(error: &AuthError) -> anyhow::Error {
+/// The error for credentials that cannot be used. It leaves out the output of a credential plugin,
+/// which may be a token.
+pub fn auth_failure(error: &AuthError) -> anyhow::Error {
     match error {
         AuthError::ReadTokenFile(error, file) => io_failure("read", file, error),
         AuthError::AuthExecStart(error) => {
@@ -99,6 +99,6 @@ pub fn credentials(error: &AuthError) -> anyhow::Error {
     }
 }
 
-fn one(error: &dyn std::error::Error) -> String {
+fn text_of(error: &dyn std::error::Error) -> String {
     one_line(error.to_string().as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Names of Kubernetes, checked before they become part of a path or a patch.
+//! Names of Kubernetes objects, checked before they become part of a path or a patch.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::one_line;
 
-/// What can be rolled out.
+/// The kind of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `deployments.apps`
@@ -18,7 +18,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As paths and Roles spell it.
+    /// The resource in paths and Roles.
     pub fn resource(self) -> &'static str {
         match self {
             Self::Deployment => "deployments",
@@ -36,20 +36,20 @@ impl Kind {
     }
 }
 
-/// One workload, as people name it: `deployment/web`.
+/// A workload by its kind and name: `deployment/web`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
-    /// Its name.
+    /// The name.
     pub name: String,
 }
 
 impl Target {
-    /// Parses `KIND/NAME`, with kubectl's short forms of the kind.
+    /// Parses `KIND/NAME`, also with kubectl's short forms of the kind.
     ///
     /// # Errors
-    /// It is not of that form; an error of configuration.
+    /// Fails if `text` has another form; an error of configuration.
     pub fn parse(text: &str) -> Result<Self> {
         let (kind, name) = text.split_once('/').unwrap_or((text, ""));
         let kind = match kind {
@@ -64,7 +64,7 @@ impl Target {
             }
         };
         if !is_subdomain(name) {
-            return Err(bad("a workload", name));
+            return Err(invalid("a workload", name));
         }
         Ok(Self { kind, name: name.to_owned() })
     }
@@ -76,18 +76,18 @@ impl fmt::Display for Target {
     }
 }
 
-/// Returns the name of a namespace.
+/// Returns the name if a namespace can have it.
 ///
 /// # Errors
-/// It cannot be one; an error of configuration.
+/// Fails if it cannot; an error of configuration.
 pub fn check_namespace(name: &str) -> Result<String> {
-    if is_label(name) { Ok(name.to_owned()) } else { Err(bad("a namespace", name)) }
+    if is_label(name) { Ok(name.to_owned()) } else { Err(invalid("a namespace", name)) }
 }
 
-/// Returns the key of an annotation: a qualified name.
+/// Returns the key if an annotation can have it: a name with an optional DNS prefix.
 ///
 /// # Errors
-/// It cannot be one; an error of configuration.
+/// Fails if it cannot; an error of configuration.
 pub fn check_annotation(key: &str) -> Result<String> {
     let (prefix, name) = key.split_once('/').unwrap_or(("x", key));
     let is_inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
@@ -100,19 +100,20 @@ pub fn check_annotation(key: &str) -> Result<String> {
     if is_name && is_subdomain(prefix) {
         Ok(key.to_owned())
     } else {
-        Err(bad("an annotation", key))
+        Err(invalid("an annotation", key))
     }
 }
 
-fn bad(what: &str, name: &str) -> anyhow::Error {
+fn invalid(what: &str, name: &str) -> anyhow::Error {
     misconfigured(format_args!("`{}` cannot be the name of {what}", one_line(name.as_bytes())))
 }
 
-/// RFC 1123, as Kubernetes has it: only a namespace is a label that a domain name could hold.
+/// An RFC 1123 label, which a namespace must be.
 fn is_label(name: &str) -> bool {
     name.len() <= 63 && is_part(name)
 }
 
+/// An RFC 1123 subdomain, which the name of a workload must be.
 fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_part)
 }
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workloads_are_named_as_for_kubectl() {
+    fn workloads_have_kubectls_names() {
         let long = "a".repeat(253);
         for (text, shown) in [
             ("deployment/web", "deployment/web"),
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_another_path_is_no_name() {
+    fn names_that_would_change_the_path_are_refused() {
         let long = format!("deployment/{}", "a".repeat(254));
         for text in [
             "",

@@ -1,5 +1,5 @@
-//! A workload as the API server tells it, as far as a rollout is concerned; and how far that is,
-//! by the rules of `kubectl rollout status` (kubectl's `pkg/polymorphichelpers/rollout_status.go`).
+//! The fields of a workload that matter to a rollout, and the rollout's progress by the rules of
+//! `kubectl rollout status` (kubectl's `pkg/polymorphichelpers/rollout_status.go`).
 
 use std::collections::BTreeMap;
 
@@ -77,24 +77,24 @@ struct Condition {
     message: String,
 }
 
-/// How far a rollout is.
+/// The progress of a rollout.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// What it waits for.
+    /// What the rollout waits for.
     Waiting(String),
     /// All replicas are new and available.
     Done(String),
-    /// It will not get on.
+    /// The rollout cannot succeed any more.
     Failed(String),
 }
 
-/// What sets the annotation and nothing else.
+/// A patch that sets the annotation and nothing else.
 pub fn patch(annotation: &str, digest: &str) -> Value {
     json!({"spec": {"template": {"metadata": {"annotations": {annotation: digest}}}}})
 }
 
 impl Workload {
-    /// Counts the changes of what is wanted.
+    /// The number of the current specification.
     pub fn generation(&self) -> i64 {
         self.metadata.generation
     }
@@ -105,12 +105,12 @@ impl Workload {
         metadata.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Whether a Deployment is not to roll out for now.
+    /// Whether a Deployment's rollouts are paused.
     pub fn is_paused(&self) -> bool {
         self.spec.paused
     }
 
-    /// Why an annotation alone does not replace every pod, if so.
+    /// Why a new annotation does not replace every pod, if there is a reason.
     pub fn obstacle(&self, kind: Kind) -> Option<String> {
         let strategy = &self.spec.update_strategy;
         if kind == Kind::Deployment {
@@ -128,7 +128,7 @@ impl Workload {
         }
     }
 
-    /// How far the rollout of what is wanted is.
+    /// The progress of the current specification's rollout.
     pub fn progress(&self, kind: Kind) -> Progress {
         let status = &self.status;
         if status.observed_generation < self.metadata.generation || status.observed_generation == 0
@@ -152,15 +152,15 @@ impl Workload {
             .filter(|c| c.kind == "Progressing" && c.reason == "ProgressDeadlineExceeded");
         if let Some(condition) = overdue.next() {
             let message = one_line(condition.message.as_bytes());
-            return Progress::Failed(format!("its progress deadline is over: {message}"));
+            return Progress::Failed(format!("its progress deadline is exceeded: {message}"));
         }
-        // The API server has put a 1 where there was nothing.
+        // The API server's default is 1.
         let wanted = self.spec.replicas.unwrap_or(1);
         if status.updated_replicas >= wanted && status.replicas > status.updated_replicas {
             let old = status.replicas - status.updated_replicas;
             return Progress::Waiting(format!("{old} old replicas have not ended yet"));
         }
-        // There may be more than wanted while it is scaled down.
+        // There may be more than wanted while the Deployment is scaled down.
         let wanted = wanted.max(status.updated_replicas);
         self.counted(wanted, status.updated_replicas, status.available_replicas)
     }

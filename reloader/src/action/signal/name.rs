@@ -1,4 +1,4 @@
-//! Signals as people call them.
+//! Names of signals.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use anyhow::{Error, Result, bail};
 use diagnostics::wording::one_line;
 use rustix::process::Signal;
 
-/// The signals of Linux, by their numbers on x86-64 and arm64 (signal(7)).
+/// The signals of Linux in the order of their numbers on x86-64 and arm64 (signal(7)).
 const NAMES: [(&str, Signal); 31] = [
     ("HUP", Signal::HUP),
     ("INT", Signal::INT),
@@ -47,7 +47,7 @@ const NAMES: [(&str, Signal); 31] = [
 pub struct SignalName(Signal);
 
 impl SignalName {
-    /// The one that most programs take as a wish to read their configuration again.
+    /// Most programs read their configuration again on this signal.
     pub const HUP: Self = Self(Signal::HUP);
 
     /// The signal itself.
@@ -55,18 +55,18 @@ impl SignalName {
         self.0
     }
 
-    /// Whether a process that has no handler for it survives it.
+    /// Whether a process without a handler survives it.
     pub fn is_harmless(self) -> bool {
         matches!(self.0, Signal::CHILD | Signal::CONT | Signal::URG | Signal::WINCH)
     }
 
-    /// Whether it asks for the process's end.
+    /// Whether it asks a process to end.
     pub fn asks_to_end(self) -> bool {
         matches!(self.0, Signal::INT | Signal::QUIT | Signal::TERM)
     }
 }
 
-/// `HUP`, `SIGHUP`, in any case, or `1`.
+/// Parses `HUP` or `SIGHUP` in any case, or `1`.
 impl FromStr for SignalName {
     type Err = Error;
 
@@ -79,15 +79,17 @@ impl FromStr for SignalName {
         let text = one_line(text.as_bytes());
         match named {
             Some((name, Signal::KILL | Signal::STOP)) => {
-                bail!("`{text}` is no signal to send: no process can handle {name}")
+                bail!("`{text}` cannot be sent: no process can handle {name}")
             }
             Some((_, signal)) => Ok(Self(*signal)),
-            None => bail!("`{text}` is no signal: it is a name such as HUP, or a number up to 31"),
+            None => {
+                bail!("`{text}` is not a signal, which is a name such as HUP or a number up to 31")
+            }
         }
     }
 }
 
-/// `HUP`.
+/// Prints `HUP`.
 impl fmt::Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = NAMES.iter().find(|(_, signal)| *signal == self.0).map(|(name, _)| name);
@@ -100,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signals_are_known_by_name_and_number() {
+    fn signals_have_names_and_numbers() {
         for spelt in ["HUP", "SIGHUP", "hup", "sighup", "1", "01"] {
             assert_eq!(spelt.parse::<SignalName>().unwrap(), SignalName::HUP);
         }
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_process_handles_is_refused() {
+    fn signals_that_no_process_can_handle_are_refused() {
         for bad in ["KILL", "sigkill", "9", "STOP", "19"] {
             let error = bad.parse::<SignalName>().unwrap_err().to_string();
             assert!(error.contains("no process can handle"), "{error}");

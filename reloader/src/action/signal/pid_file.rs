@@ -1,7 +1,7 @@
-//! A file with the id of a process, as servers write it when they start.
+//! Finds a process by its PID file, which servers write when they start.
 //!
-//! It may be left over from an earlier start of the container, or of the whole pod, when small ids
-//! soon belong to others. So it must not be older than the process.
+//! The file may be left over from an earlier start of the container or the pod, and small ids are
+//! soon reused. So a file that is older than the process is stale.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -13,22 +13,22 @@ use anyhow::{Result, anyhow, bail};
 use diagnostics::wording::{io_failure, one_line};
 use rustix::fs::OFlags;
 
-use super::alone::{quoted, unless_alone};
-use crate::process::{Process, TICKS_PER_SECOND, now};
+use super::visibility::{missing, quoted};
+use crate::proof::process::{Process, TICKS_PER_SECOND, now};
 
-/// A file with a process id is small.
-const LONGEST: u64 = 64;
-/// By this much a process may seem to have started after its file was written: file systems keep
-/// times in units of up to two seconds.
+/// Bytes that are read of the file.
+const MAX_FILE: u64 = 64;
+/// How much older than the process the file may seem: file systems keep times in units of up to two
+/// seconds.
 const SLACK: Duration = Duration::from_secs(3);
 
-/// The process whose id is in the file, if it can have written it.
+/// The process whose id is in the file.
 ///
 /// # Errors
-/// The file holds none, or no longer that of a process.
+/// Fails if the file is missing, is not a regular file, holds no process id, or is stale.
 pub fn find(path: &Path) -> Result<Process> {
     let failed = |error: &io::Error| io_failure("read", path, error);
-    // Without waiting for the other end, should it be a pipe.
+    // A FIFO is opened without waiting for its writer, and refused below.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -41,10 +41,10 @@ pub fn find(path: &Path) -> Result<Process> {
     }
     let written = about.modified().map_err(|error| failed(&error))?;
     let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
     let pid = parse_id(&bytes).map_err(|what| anyhow!("{} {what}", quoted(path)))?;
     let Some(found) = Process::read(pid)?.filter(Process::is_alive) else {
-        return Err(unless_alone(format!("{} is stale: there is no process {pid}", quoted(path))));
+        return Err(missing(format!("{} is stale: there is no process {pid}", quoted(path))));
     };
     if started(&found) - SLACK > written {
         bail!(
@@ -57,7 +57,7 @@ pub fn find(path: &Path) -> Result<Process> {
 }
 
 fn parse_id(bytes: &[u8]) -> Result<u32, String> {
-    // Some servers write more about themselves below it.
+    // Some servers write more lines below the id.
     let text = bytes.trim_ascii();
     let text = text.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
     if text.is_empty() {
@@ -68,7 +68,7 @@ fn parse_id(bytes: &[u8]) -> Result<u32, String> {
     id.ok_or_else(|| format!("holds no process id, but `{}`", one_line(text)))
 }
 
-/// When a process started, by the wall clock as it goes now.
+/// When a process started, by the current wall clock.
 fn started(process: &Process) -> SystemTime {
     let ticks = now().saturating_sub(process.start);
     SystemTime::now() - Duration::from_millis(ticks * (1000 / TICKS_PER_SECOND))
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_a_number_and_nothing_else() {
+    fn a_process_id_is_a_positive_number_on_the_first_line() {
         assert_eq!(parse_id(b" 42\r\n"), Ok(42));
         assert_eq!(parse_id(b"42\n/var/lib/data\n"), Ok(42));
         assert_eq!(parse_id(b" \n"), Err("is empty".to_owned()));

@@ -1,4 +1,4 @@
-//! Which process is meant: by its id, by what it calls itself, or by a file with its id.
+//! Finds the process to signal: by its id, by its title or name, or by a PID file.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,18 +7,18 @@ use std::{fmt, fs, process};
 use anyhow::{Result, anyhow, bail};
 use diagnostics::wording::{io_failure, one_line};
 
-use super::alone::{alone, quoted, unless_alone};
 use super::pid_file;
-use crate::nginx::is_master;
-use crate::process::Process;
-use crate::retry::Retry as Patience;
+use super::visibility::{isolated, missing, quoted};
+use crate::proof::nginx::is_master;
+use crate::proof::process::Process;
+use crate::retry::Retry;
 
-/// For as long several processes that match may be one and its new children, which have not
-/// written their own titles yet.
+/// How long several matches may be a process and its new children, which have not set their own
+/// titles yet.
 const SETTLING: Duration = Duration::from_secs(1);
-/// How many processes an error names.
-const NAMED: usize = 5;
-/// Programs that are there to be process 1, and do not serve anybody.
+/// How many processes an error lists.
+const LISTED: usize = 5;
+/// Programs whose only purpose is to be process 1.
 const INITS: [&[u8]; 16] = [
     b"pause",
     b"catatonit",
@@ -38,15 +38,16 @@ const INITS: [&[u8]; 16] = [
     b"busybox",
 ];
 
-/// Which process is meant.
+/// The process to signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The one of this id.
+    /// The process with this id.
     Pid(u32),
-    /// The one whose title begins so, or whose program is called so. Exactly one: its children,
-    /// which often are called the same, do not count, but a second nginx master does.
+    /// The only process whose title begins with this text, or whose program has this name. Children
+    /// of a match do not count, since workers often have the title of their master, unless they are
+    /// nginx masters.
     Process(String),
-    /// The one whose id is in this file.
+    /// The process whose id is in this file.
     PidFile(PathBuf),
 }
 
@@ -61,23 +62,23 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Finds the process. It is not this program, and not a mere init.
+    /// Finds the process.
     ///
     /// # Errors
-    /// There is none, or more than one, or it must not be signalled; on a stop.
-    pub fn find(&self, patience: &Patience<'_>) -> Result<Process> {
+    /// Fails if there is none or more than one, if it is this program or an init, or on a stop.
+    pub fn find(&self, retry: &Retry<'_>) -> Result<Process> {
         check_proc()?;
         let found = match self {
             Self::Pid(pid) => {
                 let found = Process::read(*pid)?.filter(Process::is_alive);
-                found.ok_or_else(|| unless_alone(format!("there is no process {pid}")))?
+                found.ok_or_else(|| missing(format!("there is no process {pid}")))?
             }
-            Self::Process(text) => find_by_text(text, patience)?,
+            Self::Process(text) => find_by_text(text, retry)?,
             Self::PidFile(path) => pid_file::find(path)?,
         };
         if found.pid == process::id() {
             return Err(if found.pid == 1 {
-                alone("process 1 is reloader itself")
+                isolated("process 1 is reloader itself")
             } else {
                 anyhow!("process {} is reloader itself", found.pid)
             });
@@ -92,7 +93,7 @@ impl Target {
         Ok(found)
     }
 
-    /// Whether the process can still be the one that was found.
+    /// Whether the process, read again, still matches.
     pub fn is_still(&self, process: &Process) -> bool {
         match self {
             Self::Process(text) => matches(process, text),
@@ -101,7 +102,7 @@ impl Target {
     }
 }
 
-/// Ids that `/proc` shows must be those that system calls take.
+/// Makes sure that ids in `/proc` are those that system calls take.
 fn check_proc() -> Result<()> {
     let own = fs::read_link("/proc/self").map_err(|e| io_failure("read", "/proc/self", &e))?;
     if own != Path::new(&process::id().to_string()) {
@@ -110,9 +111,9 @@ fn check_proc() -> Result<()> {
     Ok(())
 }
 
-fn find_by_text(text: &str, patience: &Patience<'_>) -> Result<Process> {
+fn find_by_text(text: &str, retry: &Retry<'_>) -> Result<Process> {
     let mut several = Vec::new();
-    let settled = patience.at_most(SETTLING).poll(|| {
+    let settled = retry.at_most(SETTLING).poll(|| {
         let mut matching = matching(Process::all()?, text, process::id());
         Ok(match matching.len() {
             0 | 1 => Some(matching.pop()),
@@ -125,17 +126,17 @@ fn find_by_text(text: &str, patience: &Patience<'_>) -> Result<Process> {
     let text = one_line(text.as_bytes());
     match settled {
         Some(Some(found)) => Ok(found),
-        Some(None) => Err(unless_alone(format!("there is no process `{text}`"))),
+        Some(None) => Err(missing(format!("there is no process `{text}`"))),
         None => bail!("{} processes are `{text}`: {}", several.len(), list(&several)),
     }
 }
 
-/// The processes that match and are nobody's children among these.
+/// The processes that match, without children of other matches.
 fn matching(processes: Vec<Process>, text: &str, own: u32) -> Vec<Process> {
     let wanted = |process: &Process| process.pid != own && matches(process, text);
     let matching: Vec<_> = processes.into_iter().filter(wanted).collect();
     let is_child = |process: &Process| matching.iter().any(|other| other.pid == process.parent);
-    // While nginx is exchanged for a new binary, the new master is a child of the old one.
+    // During an upgrade of nginx's binary, the new master is a child of the old one.
     let counts = |process: &&Process| !is_child(process) || is_master(process);
     matching.iter().filter(counts).cloned().collect()
 }
@@ -148,8 +149,8 @@ fn matches(process: &Process, text: &str) -> bool {
 
 fn list(processes: &[Process]) -> String {
     let name = |p: &Process| format!("{} of user {} ({})", p.pid, p.users.effective, p.excerpt());
-    let mut names: Vec<_> = processes.iter().take(NAMED).map(name).collect();
-    if processes.len() > NAMED {
+    let mut names: Vec<_> = processes.iter().take(LISTED).map(name).collect();
+    if processes.len() > LISTED {
         names.push("...".to_owned());
     }
     names.join(", ")
@@ -164,7 +165,7 @@ fn is_init(process: &Process) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{Signals, Users};
+    use crate::proof::process::{Signals, Users};
 
     fn process(pid: u32, parent: u32, name: &str, title: &str) -> Process {
         Process {
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_who_matches_on_one_line() {
+    fn an_error_lists_the_matches_on_one_line() {
         let hostile = process(7, 1, "x", &format!("nginx: master\n{}", "y".repeat(90)));
         let said = list(&[hostile.clone(), process(8, 1, "nginx", "")]);
         let cut = format!(r"nginx: master\n{}...", "y".repeat(45));
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn inits_are_known_by_name_or_path() {
+    fn inits_are_recognized_by_name_or_path() {
         for (name, title) in [
             ("pause", "/pause"),
             ("catatonit", "/catatonit -P"),

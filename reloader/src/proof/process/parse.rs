@@ -1,11 +1,11 @@
-//! Two files of a process: `stat` and `status`, as proc(5) has them.
+//! Parses `stat` and `status` of a process as proc(5) describes them.
 
 use std::io::{self, ErrorKind};
 use std::str::FromStr;
 
 use super::{Signals, Users};
 
-/// What is wanted of `stat`.
+/// The fields of `stat` that are used.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stat {
     pub name: Vec<u8>,
@@ -15,25 +15,25 @@ pub struct Stat {
     pub start: u64,
 }
 
-/// What is wanted of `status`.
+/// The fields of `status` that are used.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Status {
-    /// The id of the process; what was read may be a thread of it.
+    /// The id of the process, whose thread this may be.
     pub leader: u32,
     pub users: Users,
     pub signals: Signals,
 }
 
 impl Stat {
-    /// `pid (name) state parent ...`: the name may hold anything, parentheses too, and nothing
-    /// after it does.
+    /// Parses `pid (name) state parent ...`. The name may hold any byte; the last parenthesis ends
+    /// it.
     pub fn parse(stat: &[u8]) -> io::Result<Self> {
         let open = stat.iter().position(|&byte| byte == b'(');
         let close = stat.iter().rposition(|&byte| byte == b')');
         let (Some(open), Some(close)) = (open, close) else { return Err(unknown("stat")) };
         let rest = std::str::from_utf8(&stat[close + 1..]).map_err(|_| unknown("stat"))?;
         let fields: Vec<_> = rest.split_ascii_whitespace().collect();
-        // By their numbers in proc(5), where the state is the third.
+        // By its number in proc(5), where the state is field 3.
         let field = |number: usize| fields.get(number - 3).copied().ok_or_else(|| unknown("stat"));
         Ok(Self {
             name: stat.get(open + 1..close).ok_or_else(|| unknown("stat"))?.to_vec(),
@@ -46,7 +46,7 @@ impl Stat {
 }
 
 impl Status {
-    /// Lines of `Key:\tvalue`. The name of the program is one of them, with newlines escaped.
+    /// Parses lines of `Key:\tvalue`. One has the name of the program, with newlines escaped.
     pub fn parse(status: &[u8]) -> io::Result<Self> {
         let value = |key: &str| {
             let mut lines = status.split(|&byte| byte == b'\n');
@@ -90,7 +90,7 @@ mod tests {
     const AFTER: &str = "S 7 42 42 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3";
 
     #[test]
-    fn a_name_may_hold_anything() {
+    fn a_name_may_hold_any_byte() {
         for name in ["nginx", "a) S 1 (b", ") ", "\n", "((", ""] {
             let stat = Stat::parse(format!("42 ({name}) {AFTER}\n").as_bytes()).unwrap();
             let expected = Stat {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_not_taken_for_another_line() {
+    fn a_name_cannot_fake_another_line() {
         let status =
             b"Name:\tx\\nUid:\t0\nTgid:\t42\nUid:\t1\t2\t3\t4\nSigPnd:\t0000000000000001\n\
             ShdPnd:\t0000000000000002\nSigBlk:\t0000000000000004\nSigIgn:\t0000000000000008\n\

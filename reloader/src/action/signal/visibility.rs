@@ -1,5 +1,5 @@
-//! Whether there is anybody else to be seen: without `shareProcessNamespace` there is not, and whoever is
-//! missing is in another container.
+//! Explains missing processes: without `shareProcessNamespace: true` in the pod, the processes of
+//! other containers are invisible.
 
 use std::path::Path;
 use std::process;
@@ -7,34 +7,34 @@ use std::process;
 use anyhow::anyhow;
 use diagnostics::wording::one_line;
 
-use crate::process::Process;
+use crate::proof::process::Process;
 
-/// What is missing is missing, unless nothing of other containers is to be seen at all.
-pub fn unless_alone(what: String) -> anyhow::Error {
+/// The error for a missing process, with the explanation if no other container is visible.
+pub fn missing(what: String) -> anyhow::Error {
     let Ok(processes) = Process::all() else { return anyhow!(what) };
-    if is_alone(&processes, process::id()) { alone(&what) } else { anyhow!(what) }
+    if is_alone(&processes, process::id()) { isolated(&what) } else { anyhow!(what) }
 }
 
-/// The error that says so, after what is missing.
-pub fn alone(what: &str) -> anyhow::Error {
+/// The error for a missing process with the explanation.
+pub fn isolated(what: &str) -> anyhow::Error {
     anyhow!(
-        "{what}, and no process of another container is to be seen: the pod needs \
+        "{what}, and no process of another container is visible: the pod needs \
          `shareProcessNamespace: true`"
     )
 }
 
-/// Whether all processes are this one and what it has started.
+/// Whether all processes are this one and its descendants.
 fn is_alone(processes: &[Process], own: u32) -> bool {
     let parent = |pid| processes.iter().find(|process| process.pid == pid).map(|p| p.parent);
     let is_own = |process: &Process| {
         let mut ancestors = std::iter::successors(Some(process.pid), |pid| parent(*pid));
-        // What is read at different times may go in circles.
+        // Processes are read one after the other, so parents may form a circle.
         ancestors.by_ref().take(processes.len()).any(|pid| pid == own)
     };
     own == 1 || processes.iter().all(is_own)
 }
 
-/// A path in a message.
+/// A path for a message.
 pub fn quoted(path: &Path) -> String {
     format!("`{}`", one_line(path.as_os_str().as_encoded_bytes()))
 }
@@ -42,7 +42,7 @@ pub fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::{Signals, Users};
+    use crate::proof::process::{Signals, Users};
 
     fn process(pid: u32, parent: u32) -> Process {
         Process {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn only_own_processes_are_nobody_else() {
+    fn a_program_with_its_descendants_is_alone() {
         let mut all = vec![process(9, 0), process(12, 9), process(13, 12)];
         assert!(is_alone(&all, 9));
         all.push(process(14, 15));

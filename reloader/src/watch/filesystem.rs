@@ -1,11 +1,11 @@
-//! Whether events tell of all changes on a file system.
+//! Which file systems raise an event for every change.
 
 use std::os::fd::AsFd;
 
 use rustix::fs::fstatfs;
 
-/// Superblock magic numbers (statfs(2)) of file systems that nobody writes to but through this
-/// kernel. On all others - NFS, SMB, CephFS, Lustre, FUSE, 9p, the lower layers of overlays -
+/// Superblock magic numbers (statfs(2)) of file systems that are written to through this kernel
+/// alone. On all others - NFS, SMB, CephFS, Lustre, FUSE, 9p, the lower layers of overlays -
 /// changes may raise no event.
 const LOCAL: [u64; 5] = [
     0xef53,      // ext2, ext3, ext4
@@ -15,8 +15,8 @@ const LOCAL: [u64; 5] = [
     0xf2f5_2010, // f2fs
 ];
 
-/// Whether each change on the file system of a directory raises an event.
-pub fn tells_of_changes(directory: impl AsFd) -> bool {
+/// Whether every change on the file system of a directory raises an event.
+pub fn has_events(directory: impl AsFd) -> bool {
     // The field's type differs between architectures; magic numbers have 32 bits.
     fstatfs(directory).is_ok_and(|statfs| LOCAL.contains(&(statfs.f_type as u64 & 0xffff_ffff)))
 }

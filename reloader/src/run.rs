@@ -1,0 +1,96 @@
+//! Joins the parts: starts the threads that take signals, watch, scan and serve, and runs the main
+//! loop, to which they send their events.
+
+mod changes;
+mod event;
+mod main_loop;
+
+use std::os::unix::ffi::OsStrExt;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use anyhow::{Context, Result};
+use clap::ArgMatches;
+use diagnostics::wording::one_line;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use self::event::{Event, EventSender};
+use self::main_loop::{MainLoop, Options};
+use crate::cli::Cli;
+use crate::decide::Settings;
+use crate::plan;
+use crate::report::{print, warn};
+use crate::serve::Metrics;
+use crate::serve::serve;
+use crate::watch::{Limits, Scanner, Watches};
+
+/// Watches and reloads until a signal ends it, or with `--once` until the first reload; returns
+/// the exit code.
+///
+/// # Errors
+/// Fails if the configuration is wrong, `--listen` cannot be bound, or a thread cannot be started.
+pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
+    let steps = plan::steps(matches, cli)?;
+    let (sender, events) = channel();
+    let sender = EventSender::new(sender);
+    take_signals(&sender)?;
+    let limits = Limits {
+        depth: cli.max_depth,
+        names: cli.max_files,
+        bytes: cli.max_bytes.saturating_mul(1024 * 1024),
+    };
+    let scanner = Scanner::new(cli.directories.clone(), limits, start_watching(&sender));
+    let options = Options {
+        directories: cli.directories.clone(),
+        poll: cli.poll,
+        settings: Settings {
+            debounce: cli.debounce,
+            max_wait: cli.max_wait,
+            cooldown: cli.cooldown,
+        },
+        at_start: cli.at_start.unwrap_or(!cli.once),
+        once: cli.once,
+        dry_run: cli.dry_run,
+    };
+    let metrics = Metrics::default();
+    let watched: Vec<_> =
+        cli.directories.iter().map(|path| one_line(path.as_os_str().as_bytes())).collect();
+    print(&format!("watching {}; on a change: {}", watched.join(", "), steps.describe()));
+    if let Some(address) = &cli.listen {
+        let bound = serve(address, metrics.clone())?;
+        print(&format!("listening at {bound}"));
+    }
+    Ok(MainLoop::new(options, steps, scanner, sender, metrics)?.run(&events))
+}
+
+/// Starts to send changes as events; without inotify, only regular scans find them.
+fn start_watching(sender: &EventSender) -> Option<Watches> {
+    let sender = sender.clone();
+    match Watches::start(move || sender.changed()) {
+        Ok(watches) => Some(watches),
+        Err(error) => {
+            warn(&format!("{error:#}: changes are found by regular scans only"));
+            None
+        }
+    }
+}
+
+/// Lets SIGTERM and SIGINT end the program, also as process 1, and SIGHUP start a scan.
+fn take_signals(sender: &EventSender) -> Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("failed to take signals")?;
+    let sender = sender.clone();
+    let take = move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => sender.changed(),
+                _ => sender.send(Event::Shutdown),
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(take)
+        .context("failed to start a thread")?;
+    Ok(())
+}
