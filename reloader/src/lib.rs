@@ -4,7 +4,7 @@
 //! 2. [`decide`] says when content is quiet and stable enough to reload.
 //! 3. [`reload`] runs the steps that [`plan`] has built from the command line. [`action`] has each
 //!    kind of step, [`proof`] shows by processes whether nginx has reloaded.
-//! 4. [`serve`] answers metrics and health checks; [`run`](mod@run) joins the parts.
+//! 4. [`serve`] answers metrics and health checks; [`run`] joins the parts.
 
 mod action;
 pub mod cli;
@@ -19,8 +19,24 @@ mod serve;
 mod stop;
 mod watch;
 
-pub use run::run;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use diagnostics::exit::{DONE, conclude, parse_command};
+
+use cli::Cli;
+
 pub use serve::Metrics;
+
+/// The whole program: parses the command line, runs it, and prints an error to stderr.
+pub fn main() -> ExitCode {
+    // The order of actions matters, which only the matches tell.
+    let outcome = parse_command(Cli::command()).and_then(|matches| match matches {
+        Some(matches) => run::run(&Cli::from_arg_matches(&matches)?, &matches),
+        None => Ok(DONE),
+    });
+    conclude("reloader", outcome)
+}
 
 /// For the tests in `tests/`, which try single actions and scans.
 #[doc(hidden)]
