@@ -11,9 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use e2e::is_root;
-use e2e::programs::{
-    Outcome, command, copy_program, ended_as_first_process, program, python_pairs, run,
-};
+use e2e::programs::{Outcome, command, copy_program, ended_as_first_process, python_pairs, run};
 use tempfile::TempDir;
 
 /// The UID and GID of an unprivileged user.
@@ -184,74 +182,8 @@ fn excluded_directories_are_neither_listed_nor_entered() {
     assert_eq!(keys(&["-r", "--exclude", "skip", "skip"]), [b"skip".to_vec()]);
 }
 
-/// Scans in a mount namespace, after a shell script that mounts in it.
-fn scan_after_mounting(dir: &Path, mounts: &str, args: &[&str]) -> Outcome {
-    let mut unshare = Command::new("unshare");
-    unshare.args(if is_root() { &["-m"][..] } else { &["-rm"] });
-    unshare.args(["sh", "-c", &format!("{mounts} && exec \"$@\""), "sh"]);
-    run(unshare.arg(program("scan-uids")).args(args).current_dir(dir), b"")
-}
-
 fn keys(outcome: &Outcome) -> Vec<Vec<u8>> {
     python_pairs(&outcome.stdout).into_iter().map(|(key, _)| key).collect()
-}
-
-#[test]
-fn with_one_file_system_mount_points_are_listed_and_not_entered() {
-    let dir = tree();
-    let listed = |args: &[&str]| {
-        let mounts = "mount -t tmpfs none a/b && mkdir -p a/b/on/tmpfs";
-        let outcome = scan_after_mounting(dir.path(), mounts, args);
-        assert_eq!(outcome.code, Some(0), "{outcome:?}");
-        keys(&outcome)
-    };
-    let everything = listed(&["-r", "a"]);
-    assert!(everything.contains(&b"a/b/on/tmpfs".to_vec()));
-    let here = listed(&["-r", "--one-file-system", "a"]);
-    assert!(here.contains(&b"a/b".to_vec()) && here.contains(&b"a/keep/skip".to_vec()));
-    assert!(!here.iter().any(|key| key.starts_with(b"a/b/")), "{here:?}");
-}
-
-#[test]
-fn file_systems_of_the_kernel_are_entered_only_if_they_are_arguments() {
-    let dir = tree();
-    let listed = |args: &[&str]| {
-        let outcome = scan_after_mounting(dir.path(), "mount --rbind /proc a/b", args);
-        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
-        keys(&outcome)
-    };
-    let below = listed(&["-r", "a"]);
-    assert!(below.contains(&b"a/b".to_vec()) && below.contains(&b"a/keep/skip".to_vec()));
-    assert!(!below.iter().any(|key| key.starts_with(b"a/b/")), "{} paths", below.len());
-    let as_argument = listed(&["-r", "--max-depth=1", "--exclude=[0-9]*", "a/b"]);
-    assert!(as_argument.contains(&b"a/b/sys".to_vec()), "{as_argument:?}");
-}
-
-#[test]
-fn a_directory_that_is_mounted_below_itself_is_not_entered_again() {
-    let dir = tree();
-    let outcome = scan_after_mounting(dir.path(), "mount --bind a a/b/c", &["-r", "a"]);
-    let expected = "scan-uids: failed to enter `a/b/c`: a directory above it is mounted there\n";
-    assert_eq!((outcome.code, &outcome.stderr[..]), (Some(1), expected));
-    let keys = keys(&outcome);
-    assert!(keys.contains(&b"a/b/c".to_vec()) && !keys.contains(&b"a/b/c/b".to_vec()));
-}
-
-#[test]
-fn access_times_of_directories_stay_as_they_are() {
-    let dir = tree();
-    let mounts = "mount -t tmpfs -o strictatime none a && mkdir -p a/x/y && touch -a -d @1 a a/x";
-    let times = |read: &str| {
-        let script = format!("{mounts} && {read} >/dev/null && stat -c %X a a/x");
-        let mut unshare = Command::new("unshare");
-        unshare.args(if is_root() { &["-m"][..] } else { &["-rm"] }).args(["sh", "-c", &script]);
-        unshare.arg(program("scan-uids")).current_dir(dir.path());
-        let outcome = run(&mut unshare, b"");
-        assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
-        outcome.stdout
-    };
-    assert_ne!(times("ls -R a"), "1\n1\n", "reading changes access times here");
-    assert_eq!(times("\"$0\" -r --trust-nlink=never a"), "1\n1\n");
 }
 
 #[test]

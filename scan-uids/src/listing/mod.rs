@@ -141,7 +141,7 @@ impl<'r> Listing<'r> {
     pub fn new(out: File, format: Format, sort: bool, report: &'r mut Report) -> Self {
         let sink = match format {
             Format::Json => Sink::Object(ObjectWriter::new(out)),
-            _ => Sink::Records(out),
+            Format::Ndjson | Format::Tsv | Format::Nul => Sink::Records(out),
         };
         let sink = match sort {
             true => Sink::Sorted(Sorter::new(temporary_directory()), Box::new(sink)),
