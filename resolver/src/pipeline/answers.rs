@@ -26,20 +26,20 @@ pub struct AnswerCache<'a> {
     format: Format,
     /// Answers for UIDs that no written pair has had yet.
     pending: HashMap<u32, Owner>,
-    /// Where the values of all other UIDs are in `text`.
-    rendered: HashMap<u32, Range>,
+    /// The values of all other UIDs.
+    rendered: HashMap<u32, Value>,
     /// Values of paths with a single owner, one after another: `{"30001": "a@x"}`, or as objects.
     text: Vec<u8>,
-    recent: RecentUids<Range>,
+    recent: RecentUids<Value>,
     /// UIDs with an entry.
     known: u64,
     /// UIDs without an address.
     unresolved: u64,
 }
 
-/// A range of bytes of the text.
+/// The value of a path with a single owner, as a range of the cache's text.
 #[derive(Clone, Copy)]
-struct Range {
+pub struct Value {
     start: usize,
     end: usize,
 }
@@ -64,24 +64,28 @@ impl<'a> AnswerCache<'a> {
         self.pending.extend(answers.into_iter().map(|answer| (answer.uid, answer.owner)));
     }
 
-    /// The value of a path with this single owner, if the answer is there. The first call for a UID
-    /// reports the warnings about it, so their order is that of the input.
+    /// Finds the value of a path with this single owner, if the answer is there. The first call for a
+    /// UID reports the warnings about it, so their order is that of the input.
     #[inline]
-    pub fn value(&mut self, uid: u32) -> Option<&[u8]> {
-        let range = match self.recent.get(uid) {
-            Some(range) => range,
-            None => {
-                let range = self.rendered.get(&uid).copied();
-                let range = range.or_else(|| self.render(uid))?;
-                self.recent.set(uid, range);
-                range
-            }
-        };
-        Some(&self.text[range.start..range.end])
+    pub fn find(&mut self, uid: u32) -> Option<Value> {
+        self.recent.get(uid).or_else(|| self.find_or_render(uid))
     }
 
-    /// Appends the value of a path with these owners to `out`. All of them must have had a
-    /// [`value`](Self::value).
+    /// The bytes of a value.
+    #[inline]
+    pub fn text(&self, value: Value) -> &[u8] {
+        &self.text[value.start..value.end]
+    }
+
+    #[inline(never)]
+    fn find_or_render(&mut self, uid: u32) -> Option<Value> {
+        let value = self.rendered.get(&uid).copied().or_else(|| self.render(uid))?;
+        self.recent.set(uid, value);
+        Some(value)
+    }
+
+    /// Appends the value of a path with these owners to `out`. All of them must have been
+    /// [found](Self::find).
     pub fn push_values(&self, uids: &[u32], out: &mut Vec<u8>) {
         let is_map = self.format == Format::Map;
         let (open, close) = if is_map { (b'{', b'}') } else { (b'[', b']') };
@@ -90,7 +94,7 @@ impl<'a> AnswerCache<'a> {
             if index > 0 {
                 out.extend_from_slice(b", ");
             }
-            let Range { start, end } = self.rendered[uid];
+            let Value { start, end } = self.rendered[uid];
             let braces = usize::from(is_map);
             out.extend_from_slice(&self.text[start + braces..end - braces]);
         }
@@ -98,7 +102,7 @@ impl<'a> AnswerCache<'a> {
     }
 
     /// Renders a pending answer and reports the warnings about it.
-    fn render(&mut self, uid: u32) -> Option<Range> {
+    fn render(&mut self, uid: u32) -> Option<Value> {
         let owner = self.pending.remove(&uid).or_else(|| (uid == NO_UID).then(Owner::default))?;
         self.warn(uid, &owner);
         self.known += u64::from(owner.has_entry());
@@ -111,9 +115,9 @@ impl<'a> AnswerCache<'a> {
         self.text.extend_from_slice(format!("{{{key}{uid}{colon}").as_bytes());
         push_string(&mut self.text, owner.email());
         self.text.push(b'}');
-        let range = Range { start, end: self.text.len() };
-        self.rendered.insert(uid, range);
-        Some(range)
+        let value = Value { start, end: self.text.len() };
+        self.rendered.insert(uid, value);
+        Some(value)
     }
 
     fn warn(&mut self, uid: u32, owner: &Owner) {
@@ -206,9 +210,10 @@ mod tests {
     fn values(format: Format) -> Vec<String> {
         let mut report = Report::new(false);
         let mut cache = AnswerCache::new(format, &mut report);
-        assert_eq!(cache.value(7), None);
+        assert!(cache.find(7).is_none());
         cache.add(vec![answer(8, "\"b\"@x"), answer(7, "a@x")]);
-        let mut values = vec![cache.value(7).unwrap().to_vec(), cache.value(8).unwrap().to_vec()];
+        let found = [7, 8].map(|uid| cache.find(uid).unwrap());
+        let mut values = found.map(|value| cache.text(value).to_vec()).to_vec();
         for uids in [&[7, 8][..], &[8], &[]] {
             let mut out = Vec::new();
             cache.push_values(uids, &mut out);
@@ -241,7 +246,8 @@ mod tests {
     fn no_user_has_an_answer_without_a_lookup() {
         let mut report = Report::new(false);
         let mut cache = AnswerCache::new(Format::Map, &mut report);
-        assert_eq!(cache.value(NO_UID), Some(&br#"{"4294967295": ""}"#[..]));
+        let value = cache.find(NO_UID).unwrap();
+        assert_eq!(cache.text(value), br#"{"4294967295": ""}"#);
         assert_eq!((cache.owners(), cache.unresolved()), (1, 1));
     }
 }

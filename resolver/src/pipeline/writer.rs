@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use owner_json::ObjectWriter;
 
-use super::answers::AnswerCache;
+use super::answers::{AnswerCache, Value};
 use super::block::PairBlock;
 use super::queue::{Next, Queue};
 
@@ -75,17 +75,16 @@ impl<'w, 'a, W: Write> PairWriter<'w, 'a, W> {
     }
 
     fn write_one(&mut self, key: &[u8], uid: u32) -> Result<()> {
-        self.wait_for_answer(uid)?;
-        let value = self.answers.value(uid).unwrap_or_default();
+        let value = self.wait_for_answer(uid)?;
         let out = self.object.member()?;
         out.extend_from_slice(key);
         out.extend_from_slice(b": ");
-        out.extend_from_slice(value);
+        out.extend_from_slice(self.answers.text(value));
         Ok(())
     }
 
     fn write_many(&mut self, key: &[u8], uids: &[u32]) -> Result<()> {
-        uids.iter().try_for_each(|&uid| self.wait_for_answer(uid))?;
+        uids.iter().try_for_each(|&uid| self.wait_for_answer(uid).map(drop))?;
         let out = self.object.member()?;
         out.extend_from_slice(key);
         out.extend_from_slice(b": ");
@@ -93,11 +92,14 @@ impl<'w, 'a, W: Write> PairWriter<'w, 'a, W> {
         Ok(())
     }
 
-    fn wait_for_answer(&mut self, uid: u32) -> Result<()> {
-        while self.answers.value(uid).is_none() {
+    #[inline]
+    fn wait_for_answer(&mut self, uid: u32) -> Result<Value> {
+        loop {
+            if let Some(value) = self.answers.find(uid) {
+                return Ok(value);
+            }
             self.object.flush()?;
             self.answers.add(self.queue.wait_for_answers()?);
         }
-        Ok(())
     }
 }
