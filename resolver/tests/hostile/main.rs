@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use server::{
     Phase, element, end_of_page, entry, entry_of, message, message_with, read_request, refused,
-    refused_bytes, resolve, result, success,
+    refused_bytes, refused_for_size, resolve, result, success,
 };
 
 /// The end of the message about bytes that are not LDAP.
@@ -104,7 +104,8 @@ fn endless_answers_are_refused() {
         ),
     ] {
         let endless = bytes.repeat(1000);
-        let stderr = refused(phase, move |stream| while stream.write_all(&endless).is_ok() {});
+        let stderr =
+            refused_for_size(phase, move |stream| while stream.write_all(&endless).is_ok() {});
         assert!(stderr.contains(expected), "{phase:?}: {stderr}");
     }
 }
@@ -237,9 +238,9 @@ fn turn_pages(stream: &mut TcpStream, mut entries: impl FnMut(&[u8]) -> Vec<u8>)
 
 #[test]
 fn endless_pages_are_refused() {
-    let stderr = refused(Phase::Enumerate, |stream| turn_pages(stream, |_| Vec::new()));
+    let stderr = refused_for_size(Phase::Enumerate, |stream| turn_pages(stream, |_| Vec::new()));
     assert!(stderr.ends_with("sent 10000 pages and had more\n"), "{stderr}");
-    let stderr = refused(Phase::Enumerate, |stream| {
+    let stderr = refused_for_size(Phase::Enumerate, |stream| {
         let mut uids = 0u32..;
         turn_pages(stream, |id| {
             let entries = uids.by_ref().take(10_000).map(|uid| {

@@ -98,6 +98,14 @@ pub fn read_request(stream: &mut TcpStream) -> Option<Vec<u8>> {
 /// Runs the program against a server that behaves well until `phase`; after the request of that phase,
 /// `answer` takes over. Asserts that the run ends in time and in little memory.
 pub fn resolve(phase: Phase, answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> Outcome {
+    resolve_with_timeout("2", phase, answer)
+}
+
+fn resolve_with_timeout(
+    seconds: &str,
+    phase: Phase,
+    answer: impl FnOnce(&mut TcpStream) + Send + 'static,
+) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("ldap://{}", listener.local_addr().expect("its number"));
     let server = thread::spawn(move || {
@@ -112,7 +120,7 @@ pub fn resolve(phase: Phase, answer: impl FnOnce(&mut TcpStream) + Send + 'stati
     });
     let dir = tempfile::tempdir().expect("a directory");
     let mut resolver = command("resolver");
-    resolver.args(["--url", &url, "--base-dn", "dc=example,dc=com", "--timeout", "2"]);
+    resolver.args(["--url", &url, "--base-dn", "dc=example,dc=com", "--timeout", seconds]);
     match phase {
         Phase::StartTls => {
             Authority::new(dir.path(), "ca");
@@ -135,7 +143,20 @@ pub fn resolve(phase: Phase, answer: impl FnOnce(&mut TcpStream) + Send + 'stati
 /// As [`resolve`]. Asserts that the run fails with one line on stderr and nothing on stdout. Returns the
 /// line.
 pub fn refused(phase: Phase, answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> String {
-    let Outcome { code, stdout, stderr } = resolve(phase, answer);
+    check_refused(phase, resolve(phase, answer))
+}
+
+/// As [`refused`], for an answer that must reach a limit on its size before the one on its time, on a
+/// loaded machine too.
+pub fn refused_for_size(
+    phase: Phase,
+    answer: impl FnOnce(&mut TcpStream) + Send + 'static,
+) -> String {
+    check_refused(phase, resolve_with_timeout("15", phase, answer))
+}
+
+fn check_refused(phase: Phase, outcome: Outcome) -> String {
+    let Outcome { code, stdout, stderr } = outcome;
     assert_eq!(stdout, "", "{phase:?}: {stderr}");
     assert!(matches!(code, Some(1 | 2)), "{phase:?}: {code:?}: {stderr}");
     let is_line = stderr.ends_with('\n') && stderr.lines().count() == 1 && stderr.len() < 1000;
