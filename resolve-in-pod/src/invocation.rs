@@ -1,28 +1,28 @@
-//! What to run: our own options, and each stage's options as the arguments they came from.
+//! Parses the command line and splits it into the arguments of the two stages.
 //!
-//! The stages' options are declared once, in their own crates. Here they are parsed so that a
-//! mistake is told before anything starts, and handed on word for word; what came from the
-//! environment reaches the stages through the environment.
+//! The crates of the stages declare the stages' options. They are parsed here too, so that a
+//! mistake ends the run before a stage starts. The stages get the options on the command line word
+//! for word. Options from the environment need not be passed on: the stages inherit it.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches};
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use diagnostics::exit::parse_command;
 use scan_uids::cli::ScanOptions;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, command};
 
-/// What to run.
+/// A parsed command line.
 #[derive(Debug)]
 pub struct Invocation {
-    /// Where the result goes; `None` for stdout.
+    /// The file for the result; `None` for stdout.
     pub output: Option<PathBuf>,
-    /// Where the summary goes, if it exists.
+    /// The file for the summary. The summary is written only if the file exists.
     pub termination_log: PathBuf,
-    /// The scan's options, for checks before anything starts.
+    /// The options of scan-uids, to be checked before a stage starts.
     pub scan_options: ScanOptions,
     /// All arguments of scan-uids.
     pub scan: Vec<OsString>,
@@ -31,12 +31,12 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    /// Parses the command line; `None` when help or the version was asked for, and printed.
+    /// Parses the command line of this process. Returns `None` after printing help or the version.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Fails if the command line is wrong.
     pub fn from_command_line() -> Result<Option<Self>> {
-        parse_command(Cli::command())?.map(|matches| Self::from_matches(&matches)).transpose()
+        parse_command(command())?.map(|matches| Self::from_matches(&matches)).transpose()
     }
 
     fn from_matches(matches: &ArgMatches) -> Result<Self> {
@@ -50,7 +50,7 @@ impl Invocation {
     }
 }
 
-/// The options of one stage that stand on the command line, spelt `--name=value`.
+/// The options of one stage that the command line contains, spelt `--name=value`.
 fn given<Options: Args>(matches: &ArgMatches) -> Vec<OsString> {
     let declared = Options::augment_args(Command::new("stage"));
     let mut arguments = Vec::new();
@@ -82,7 +82,7 @@ mod tests {
     fn invocation(arguments: &[&[u8]]) -> Invocation {
         let arguments = [&b"resolve-in-pod"[..]].into_iter().chain(arguments.iter().copied());
         let arguments = arguments.map(std::ffi::OsStr::from_bytes);
-        Invocation::from_matches(&Cli::command().get_matches_from(arguments)).unwrap()
+        Invocation::from_matches(&command().get_matches_from(arguments)).unwrap()
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_are_not_given_are_not_made_up() {
+    fn a_stage_gets_only_options_from_the_command_line() {
         let invocation = invocation(&[b"dir"]);
         assert_eq!(invocation.scan, ["--", "dir"]);
         assert!(invocation.resolve.is_empty());

@@ -1,14 +1,16 @@
 //! `resolve-in-pod`: runs scan-uids and resolver as processes joined by a pipe.
 //!
-//! [`invocation`] turns the command line into the stages' arguments, [`stages`] runs them,
-//! [`verdict`] decides what came of it, [`output`] publishes a result file. This file joins
-//! them and tells people.
+//! 1. `invocation` splits the command line into the arguments of the two stages.
+//! 2. `stages` runs them and waits for both.
+//! 3. `outcome` combines how they ended into one exit code and one summary.
+//! 4. `output` replaces the result file, if there is one.
+//! 5. This file prints warnings and failures, and writes the summary to the termination log.
 
 pub mod cli;
-pub mod invocation;
-pub mod output;
-pub mod stages;
-pub mod verdict;
+mod invocation;
+mod outcome;
+mod output;
+mod stages;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -22,8 +24,8 @@ use diagnostics::termination::{self, TERMINATION_LOG};
 
 use cli::TERMINATION_LOG_VARIABLE;
 use invocation::Invocation;
+use outcome::Outcome;
 use output::ResultFile;
-use verdict::Verdict;
 
 /// The whole program: parses the command line, runs it, and prints an error to stderr.
 pub fn main() -> ExitCode {
@@ -33,8 +35,8 @@ pub fn main() -> ExitCode {
 /// Runs the command and returns its exit code.
 ///
 /// # Errors
-/// A mistake on the command line, or what goes wrong outside the stages, which report for
-/// themselves.
+/// Fails if the command line is wrong, a stage cannot be started, or the result file cannot be
+/// written. A failure of a stage is no error here: it gives the exit code.
 fn run() -> Result<u8> {
     let (outcome, log) = match Invocation::from_command_line() {
         Ok(None) => return Ok(DONE),
@@ -42,40 +44,41 @@ fn run() -> Result<u8> {
         Err(error) => (Err(error), default_termination_log()),
     };
     let summary = match &outcome {
-        Ok(verdict) => verdict.summary.clone(),
+        Ok(outcome) => outcome.summary.clone(),
         Err(error) => Summary {
             exit_code: code_of(error),
             error: Some(format!("{error:#}")),
             ..Summary::default()
         },
     };
-    let is_watched = summary.exit_code != DONE || io::stderr().is_terminal();
-    if is_watched {
-        show_warnings(&summary);
+    // After a success, stderr stays empty unless a person sees it.
+    let prints = summary.exit_code != DONE || io::stderr().is_terminal();
+    if prints {
+        print_warnings(&summary);
     }
     match termination::write(&log, &summary) {
-        Err(error) if is_watched => tell(&format!("resolve-in-pod: {error:#}")),
+        Err(error) if prints => tell(&format!("resolve-in-pod: {error:#}")),
         _ => {}
     }
-    for line in outcome?.untold {
+    for line in outcome?.unreported {
         tell(&format!("resolve-in-pod: {line}"));
     }
     Ok(summary.exit_code)
 }
 
-fn run_stages(invocation: &Invocation) -> Result<Verdict> {
+fn run_stages(invocation: &Invocation) -> Result<Outcome> {
     scan_uids::check(&invocation.scan_options)?;
     let result = invocation.output.as_deref().map(ResultFile::create).transpose()?;
     let writer = result.as_ref().map(ResultFile::writer).transpose()?;
-    let verdict = verdict::judge(&stages::run(invocation, writer)?);
-    // Where some directories could not be read, the result is whole for the others.
-    if let (Some(result), true) = (result, verdict.is_output_complete) {
+    let outcome = outcome::combine(&stages::run(invocation, writer)?);
+    // If some directories could not be read, the result is complete for the others.
+    if let (Some(result), true) = (result, outcome.is_output_complete) {
         result.publish()?;
     }
-    Ok(verdict)
+    Ok(outcome)
 }
 
-fn show_warnings(summary: &Summary) {
+fn print_warnings(summary: &Summary) {
     for warning in &summary.warnings {
         tell(&format!("Warning: {warning}"));
     }
@@ -84,8 +87,8 @@ fn show_warnings(summary: &Summary) {
     }
 }
 
-/// Where the summary goes when the command line does not say, since it cannot be understood.
+/// The termination log of a run whose command line is wrong.
 fn default_termination_log() -> PathBuf {
-    let named = std::env::var_os(TERMINATION_LOG_VARIABLE).filter(|file| !file.is_empty());
-    named.map_or(PathBuf::from(TERMINATION_LOG), PathBuf::from)
+    let file = std::env::var_os(TERMINATION_LOG_VARIABLE).filter(|file| !file.is_empty());
+    file.map_or(PathBuf::from(TERMINATION_LOG), PathBuf::from)
 }

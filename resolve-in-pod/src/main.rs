@@ -1,4 +1,4 @@
-//! `resolve-in-pod DIR...`: scan-uids and resolver, joined by a pipe, as one Job.
+//! `resolve-in-pod DIR...`: runs scan-uids and resolver, joined by a pipe.
 
 use std::process::ExitCode;
 

@@ -1,8 +1,10 @@
-//! Publishes the result file: whole, or not at all.
+//! Replaces the result file in one step, once the result is complete.
 //!
-//! The result is written to a hidden file in the same directory, synced, and renamed over the
-//! target. A run that is killed leaves its hidden file behind; it holds a lock as long as it
-//! lives, so the next run can tell such leftovers from the files of runs still going on.
+//! 1. Remove hidden files that killed runs have left behind. A run holds a lock on its own hidden
+//!    file, so a file without a lock is a leftover.
+//! 2. Create a hidden file in the directory of the target. The resolver writes the result to it.
+//! 3. Give it the mode and the owner of the old file, and sync it.
+//! 4. Rename it over the target, and sync the directory.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -19,15 +21,15 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use tempfile::{Builder, NamedTempFile};
 
-/// Marks the hidden files as ours; between name and suffix stand [`RANDOM`] characters.
+/// The end of the names of hidden files: `.NAME.` + [`RANDOM`] characters + suffix.
 const SUFFIX: &str = ".resolve-in-pod.part";
 const RANDOM: usize = 6;
-/// Longest part of the target's name that a hidden file repeats, in bytes, of the 255 there are.
+/// How much of the target's name a hidden file repeats, in bytes. A name has at most 255.
 const MAX_PREFIX: usize = 200;
-/// Age up to which a hidden file may be one that its run is just about to lock.
-const UNLOCKED_AT_FIRST: Duration = Duration::from_secs(60);
+/// A hidden file that is younger than this is not removed: its run may be about to lock it.
+const MIN_LEFTOVER_AGE: Duration = Duration::from_secs(60);
 
-/// A result on its way to its file. Dropped unpublished, it leaves the old file as it was.
+/// A result that is being written. If it is dropped unpublished, the old file stays as it was.
 pub struct ResultFile {
     target: PathBuf,
     directory: PathBuf,
@@ -35,10 +37,11 @@ pub struct ResultFile {
 }
 
 impl ResultFile {
-    /// Prepares to write `target`: with the mode of the file that is there, or as the umask says.
+    /// Creates the hidden file for `target`.
     ///
     /// # Errors
-    /// The directory does not exist or cannot be written, or `target` is not a file's name.
+    /// Fails if the directory does not exist or cannot be written, or if `target` exists and is not a
+    /// regular file.
     pub fn create(target: &Path) -> Result<Self> {
         let target = &real_target(target)?;
         let Some(name) = target.file_name() else { return Err(not_a_file(target)) };
@@ -46,7 +49,7 @@ impl ResultFile {
         let directory = parent.unwrap_or(Path::new(".")).to_owned();
         let prefix = prefix(name);
         remove_leftovers(&directory, &prefix);
-        // An old file may be closed to others; the new one gets its mode when it is published.
+        // Other users may have no access to the old file. The new one gets its mode in `publish`.
         let mode = if target.exists() { 0o600 } else { 0o666 };
         let part = Builder::new()
             .prefix(&prefix)
@@ -58,7 +61,7 @@ impl ResultFile {
                 ErrorKind::NotFound => misconfigured(io_failure("find", &directory, &error)),
                 _ => io_failure("create a file beside", target, &error),
             })?;
-        // Without locks on this file system, leftovers simply stay.
+        // On a file system without locks, leftovers are not removed.
         let _ = part.as_file().try_lock();
         Ok(Self { target: target.to_owned(), directory, part })
     }
@@ -66,16 +69,17 @@ impl ResultFile {
     /// A descriptor for the process that writes the result.
     ///
     /// # Errors
-    /// No more descriptors.
+    /// Fails if the process has no free descriptor.
     pub fn writer(&self) -> Result<File> {
         let file = self.part.as_file().try_clone();
         file.map_err(|error| io_failure("open", self.part.path(), &error))
     }
 
-    /// Puts the result in place, on disk before this returns.
+    /// Replaces the target. The result is on disk when this function returns.
     ///
     /// # Errors
-    /// It could not be synced or renamed; the old file is then untouched.
+    /// Fails if the result cannot be synced or renamed; the old file is unchanged then. Fails too if
+    /// the directory cannot be synced after the rename.
     pub fn publish(self) -> Result<()> {
         self.keep_permissions()
             .map_err(|error| io_failure("keep the permissions of", &self.target, &error))?;
@@ -88,8 +92,8 @@ impl ResultFile {
     }
 }
 
-/// Where a link to the target leads, so that the link stays. Only a regular file is ever
-/// replaced: renaming over `/dev/null`, say, would do lasting harm.
+/// Follows a symbolic link, so that its target is replaced and not the link. Refuses everything but
+/// regular files: renaming over `/dev/null` would break the machine.
 fn real_target(target: &Path) -> Result<PathBuf> {
     if target.as_os_str().as_bytes().ends_with(b"/") {
         return Err(not_a_file(target));
@@ -109,8 +113,8 @@ fn not_a_file(target: &Path) -> anyhow::Error {
 }
 
 impl ResultFile {
-    /// Gives the new file the mode of the old one, and its owner if we may: it names people,
-    /// and somebody may have closed it to others.
+    /// Gives the new file the mode of the old one, and its owner if that is permitted. The result
+    /// contains names of people, so an administrator may have restricted access to it.
     fn keep_permissions(&self) -> io::Result<()> {
         let old = match fs::metadata(&self.target) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -128,31 +132,31 @@ fn prefix(name: &OsStr) -> OsString {
     OsString::from_vec([b".", shortened, b"."].concat())
 }
 
-/// Whether a name is one that we give to hidden files with this prefix.
-fn is_ours(name: &OsStr, prefix: &OsStr) -> bool {
+/// Whether [`ResultFile::create`] gives such names to hidden files with this prefix.
+fn is_hidden_name(name: &OsStr, prefix: &OsStr) -> bool {
     let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
     let random = rest.and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
     random.is_some_and(|r| r.len() == RANDOM && r.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// Removes the hidden files of runs that were killed. Best effort: a leftover is a nuisance, no
-/// reason to fail.
+/// Removes the hidden files of killed runs. Errors are ignored: a leftover does no harm.
 fn remove_leftovers(directory: &Path, prefix: &OsStr) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let is_ours = is_ours(&entry.file_name(), prefix);
-        if is_ours && is_abandoned(&entry.path()).unwrap_or(false) {
+        let is_hidden = is_hidden_name(&entry.file_name(), prefix);
+        if is_hidden && is_leftover(&entry.path()).unwrap_or(false) {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-fn is_abandoned(path: &Path) -> io::Result<bool> {
+/// Whether a file is regular, owned by this user, old enough, and not locked.
+fn is_leftover(path: &Path) -> io::Result<bool> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     let metadata = file.metadata()?;
     let age = metadata.modified()?.elapsed().unwrap_or_default();
     let is_mine = metadata.is_file() && metadata.uid() == geteuid().as_raw();
-    Ok(is_mine && age > UNLOCKED_AT_FIRST && file.try_lock().is_ok())
+    Ok(is_mine && age > MIN_LEFTOVER_AGE && file.try_lock().is_ok())
 }
 
 #[cfg(test)]
@@ -187,34 +191,34 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_killed_runs_go_and_those_of_running_ones_stay() {
+    fn leftovers_of_killed_runs_are_removed_and_files_of_running_ones_are_not() {
         let dir = TempDir::new().unwrap();
         let target = dir.path().join("owners.json");
         let running = ResultFile::create(&target).unwrap();
         let old = |name: &str| {
             let file = File::create(dir.path().join(name)).unwrap();
-            file.set_modified(SystemTime::now() - 2 * UNLOCKED_AT_FIRST).unwrap();
+            file.set_modified(SystemTime::now() - 2 * MIN_LEFTOVER_AGE).unwrap();
         };
         old(".owners.json.dead42.resolve-in-pod.part");
-        let strangers = [
+        let others = [
             ".other.json.dead42.resolve-in-pod.part",
             ".owners.json.dead42.part",
             ".owners.json.mine.part",
             ".owners.json.x.dead42.resolve-in-pod.part",
         ];
-        strangers.iter().for_each(|name| old(name));
+        others.iter().for_each(|name| old(name));
         let result = ResultFile::create(&target).unwrap();
         assert!(running.part.path().exists());
         result.publish().unwrap();
         running.publish().unwrap();
-        let mut expected: Vec<_> = strangers.map(OsString::from).to_vec();
+        let mut expected: Vec<_> = others.map(OsString::from).to_vec();
         expected.push("owners.json".into());
         expected.sort();
         assert_eq!(names(dir.path()), expected);
     }
 
     #[test]
-    fn a_result_that_was_closed_to_others_stays_so() {
+    fn the_mode_of_the_old_result_is_kept() {
         let dir = TempDir::new().unwrap();
         let target = dir.path().join(format!("{}.json", "long".repeat(60)));
         fs::write(&target, "old").unwrap();
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_to_the_result_stays_a_link() {
+    fn a_link_to_the_result_is_followed_and_stays() {
         let dir = TempDir::new().unwrap();
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         fs::write(&real, "old").unwrap();
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_file_is_refused() {
+    fn a_target_that_is_not_a_regular_file_is_refused() {
         let dir = TempDir::new().unwrap();
         for target in
             [dir.path().to_owned(), "/".into(), "..".into(), "/dev/null".into(), "new/".into()]

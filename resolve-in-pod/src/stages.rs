@@ -1,8 +1,8 @@
-//! Runs the two stages and waits for both, passing signals on.
+//! Runs the two stages, passes signals on to them, and waits for both.
 //!
-//! One thread does everything: it starts the stages and then sleeps until a signal comes, be it
-//! one to pass on or `SIGCHLD`. A process is therefore never signalled after it was reaped, when
-//! its id may belong to another.
+//! One thread starts the stages and sleeps until a signal arrives: SIGCHLD, or a signal to pass on.
+//! The same thread reaps and signals, so it never signals a process that it has reaped already: the
+//! id of that process may belong to another one by then.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::{self, File};
@@ -27,29 +27,29 @@ use crate::invocation::Invocation;
 
 /// How a stage ended.
 #[derive(Debug)]
-pub struct Ended {
-    /// The name of its program.
+pub struct StageExit {
+    /// The name of the program.
     pub stage: &'static str,
-    /// Its exit status.
+    /// The exit status of the process.
     pub status: ExitStatus,
-    /// What it reported; `None` when it did not come to that.
+    /// The summary that the stage wrote; `None` if it ended before.
     pub summary: Option<Summary>,
-    /// It was told to stop because the other stage had ended.
+    /// Whether the stage was sent SIGTERM because the other stage had ended.
     pub was_stopped: bool,
 }
 
-/// Runs both stages and returns how they ended, the first to end first.
+/// Runs both stages and returns how they ended. The stage that ended first comes first.
 ///
-/// `output` is where the result goes; stdout when there is none.
+/// The result goes to `output`, or to stdout if that is `None`.
 ///
 /// # Errors
-/// A stage could not be started, which is an error of configuration.
-pub fn run(invocation: &Invocation, output: Option<File>) -> Result<Vec<Ended>> {
+/// Fails if a stage cannot be started, which is an error of configuration.
+pub fn run(invocation: &Invocation, output: Option<File>) -> Result<Vec<StageExit>> {
     let is_over = Arc::new(AtomicBool::new(false));
-    let mut signals = take_signals(&is_over).context("failed to take signals")?;
+    let mut signals = handle_signals(&is_over).context("failed to take signals")?;
     let mut scan = Stage::prepare("scan-uids", &invocation.scan)?;
     scan.command.stdout(Stdio::piped());
-    // Only the lookup needs the password, and it reads one format alone.
+    // Only the resolver needs the password, and it reads only the default format.
     for variable in ["LDAP_BIND_PASS", "SCAN_UIDS_FORMAT"] {
         scan.command.env_remove(variable);
     }
@@ -67,32 +67,32 @@ pub fn run(invocation: &Invocation, output: Option<File>) -> Result<Vec<Ended>> 
             return Err(error);
         }
     };
-    let ended = wait(&mut signals, vec![scan, resolve]);
+    let exits = wait(&mut signals, vec![scan, resolve]);
     is_over.store(true, Ordering::Relaxed);
-    ended
+    exits
 }
 
-/// Takes the signals to pass on, until `is_over`; from then on they end the program as usual.
+/// Handles SIGCHLD and the signals to pass on. Once `is_over` is set, the latter end this process.
 ///
-/// Not SIGHUP, and not SIGINT if it is ignored: taking them would undo `nohup` and `&`. The mask
-/// of whoever started us may block some, and is inherited.
-fn take_signals(is_over: &Arc<AtomicBool>) -> io::Result<Signals> {
-    let mut taken = vec![SIGCHLD, SIGTERM];
+/// SIGHUP is not handled, nor is SIGINT if it is ignored: handlers would undo `nohup` and `&`. The
+/// process that started this one may have blocked the signals, so they are unblocked.
+fn handle_signals(is_over: &Arc<AtomicBool>) -> io::Result<Signals> {
+    let mut handled = vec![SIGCHLD, SIGTERM];
     if !is_ignored(SIGINT) {
-        taken.push(SIGINT);
+        handled.push(SIGINT);
     }
     let mut mask = SigSet::empty();
-    for &signal in &taken {
+    for &signal in &handled {
         mask.add(Signal::try_from(signal)?);
         if signal != SIGCHLD {
             register_conditional_default(signal, is_over.clone())?;
         }
     }
     mask.thread_unblock()?;
-    Signals::new(taken)
+    Signals::new(handled)
 }
 
-/// Whether we were started with a signal ignored (proc(5), `SigIgn`).
+/// Whether this process was started with a signal ignored (proc(5), `SigIgn`).
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -100,22 +100,22 @@ fn is_ignored(signal: i32) -> bool {
     mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-fn wait(signals: &mut Signals, mut running: Vec<Running>) -> Result<Vec<Ended>> {
-    let mut ended = Vec::new();
+fn wait(signals: &mut Signals, mut running: Vec<Running>) -> Result<Vec<StageExit>> {
+    let mut exits = Vec::new();
     loop {
         let mut left = Vec::new();
         for mut stage in running {
             match stage.child.try_wait().context("failed to wait for a stage")? {
-                Some(status) => ended.push(stage.end(status)),
+                Some(status) => exits.push(stage.into_exit(status)),
                 None => left.push(stage),
             }
         }
         running = left;
         if running.is_empty() {
-            return Ok(ended);
+            return Ok(exits);
         }
-        if ended.iter().any(|ended| ended.stage == "resolver") {
-            // Nobody reads what scan-uids still finds.
+        if exits.iter().any(|exit| exit.stage == "resolver") {
+            // No process reads the output of scan-uids any more.
             running.iter_mut().for_each(Running::stop);
         }
         for signal in signals.wait() {
@@ -137,7 +137,7 @@ struct Stage {
 
 impl Stage {
     fn prepare(name: &'static str, arguments: &[OsString]) -> Result<Self> {
-        // A file in memory, since a pod's root may be read-only. The stages inherit it.
+        // The file is in memory, because the root of a pod may be read-only. The stages inherit it.
         let summary = memfd_create(SUMMARY_NAME, MFdFlags::empty());
         let summary = File::from(summary.context("failed to make a file in memory")?);
         let mut command = Command::new(program(name));
@@ -155,14 +155,15 @@ impl Stage {
 
 const SUMMARY_NAME: &CStr = c"summary";
 
-/// The program of a stage: beside our own if it is there, so that both are of one build, else
-/// wherever PATH finds it.
+/// The path of a stage's program in the directory of this program, so that both are of one build.
+/// If there is none, the bare name, which is looked up in PATH.
 fn program(name: &str) -> OsString {
     let own = std::env::current_exe().unwrap_or_default();
     let beside = own.parent().map(|directory| directory.join(name));
     beside.filter(|path| path.is_file()).map_or(OsStr::new(name).into(), OsString::from)
 }
 
+/// A stage that has been started and not reaped.
 struct Running {
     name: &'static str,
     child: Child,
@@ -173,7 +174,7 @@ struct Running {
 impl Running {
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
-        // It is not reaped yet; if it has ended all the same, the signal goes nowhere.
+        // The process is not reaped yet. If it has ended, the signal has no effect.
         let _ = kill(pid, signal);
     }
 
@@ -184,10 +185,10 @@ impl Running {
         }
     }
 
-    fn end(mut self, status: ExitStatus) -> Ended {
+    fn into_exit(mut self, status: ExitStatus) -> StageExit {
         let mut json = String::new();
         let read = self.summary.rewind().and_then(|()| self.summary.read_to_string(&mut json));
         let summary = read.ok().and_then(|_| serde_json::from_str(&json).ok());
-        Ended { stage: self.name, status, summary, was_stopped: self.was_stopped }
+        StageExit { stage: self.name, status, summary, was_stopped: self.was_stopped }
     }
 }

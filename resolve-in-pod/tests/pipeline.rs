@@ -296,3 +296,15 @@ fn mistakes_on_the_command_line_start_nothing() {
         assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""), "{args:?}");
     }
 }
+
+#[test]
+fn short_help_fits_one_screen() {
+    let outcome = run(command("resolve-in-pod").arg("-h").env("COLUMNS", "80"), b"");
+    let help = outcome.stdout;
+    let longest = help.lines().map(|line| line.chars().count()).max();
+    assert!(longest <= Some(80), "{longest:?} columns:\n{help}");
+    assert!(help.lines().count() <= 24, "{} lines:\n{help}", help.lines().count());
+    for part in ["Usage: ", "--output", "--url", "--ldif", "\nExample: ", "\nMore: --help"] {
+        assert!(help.contains(part), "{part}:\n{help}");
+    }
+}
