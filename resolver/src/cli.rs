@@ -45,7 +45,7 @@ pub struct Cli {
 pub struct LookupOptions {
     /// LDAP servers, tried in order
     ///
-    /// URLs, separated by spaces: ldap://HOST[:PORT], ldaps://HOST[:PORT], or
+    /// URLs, separated by spaces: ldap://HOST, ldaps://HOST, each with an optional :PORT, or
     /// ldapi://%2Fpath%2Fto%2Fsocket.
     #[arg(long, value_name = "URL...", env = "LDAP_URL", hide_env_values = true)]
     pub url: Option<String>,
