@@ -166,7 +166,7 @@ fn a_claim_that_cannot_be_read_is_nobodys() {
         fs::write(&record, broken).unwrap();
         let outcome = publish(&new, &volume);
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
-        let said = "Warning: what was published and is not in the tree stays on the volume: ";
+        let said = "Warning: published files that are not in the tree stay on the volume: ";
         assert!(outcome.stderr.starts_with(said), "{}", outcome.stderr);
         assert_eq!(outcome.stderr.lines().count(), 1);
         let mut found = shown(&volume);

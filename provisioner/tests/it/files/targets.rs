@@ -69,7 +69,7 @@ fn a_file_system_without_modes_is_published_to_once() {
             make_plain(&tree, content);
             let outcome = publish(&tree, &volume);
             assert_eq!(outcome.code, Some(0), "{outcome:?}");
-            let said = "Warning: the volume keeps no permission bits: all are its own\n";
+            let said = "Warning: the volume keeps no permission bits: all files have the modes that it gives\n";
             assert_eq!(outcome.stderr, said);
             let mut expected = without_root(seen(&tree));
             for entry in expected.values_mut() {

@@ -172,7 +172,10 @@ fn what_cp_has_left_is_compared_with_what_readers_will_see() {
     assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
     let outcome = places.run(&["--dry-run", "--allow-gap"]);
     assert_eq!(outcome.code, Some(0));
-    assert!(outcome.stderr.starts_with("Warning: what is there cannot be compared"), "{outcome:?}");
+    assert!(
+        outcome.stderr.starts_with("Warning: plain files on the volume are not compared"),
+        "{outcome:?}"
+    );
 }
 
 #[test]
