@@ -1,5 +1,5 @@
-//! Finds what a publication of plain files has to change on the volume, and what is in its way.
-//! Changes nothing.
+//! Finds the changes that a publication of plain files needs on the volume, and the obstacles to them.
+//! Writes nothing.
 //!
 //! 1. Walk the directories of the tree that exist on the volume.
 //! 2. Skip files whose content is already there, by the comparison that was made before.

@@ -25,7 +25,7 @@ use crate::source::owner::Owner;
 use crate::source::scan::check_targets;
 use crate::source::{self, PublishOptions};
 
-/// What is published, and the volume as it was found.
+/// The source, and the volume before the publication.
 #[derive(Clone, Copy)]
 pub struct Inputs<'i> {
     /// The source.
@@ -42,7 +42,7 @@ pub struct Inputs<'i> {
 
 /// A publication whose changes are known.
 pub struct Publication<'p> {
-    /// What it was prepared from.
+    /// The source and the volume.
     pub inputs: Inputs<'p>,
     /// The tree.
     pub tree: Tree,

@@ -26,7 +26,7 @@ const PENDING: &str = "pending-";
 /// Longest header, in bytes.
 const MAX_HEADER: u64 = 4096;
 
-/// The permission bits that a volume gives to every entry, whatever mode was asked for.
+/// The permission bits that a volume gives to every entry, even if other ones are set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FixedModes {
     /// Of files.
