@@ -79,8 +79,9 @@ test: ## Set up what the tests need, then run all of them, those in pods where r
 	@if [ "$(CI)" = true ] || e2e/pods/possible; then $(MAKE) e2e PROFILE=quick; fi
 
 lint: fmt-check clippy ## Warnings about formatting, code, its documentation and scripts (needs shellcheck)
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
-	shellcheck .ci/run e2e/setup.sh e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh \
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet \
+	  --document-private-items
+	shellcheck .ci/run e2e/setup.sh e2e/checks/advisories e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh \
 	  provisioner/testdata/*/*.sh
 
 lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests, examples and CI (installs PyPI's yamllint)
@@ -196,10 +197,11 @@ image: ## Build the container image with podman; the same commit gives the same 
 	  --build-arg REVISION="$$(git describe --always --dirty --abbrev=40)" \
 	  --tag $(IMAGE) $(IMAGE_OPTIONS) .
 
-deny: ## Check licences and sources of all dependencies
+deny: ## Check licences, sources and known vulnerabilities of all dependencies
 	command -v cargo-deny >/dev/null || test -x $(TOOLS)/bin/cargo-deny || \
 	  $(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(TOOLS)
 	PATH="$$PWD/$(TOOLS)/bin:$$PATH" $(CARGO) deny --locked check licenses bans sources
+	PATH="$$PWD/$(TOOLS)/bin:$$PATH" CARGO="$(CARGO)" e2e/checks/advisories
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::tools::{read, succeed, tool, top};
+use crate::tools::{outcome, read, succeed, tool, top};
 
 const WORKFLOW: &str = ".github/workflows/ci.yml";
 const PIPELINE: &str = ".gitlab-ci.yml";
@@ -112,4 +113,44 @@ fn ci_runs_no_code_of_others_and_has_no_rights() {
     let mut runners = Vec::new();
     values(&workflow, "runs-on", &mut runners);
     assert!(runners.iter().all(|runner| *runner == "ubuntu-24.04"), "{runners:?}");
+}
+
+/// Runs the check of advisories with a cargo that answers so; its exit code, stdout and stderr.
+fn advisories(fetch: &str, check: &str, has_copy: bool) -> (Option<i32>, String, String) {
+    let place = TempDir::new().expect("a directory");
+    // A fetch that failed leaves a lock there.
+    let copy = if has_copy { "advisory-dbs/copy/.git" } else { "advisory-dbs" };
+    std::fs::create_dir_all(place.path().join(copy)).expect("made");
+    std::fs::write(place.path().join("advisory-dbs/db.lock"), "").expect("written");
+    let cargo = place.path().join("cargo");
+    let script =
+        format!("#!/bin/sh\ncase \"$*\" in\n*fetch*db) {fetch};;\n*check*) {check};;\nesac\n");
+    // Written by another process: one that is open for writing here might be inherited by a child
+    // of another test, and could not be run.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "printf %s \"$1\" >\"$2\" && chmod +x \"$2\"", "sh", &script]).arg(&cargo);
+    succeed(&mut shell);
+    let mut check = Command::new(top().join("e2e/checks/advisories"));
+    check.env("CARGO", &cargo).env("CARGO_HOME", place.path());
+    let outcome = outcome(&mut check);
+    (outcome.code, outcome.stdout, outcome.stderr)
+}
+
+#[test]
+fn advisories_are_skipped_aloud_only_where_there_is_no_database() {
+    let unreachable = "echo no route >&2; exit 1";
+    let (code, stdout, stderr) = advisories(unreachable, "exit 1", false);
+    assert_eq!((code, &stdout[..]), (Some(0), ""));
+    assert!(stderr.starts_with("no route\nadvisories skipped: "), "{stderr}");
+
+    let (code, stdout, _) = advisories("exit 0", "exit 0", false);
+    assert_eq!((code, &stdout[..]), (Some(0), "advisories checked: the database was fetched\n"));
+
+    // A vulnerability fails, whether the database is new or a copy.
+    let vulnerable = "echo error: a vulnerability >&2; exit 1";
+    for (fetch, has_copy) in [("exit 0", false), ("exit 0", true), (unreachable, true)] {
+        let (code, stdout, stderr) = advisories(fetch, vulnerable, has_copy);
+        assert_eq!((code, &stdout[..]), (Some(1), ""), "{stderr}");
+        assert!(stderr.contains("a vulnerability"), "{stderr}");
+    }
 }

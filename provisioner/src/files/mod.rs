@@ -1,34 +1,36 @@
-//! `--layout files`: plain files on the volume itself, for consumers that cannot follow links.
+//! Publishes plain files (`--layout files`), for consumers that cannot follow links. Each file changes
+//! by one rename, so that readers never see a part of it. While a run puts files in place, readers
+//! may see files of the old and of the new tree beside each other.
 //!
-//! All that is new is staged first, where nobody looks, and brought to the disk; then each file takes
-//! its place by one rename, a directory that was not there with all that is in it, and what is not
-//! in the tree any more is removed. Readers never see a part of a file, but they may see files of
-//! both trees beside each other meanwhile.
+//! 1. Remove what killed runs have staged, and scan the source.
+//! 2. Compare it with the tree that was published last, and read the volume ([`claims`]).
+//! 3. Find the changes and [`obstacles`] ([`changes`]). If the volume needs no change, end here.
+//! 4. Verify the checksums of the source, and ensure that the volume has space.
+//! 5. Copy new and changed files into a staging directory, and sync them ([`staging`]).
+//! 6. Claim the files of the new tree, so that the next run knows them if this one is killed.
+//! 7. Move each staged file, and each new directory with its entries, to its name ([`apply`]).
+//! 8. Sync, and remove the files that the new tree does not have ([`stale`]).
+//! 9. Set the modes and owners of directories, sync, and turn the claim into the published one.
 //!
-//! [`claims`] knows what is ours, [`plan`] what has to be done, [`stale`] what has to go,
-//! [`publication`] is all of it for one tree; [`staging`] is where new files wait, [`work`] puts them
-//! in place.
+//! If a step before 7 fails, the published files are unchanged. After that, the next run completes the
+//! publication. If the volume gives other modes to a test file than step 2 assumed, the run starts
+//! again at step 1 with those modes.
 
+mod apply;
+mod changes;
 pub mod claims;
-pub mod plan;
+pub mod entry;
+mod obstacles;
 pub mod publication;
 pub mod staging;
 pub mod stale;
-pub mod work;
-
-use std::ffi::OsStr;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Result, bail};
 use diagnostics::exit::misconfigured;
 use diagnostics::report::Report;
-use published_tree::dir::Dir;
-use published_tree::dir::unique_suffix;
+use published_tree::dir::{Dir, unique_suffix};
 use published_tree::progress::Progress;
 use published_tree::volume::Volume;
-use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
-use rustix::io::Errno;
 
 use crate::atomic::hooks::{Hooks, ensure_space};
 use crate::atomic::publish::Outcome;
@@ -36,22 +38,23 @@ use crate::copy::durable::Durability;
 use crate::source::PublishOptions;
 use crate::source::checksums::Checksums;
 use crate::state::lock::Lock;
+use apply::Applier;
 use claims::{Claims, FixedModes};
-use publication::{Ground, Publication};
+use publication::{Inputs, Publication};
 use staging::Staging;
-use work::Work;
 
-/// How often a publication begins anew since the volume gives other modes than it did.
-const TRIES: usize = 3;
-/// What a run says of a volume with modes of its own.
-pub const OWN_MODES: &str = "the volume keeps no permission bits: all are its own";
+/// How often a publication starts again because the volume gives other modes than before.
+const MAX_ATTEMPTS: usize = 3;
+/// The warning about a volume with [`FixedModes`].
+pub const FIXED_MODES_WARNING: &str =
+    "the volume keeps no permission bits: all files have the modes that it gives";
 
-/// Publishes what is at `source` as plain files, unless just that is there. Before it returns, all
-/// of it is on the disk; if it fails before everything is staged, what was there is there.
+/// Publishes `source` as plain files, unless they are published already. When this returns,
+/// everything is on the disk.
 ///
 /// # Errors
-/// The source must not be published, or cannot be read; something on the volume is in the way, or
-/// it cannot be written.
+/// Fails if the source must not be published or cannot be read, something on the volume is in the
+/// way, or the volume cannot be written.
 pub fn publish(
     source: &Dir,
     volume: &Volume,
@@ -61,120 +64,98 @@ pub fn publish(
     hooks: &mut dyn Hooks,
     progress: &Progress,
 ) -> Result<Outcome> {
-    staging::clean(volume, lock)?;
-    let linked = volume.live_name()?;
+    // Step 1.
+    staging::remove_leftovers(volume, lock)?;
+    let live = volume.live_name()?;
     let mut fixed_modes = claims.fixed_modes();
-    for _ in 0..TRIES {
-        let ground = Ground { source, volume, claims, linked: linked.as_deref() };
-        let (publication, checksums) =
-            Publication::prepare(ground, options, fixed_modes, progress)?;
-        publication.plan.check(volume)?;
-        if let Some(digest) = publication.live() {
-            // The run that published it may have died before that was on the disk.
-            claims::find(volume)?.map_or(Ok(()), |dir| claims::sync(&dir))?;
+    for _ in 0..MAX_ATTEMPTS {
+        // Steps 1 to 3.
+        let atomic_version = live.as_deref();
+        let inputs = Inputs { source, volume, claims, atomic_version, fixed_modes };
+        let (publication, checksums) = Publication::prepare(inputs, options, progress)?;
+        publication.changes.obstacles.check(volume)?;
+        if let Some(digest) = publication.unchanged_digest() {
+            // A run that was killed may not have synced its record.
+            claims::find_dir(volume)?.map_or(Ok(()), |dir| claims::sync(&dir))?;
             return Ok(publication.outcome(false, 0, digest));
         }
-        let known = |index| publication.known(index).copied();
-        checksums.verify(&publication.tree, source, known, progress)?;
-        ensure_space(volume, &[&publication.part], 0, hooks)?;
-        let done = publish_staged(publication, &checksums, fixed_modes, hooks);
-        if done.is_err() {
-            claims::tidy(volume);
+
+        // Step 4.
+        let known_hash = |index| publication.known_hash(index);
+        checksums.verify(&publication.tree, source, known_hash, progress)?;
+        ensure_space(volume, &[&publication.staged], 0, hooks)?;
+
+        // Steps 5 to 9.
+        let attempt = publish_staged(publication, &checksums, hooks);
+        if attempt.is_err() {
+            claims::remove_empty_dirs(volume);
         }
-        match done? {
-            Staged::Published(outcome) => {
+        match attempt? {
+            Attempt::Published(outcome) => {
                 if fixed_modes.is_some() {
-                    hooks.warn(OWN_MODES.into());
+                    hooks.warn(FIXED_MODES_WARNING.to_owned());
                 }
                 return Ok(outcome);
             }
-            Staged::With(modes) => fixed_modes = modes,
+            Attempt::OtherModes(modes) => fixed_modes = modes,
         }
     }
-    bail!("`{}` gives other permission bits each time", volume.dir().display_path(b"").display())
+    let path = volume.dir().display_path(b"");
+    bail!("`{}` gives other permission bits each time", path.display())
 }
 
-/// What came of a publication.
-enum Staged {
+/// The result of one attempt to publish.
+enum Attempt {
     Published(Outcome),
-    /// Nothing, since the modes are others on the volume.
-    With(Option<FixedModes>),
+    /// The volume is unchanged, since it gives other modes than the publication was prepared for.
+    OtherModes(Option<FixedModes>),
 }
 
 fn publish_staged(
     publication: Publication<'_>,
     checksums: &Checksums,
-    fixed_modes: Option<FixedModes>,
     hooks: &mut dyn Hooks,
-) -> Result<Staged> {
-    let tag = unique_suffix();
-    let staging = Staging::make(publication.ground.volume, &tag)?;
-    let done = staging.fixed_modes().and_then(|found| {
-        if found != fixed_modes {
-            return Ok(Staged::With(found));
+) -> Result<Attempt> {
+    let suffix = unique_suffix();
+    let staging = Staging::create(publication.inputs.volume, &suffix)?;
+    let attempt = staging.fixed_modes().and_then(|found| {
+        if found != publication.inputs.fixed_modes {
+            return Ok(Attempt::OtherModes(found));
         }
-        publication.publish(&staging, &tag, checksums, fixed_modes, hooks).map(Staged::Published)
+        publication.publish(&staging, &suffix, checksums, hooks).map(Attempt::Published)
     });
     let removed = staging.remove();
-    done.and_then(|done| removed.map(|()| done))
+    attempt.and_then(|attempt| removed.map(|()| attempt))
 }
 
-/// Gives up what was published as plain files, after a tree went live by links; whether anything of
-/// it was still to be seen.
+/// Removes all claimed plain files, after a version of the atomic layout has become live. Returns
+/// whether a file was removed.
 ///
 /// # Errors
-/// Something cannot be removed.
+/// Fails if a file cannot be removed.
 pub fn remove_all(volume: &Volume, report: &mut Report) -> Result<bool> {
-    // What cannot be read must not keep a tree from going live: then nothing is known to be ours.
-    if !matches!(claims::find(volume), Ok(Some(_))) {
+    // A directory of claims that cannot be read must not fail the publication: its files stay.
+    if !matches!(claims::find_dir(volume), Ok(Some(_))) {
         return Ok(false);
     }
     let disk = Durability::start(volume.dir())?;
-    let mut work = Work::on(volume, &disk);
-    work.remove(&Claims::of(volume, report)?, |_| false)?;
-    work.sync()?;
-    staging::forget(volume)?;
-    Ok(work.has_removed)
+    let mut applier = Applier::new(volume, &disk);
+    applier.remove_stale(&Claims::of(volume, report)?, |_| false)?;
+    applier.sync()?;
+    claims::remove_all(volume)?;
+    Ok(applier.has_removed)
 }
 
-/// Refuses to go back on a volume of plain files.
+/// Refuses a rollback on a volume of plain files, which has no earlier versions.
 ///
 /// # Errors
-/// It is one.
+/// Fails with a configuration error if the volume holds published plain files.
 pub fn refuse_rollback(volume: &Volume) -> Result<()> {
-    if claims::are_any(volume)? {
+    if !claims::record_names(volume)?.is_empty() {
         return Err(misconfigured(format_args!(
-            "`{}` holds plain files (--layout files): earlier versions are not kept of them",
+            "`{}` holds plain files (--layout files): no earlier versions are kept",
             volume.dir().display_path(b"").display()
         )));
     }
     Ok(())
-}
-
-/// What stands at a name.
-pub struct Found {
-    /// What it is.
-    pub kind: FileType,
-    /// Its permission bits.
-    pub mode: u16,
-    /// In bytes.
-    pub size: u64,
-}
-
-/// What stands at a name in an open directory, if anything does.
-///
-/// # Errors
-/// Those of the system.
-pub fn look(directory: impl AsFd, name: &[u8]) -> Result<Option<Found>, Errno> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::SIZE;
-    match statx(directory, OsStr::from_bytes(name), flags, wanted) {
-        Ok(stat) => Ok(Some(Found {
-            kind: FileType::from_raw_mode(u32::from(stat.stx_mode)),
-            mode: stat.stx_mode & 0o7777,
-            size: stat.stx_size,
-        })),
-        Err(Errno::NOENT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
 }

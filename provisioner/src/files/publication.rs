@@ -1,5 +1,5 @@
-//! One tree that is published as plain files: known in all its parts before anything is written, and
-//! then staged and put in place.
+//! Publishes one tree as plain files. [`prepare`](Publication::prepare) only reads: a dry run shows
+//! what it found. [`publish`](Publication::publish) writes.
 
 use anyhow::{Context, Result};
 use published_tree::dir::Dir;
@@ -10,10 +10,10 @@ use published_tree::volume::{DATA, Volume};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
 
+use super::apply::Applier;
+use super::changes::{ChangeFinder, Changes};
 use super::claims::{self, Claims, FixedModes};
-use super::plan::{Meeting, Plan};
 use super::staging::Staging;
-use super::work::Work;
 use crate::atomic::hooks::Hooks;
 use crate::atomic::publish::{Outcome, counts};
 use crate::copy::compare::{Comparison, compare_files};
@@ -25,165 +25,179 @@ use crate::source::owner::Owner;
 use crate::source::scan::check_targets;
 use crate::source::{self, PublishOptions};
 
-/// What is published from where to where.
+/// The source, and the volume before the publication.
 #[derive(Clone, Copy)]
-pub struct Ground<'g> {
+pub struct Inputs<'i> {
     /// The source.
-    pub source: &'g Dir,
+    pub source: &'i Dir,
     /// The volume.
-    pub volume: &'g Volume,
-    /// What is ours there.
-    pub claims: &'g Claims,
-    /// The version that is live by links, if that is how the volume was published to.
-    pub linked: Option<&'g str>,
+    pub volume: &'i Volume,
+    /// Which of its files may be replaced.
+    pub claims: &'i Claims,
+    /// The live version of the atomic layout, if the volume has one.
+    pub atomic_version: Option<&'i str>,
+    /// The modes that the volume gives to every entry, as far as they are known.
+    pub fixed_modes: Option<FixedModes>,
 }
 
-/// A publication that is known in all its parts, before anything is written.
+/// A publication whose changes are known.
 pub struct Publication<'p> {
-    /// From where to where.
-    pub ground: Ground<'p>,
+    /// The source and the volume.
+    pub inputs: Inputs<'p>,
     /// The tree.
     pub tree: Tree,
-    /// How it differs from what was published.
+    /// How it differs from the published tree.
     pub comparison: Comparison,
-    /// What has to be done.
-    pub plan: Plan,
-    /// What has to be made of the tree,
-    pub part: Tree,
-    /// and where that stands in it.
-    places: Vec<usize>,
+    /// What has to change on the volume.
+    pub changes: Changes,
+    /// The part of the tree that has to be staged.
+    pub staged: Tree,
+    /// For each entry of `staged`, its index in `tree`.
+    staged_indices: Vec<usize>,
     /// The owner of the published files.
     pub owner: Option<Owner>,
     progress: &'p Progress,
 }
 
 impl<'p> Publication<'p> {
-    /// Reads the source, with the modes that the volume gives if it keeps no others, and looks at
-    /// what it meets. What is in the way is noted in the plan.
+    /// Scans the source, compares it with the published tree, and finds the changes (steps 1 to 3).
+    /// Obstacles are no errors here.
     ///
     /// # Errors
-    /// The source must not be published, or cannot be read, or the volume cannot.
+    /// Fails if the source must not be published or cannot be read, or the volume cannot be read.
     pub fn prepare(
-        ground: Ground<'p>,
+        inputs: Inputs<'p>,
         options: &PublishOptions,
-        fixed_modes: Option<FixedModes>,
         progress: &'p Progress,
     ) -> Result<(Self, Checksums)> {
-        let Ground { source, volume, claims, .. } = ground;
+        let Inputs { source, volume, claims, .. } = inputs;
         let (mut tree, checksums) = source::read(source, options)?;
-        if let Some(FixedModes { file, directory }) = fixed_modes {
+        if let Some(FixedModes { file, directory }) = inputs.fixed_modes {
             tree.change_modes(|_, is_directory| if is_directory { directory } else { file });
         }
         check_targets(source, &tree)?;
-        let nothing = Tree::default();
-        let published = claims.published.as_ref().map_or(&nothing, |record| &record.tree);
         let mut comparison = compare_files(
             OpenTree { tree: &tree, dir: source },
-            OpenTree { tree: published, dir: volume.dir() },
+            OpenTree {
+                tree: claims.published_tree().unwrap_or(&Tree::default()),
+                dir: volume.dir(),
+            },
             None,
             progress,
         )?;
         let owner = options.owner;
-        let wrong = find_wrong_owners(&tree, &mut comparison, volume.dir(), owner, false);
-        let is_same = |index| comparison.copy_of(index).is_some();
-        let meeting =
-            Meeting { volume, claims, tree: &tree, is_same: &is_same, wrong_owner: &wrong, owner };
-        let plan = Plan::of(&meeting)?;
-        comparison.damaged += plan.damaged_links;
-        comparison.unchanged = comparison.unchanged.saturating_sub(plan.damaged_links);
-        let (mut part, places) = tree.part(|index| plan.is_wanted[index]);
-        // What is in a directory that must not be written could not be moved.
-        part.change_modes(|mode, is_directory| if is_directory { mode | 0o700 } else { mode });
-        Ok((Self { ground, tree, comparison, plan, part, places, owner, progress }, checksums))
+        let wrong_owner = find_wrong_owners(&tree, &mut comparison, volume.dir(), owner, false);
+        let finder = ChangeFinder {
+            volume,
+            claims,
+            tree: &tree,
+            is_same: &|index| comparison.copy_of(index).is_some(),
+            wrong_owner: &wrong_owner,
+            owner,
+        };
+        let changes = finder.find()?;
+        comparison.damaged += changes.damaged_links;
+        comparison.unchanged = comparison.unchanged.saturating_sub(changes.damaged_links);
+        let (mut staged, staged_indices) = tree.part(|index| changes.is_staged[index]);
+        // Entries cannot be moved out of a directory without write permission.
+        staged.change_modes(|mode, is_directory| if is_directory { mode | 0o700 } else { mode });
+        let publication =
+            Self { inputs, tree, comparison, changes, staged, staged_indices, owner, progress };
+        Ok((publication, checksums))
     }
 
-    /// The digest of what was published before, if there is nothing to do.
-    pub fn live(&self) -> Option<Hash> {
-        let Ground { claims, linked, .. } = self.ground;
-        let is_settled = claims.unsettled.is_empty() && linked.is_none();
-        let is_same = self.plan.is_empty() && self.comparison.is_same();
-        claims.published.as_ref().filter(|_| is_settled && is_same).map(|record| record.digest)
+    /// The digest of the published tree if the volume needs no change; `None` if it does.
+    pub fn unchanged_digest(&self) -> Option<Hash> {
+        let Inputs { claims, atomic_version, .. } = self.inputs;
+        let is_complete = claims.stale_records.is_empty() && atomic_version.is_none();
+        let is_same = self.changes.is_empty() && self.comparison.is_same();
+        let published = claims.published.as_ref().filter(|_| is_complete && is_same);
+        published.map(|record| record.digest)
     }
 
-    /// What came of it.
+    /// The result of the publication.
     pub fn outcome(self, is_published: bool, bytes: u64, digest: Hash) -> Outcome {
         let (comparison, totals) = (self.comparison, self.tree.totals());
-        let before = self.ground.linked.map(str::to_owned);
+        let before = self.inputs.atomic_version.map(str::to_owned);
         Outcome { is_published, comparison, bytes, digest, totals, before }
     }
 
-    /// What a file holds, if it has been looked at.
-    pub fn known(&self, index: usize) -> Option<&Hash> {
-        let published = &self.ground.claims.published.as_ref()?.tree;
-        match published.entry(self.comparison.copy_of(index)?).1 {
-            Node::File { hash, .. } => Some(hash),
+    /// The hash of a file that equals its published copy.
+    pub fn known_hash(&self, index: usize) -> Option<Hash> {
+        let published = self.comparison.copy_of(index)?;
+        match self.inputs.claims.published_tree()?.entry(published).1 {
+            Node::File { hash, .. } => Some(*hash),
             _ => None,
         }
     }
 
-    /// Stages what is new, and puts it in place; `announce` comes in between.
+    /// Stages new files, and puts them in place (steps 5 to 9). The names of the publication end
+    /// with `suffix`.
     ///
     /// # Errors
-    /// As [`publish`](super::publish).
+    /// Fails if a step does. Before step 7, the published files are unchanged.
     pub fn publish(
         mut self,
         staging: &Staging,
-        tag: &str,
+        suffix: &str,
         checksums: &Checksums,
-        fixed_modes: Option<FixedModes>,
         hooks: &mut dyn Hooks,
     ) -> Result<Outcome> {
-        let Ground { source, volume, claims, .. } = self.ground;
+        let Inputs { source, volume, claims, fixed_modes, .. } = self.inputs;
+        // Step 5.
         let disk = Durability::start(volume.dir())?;
-        let origin = Origin { source, live: None };
         let to = Destination {
             dir: &staging.tree,
             disk: &disk,
             owner: self.owner,
             progress: self.progress,
         };
-        let bytes = stage(&mut self.part, &origin, &to)?;
+        let bytes = stage(&mut self.staged, &Origin { source, live: None }, &to)?;
         self.store_contents();
         checksums.verify_copied(&self.tree)?;
         disk.sync().map_err(|errno| staging.tree.error("sync", b"", errno))?;
-        let digest = claims::claim(&staging.claims, tag, &self.tree, fixed_modes)?;
+
+        // Step 6.
+        let digest = claims::write_pending(&staging.claims, suffix, &self.tree, fixed_modes)?;
         hooks.before_change(&digest, &counts(&self.comparison, bytes))?;
-        self.put_in_place(staging, &disk)
-            .and_then(|()| claims::settle(&staging.claims, tag, &claims.unsettled))
-            .context("some files may be new already, the next run makes it whole")?;
+
+        // Steps 7 to 9.
+        self.apply(staging, &disk)
+            .and_then(|()| claims::complete(&staging.claims, suffix, &claims.stale_records))
+            .context("some files may be new already: the next run completes the publication")?;
         Ok(self.outcome(true, bytes, digest))
     }
 
-    /// Makes the volume what the tree is, and brings it to the disk.
-    fn put_in_place(&self, staging: &Staging, disk: &Durability) -> Result<()> {
-        let mut work = Work::on(self.ground.volume, disk);
-        work.put(&self.part, &self.plan, staging)?;
-        self.remove_stale(&mut work)?;
-        work.finish(&self.tree, &self.plan, self.owner)?;
-        work.sync()
+    /// Makes the volume equal to the tree, and syncs it (steps 7 and 8).
+    fn apply(&self, staging: &Staging, disk: &Durability) -> Result<()> {
+        let mut applier = Applier::new(self.inputs.volume, disk);
+        applier.put(&self.staged, &self.changes, staging)?;
+        self.remove_stale(&mut applier)?;
+        applier.finish_directories(&self.tree, &self.changes, self.owner)?;
+        applier.sync()
     }
 
-    /// Notes what all files hold, those that are new and those that are there.
+    /// Stores size and hash of all files in the tree, of staged ones and of those that stay.
     fn store_contents(&mut self) {
         for index in 0..self.tree.len() {
             if let (Some(hash), Node::File { size, .. }) =
-                (self.known(index).copied(), self.tree.entry(index).1)
+                (self.known_hash(index), self.tree.entry(index).1)
             {
                 self.tree.set_content(index, Content { size, hash });
             }
         }
-        self.tree.set_contents(&self.part, &self.places);
+        self.tree.set_contents(&self.staged, &self.staged_indices);
     }
 
-    /// Removes what is not in the tree any more, when all that is new is on the disk.
-    fn remove_stale(&self, work: &mut Work<'_>) -> Result<()> {
-        let Ground { volume, claims, linked, .. } = self.ground;
-        if !claims.are_any() && linked.is_none() {
+    /// Removes stale files and the links of the atomic layout, after all new files are on the disk.
+    fn remove_stale(&self, applier: &mut Applier<'_>) -> Result<()> {
+        let Inputs { volume, claims, atomic_version, .. } = self.inputs;
+        if claims.is_empty() && atomic_version.is_none() {
             return Ok(());
         }
-        work.sync()?;
-        work.remove(claims, |path| self.tree.find(path).is_some())?;
-        if linked.is_some() {
+        applier.sync()?;
+        applier.remove_stale(claims, |path| self.tree.find(path).is_some())?;
+        if atomic_version.is_some() {
             volume.remove_stale_links(|name| self.tree.find(name).is_some())?;
             match unlinkat(volume, DATA, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}

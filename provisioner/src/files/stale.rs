@@ -1,4 +1,5 @@
-//! What has to go of plain files that were published before. Nothing is changed here.
+//! Finds claimed entries that the new tree does not have, and that a publication removes. Changes
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,24 +12,24 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::claims::Claims;
-use super::look;
+use super::entry;
 
-/// An entry that is ours, and not to be kept.
+/// A claimed entry to be removed.
 pub struct Stale<'s> {
     /// Its name.
     pub name: &'s [u8],
-    /// Its path.
+    /// Its path on the volume.
     pub path: Vec<u8>,
-    /// Whether it was published as a directory, which goes if nothing is in it.
+    /// Whether it is a directory, which is removed only if it is empty.
     pub is_directory: bool,
 }
 
-/// What of a directory that is open on a volume is ours and not to be kept: files that are not what
-/// was published stay where nobody knows whose they are.
+/// The stale entries of `directory`, a directory of a claimed tree that is open on the volume as
+/// `fd`. Links of the atomic layout are not among them: they have replaced the claimed files.
 ///
 /// # Errors
-/// Something cannot be looked at.
-pub fn within<'s>(
+/// Fails if an entry cannot be read.
+pub fn in_directory<'s>(
     fd: &OwnedFd,
     directory: DirectoryRef<'s>,
     volume: &Volume,
@@ -42,16 +43,17 @@ pub fn within<'s>(
         if is_kept(&path) {
             continue;
         }
-        let is_layout = || is_root && volume.link(name).is_ok_and(|link| link == Link::Ours);
-        let is_ours = claims
-            .own(fd, name, &path)
+        let is_atomic_link = || is_root && volume.link(name).is_ok_and(|link| link == Link::Ours);
+        let is_claimed = claims
+            .covers(fd, name, &path)
             .map_err(|errno| volume.dir().error("look at", &path, errno))?;
-        if !is_ours || is_layout() {
+        if !is_claimed || is_atomic_link() {
             continue;
         }
         let is_directory = matches!(node, Node::Directory { .. });
-        // What another claim says of it may be true instead.
-        let found = look(fd, name).map_err(|errno| volume.dir().error("stat", &path, errno))?;
+        // Another claim may cover it as another type. That claim's tree lists it too.
+        let found =
+            entry::metadata(fd, name).map_err(|errno| volume.dir().error("stat", &path, errno))?;
         if found.is_some_and(|found| is_directory == (found.kind == FileType::Directory)) {
             stale.push(Stale { name, path, is_directory });
         }
@@ -59,29 +61,30 @@ pub fn within<'s>(
     Ok(stale)
 }
 
-/// The paths that go if all is removed that is ours and not kept, and whether each is a directory.
+/// The paths of all stale entries on a volume, and whether each is a directory. A directory is among
+/// them only if all its entries are.
 ///
 /// # Errors
-/// Something cannot be looked at.
-pub fn all(
+/// Fails if an entry cannot be read.
+pub fn paths(
     volume: &Volume,
     claims: &Claims,
     is_kept: impl Fn(&[u8]) -> bool,
 ) -> Result<BTreeMap<Vec<u8>, bool>> {
-    let mut gone = BTreeMap::new();
+    let mut stale = BTreeMap::new();
     for tree in claims.trees() {
-        add(tree, volume, claims, &is_kept, &mut gone)?;
+        add_paths(tree, volume, claims, &is_kept, &mut stale)?;
     }
-    Ok(gone)
+    Ok(stale)
 }
 
-/// Adds those of one claim, in the order in which a run removes them.
-fn add(
+/// Adds the stale entries of one claimed tree, the deepest directories first, as a run removes them.
+fn add_paths(
     tree: &Tree,
     volume: &Volume,
     claims: &Claims,
     is_kept: impl Fn(&[u8]) -> bool,
-    gone: &mut BTreeMap<Vec<u8>, bool>,
+    stale: &mut BTreeMap<Vec<u8>, bool>,
 ) -> Result<()> {
     let dir = volume.dir();
     let directories: Vec<_> = tree.directories().collect();
@@ -90,13 +93,16 @@ fn add(
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
             opened => opened.map_err(|errno| dir.error("open", directory.path(), errno))?,
         };
-        for Stale { path, is_directory, .. } in within(&fd, directory, volume, claims, &is_kept)? {
-            let stays = || -> Result<bool, Errno> {
-                let below = names(dir.open_fd(&path)?.as_fd())?;
-                Ok(below.iter().any(|name| !gone.contains_key(&join(&path, name.to_bytes()))))
+        let found = in_directory(&fd, directory, volume, claims, &is_kept)?;
+        for Stale { path, is_directory, .. } in found {
+            let has_other_entries = || -> Result<bool, Errno> {
+                let entries = names(dir.open_fd(&path)?.as_fd())?;
+                Ok(entries.iter().any(|name| !stale.contains_key(&join(&path, name.to_bytes()))))
             };
-            if !is_directory || !stays().map_err(|errno| dir.error("read", &path, errno))? {
-                gone.insert(path, is_directory);
+            let stays = is_directory
+                && has_other_entries().map_err(|errno| dir.error("read", &path, errno))?;
+            if !stays {
+                stale.insert(path, is_directory);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Whether whoever runs this may do what a run would have to do.
+//! Checks whether this process has the permissions that a run would need.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use rustix::process::geteuid;
 
 use crate::source::owner::{self, Owner};
 
-/// Makes sure that whoever runs this may write to the volume, and give to an owner what it writes.
-/// That it is mounted read-only here says nothing of a run.
+/// Checks that this process may write to the volume, and change owners to `owner`. A read-only mount
+/// is no error: only the dry run may have it.
 ///
 /// # Errors
-/// It may not.
-pub fn check(volume: &Volume, owner: Option<Owner>) -> Result<()> {
+/// Fails if a permission is missing.
+pub fn check_volume(volume: &Volume, owner: Option<Owner>) -> Result<()> {
     match accessat(volume, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty()) {
         Ok(()) | Err(Errno::ROFS) => {}
         Err(errno) => return Err(volume.dir().error("write to", b"", errno)),
@@ -26,10 +26,11 @@ pub fn check(volume: &Volume, owner: Option<Owner>) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that it may write to those of some directories that are there, or may let itself.
+/// Checks that this process may write to the existing directories among `paths`, or owns them, so that
+/// it can make them writable.
 ///
 /// # Errors
-/// As [`check`].
+/// Fails if a permission is missing.
 pub fn check_directories(volume: &Volume, paths: &BTreeSet<&[u8]>) -> Result<()> {
     let dir = volume.dir();
     for path in paths {

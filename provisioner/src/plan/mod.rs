@@ -1,66 +1,90 @@
-//! What a run would do, found out without writing anything to the volume.
+//! Prints what a run would change (`--dry-run`), without writing to the volume, which may be mounted
+//! read-only. The plan has a line for each path that readers would see change, and a summary.
 //!
-//! It takes no lock, so that it is in nobody's way: if another version goes live meanwhile, it
-//! begins again. The volume may be mounted read-only.
+//! 1. Scan and read the source, and read the volume as readers see it ([`reader_view`]).
+//! 2. Compare both, path by path ([`diff`] and [`files_layout`]).
+//! 3. Check space and permissions ([`space`] and [`access`]).
+//! 4. Start again if another run has changed the volume meanwhile: a dry run takes no lock.
+//! 5. Print the plan, and fail if the run would.
 
 mod access;
-mod before;
-mod lines;
-mod links;
-mod plain;
-mod room;
+mod atomic_layout;
+mod diff;
+mod files_layout;
+mod line;
+mod reader_view;
+mod rollback;
+mod space;
 
 use std::io::{BufWriter, ErrorKind, Write, stdout};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use diagnostics::report::Report;
 use diagnostics::wording::{io_error, one_line};
 use published_tree::dir::Dir;
 use published_tree::manifest::hex;
 use published_tree::progress::Progress;
-use published_tree::tree::{Hash, Totals, Tree};
-use published_tree::verify::verify;
+use published_tree::tree::Hash;
 use published_tree::volume::Volume;
 
-use crate::archive::Archives;
-use crate::archive::archived::{archived, choose};
-use crate::archive::pin::{Pin, effective_pin};
+use crate::archive::pin::effective_pin;
 use crate::archive::retire::Retention;
-use crate::archive::unpack;
-use crate::atomic::links::{TopNames, stale};
-use crate::cli::{Cli, Layout, Rollback};
+use crate::cli::{Cli, Layout};
 use crate::copy::compare::Comparison;
-use crate::copy::wrong_owner::owns_all;
-use crate::files;
+use crate::files::claims;
 use crate::progress_line::ProgressLine;
 use crate::source::PublishOptions;
-use crate::source::owner::Owner;
 use crate::then::LiveId;
-use before::Before;
-use lines::Line;
+use line::Line;
 
-/// How often it begins again because another version has gone live.
-const TRIES: usize = 5;
+pub use rollback::show_rollback;
 
-/// What a publication would come to.
+/// How often a plan starts again because another run has changed the volume.
+const MAX_ATTEMPTS: usize = 5;
+
+/// What a publication is planned from.
+#[derive(Clone, Copy)]
+struct Inputs<'i> {
+    source: &'i Dir,
+    volume: &'i Volume,
+    options: &'i PublishOptions,
+    retention: Retention,
+}
+
+/// The plan of a publication.
 struct Plan {
     lines: Vec<Line>,
-    /// Whether the volume would be written to.
+    /// Whether the run would change the volume.
     is_new: bool,
-    /// What the run would say of it.
+    /// How the source differs from the published tree, for the counts of the run.
     comparison: Comparison,
+    /// Bytes that the run would copy from the source.
     bytes: u64,
     digest: Hash,
-    /// Why it would fail.
+    /// Why the run would fail.
     obstacle: Option<anyhow::Error>,
 }
 
-/// Shows what a publication would change.
+impl Plan {
+    /// The last line.
+    fn summary(&self, took: Duration) -> String {
+        format!(
+            "{}: {}, {} bytes, sha256:{}, {:.2} s",
+            if self.is_new { "would publish" } else { "unchanged" },
+            self.comparison.counts().map(|(name, count)| format!("{count} {name}")).join(", "),
+            self.bytes,
+            hex(&self.digest),
+            took.as_secs_f64()
+        )
+    }
+}
+
+/// Prints what a publication would change.
 ///
 /// # Errors
-/// It would fail, or what it would do cannot be found out.
+/// Fails if the publication would fail, or the source or the volume cannot be read.
 pub fn show_publication(
     cli: &Cli,
     options: &PublishOptions,
@@ -71,150 +95,95 @@ pub fn show_publication(
     if !cli.unpin
         && let Some(pin) = effective_pin(false, &volume, report)
     {
-        return show_pinned(&volume, &pin, cli.change.owner, report);
+        return rollback::show_pinned(&volume, &pin, cli.change.owner, report);
     }
     let source = Dir::open(&cli.source)?;
     let progress = Arc::new(Progress::default());
     let line = ProgressLine::start(report.progress(), &progress);
-    let plan = settled(&volume, || match cli.layout {
-        Layout::Atomic => links::plan(&source, &volume, options, retention, report, &progress),
-        Layout::Files => plain::plan(&source, &volume, options, retention, report, &progress),
+    let inputs = Inputs { source: &source, volume: &volume, options, retention };
+    let plan = retry_on_change(&volume, || match cli.layout {
+        Layout::Atomic => atomic_layout::plan(&inputs, report, &progress),
+        Layout::Files => files_layout::plan(&inputs, report, &progress),
     });
     drop(line);
     let plan = plan?;
-    let counts = plan.comparison.counts();
-    counts.iter().for_each(|(name, count)| report.count(name, *count));
+    plan.comparison.counts().iter().for_each(|(name, count)| report.count(name, *count));
     report.count("bytes", plan.bytes);
-    let line = format!(
-        "{}: {}, {} bytes, sha256:{}, {:.2} s",
-        if plan.is_new { "would publish" } else { "unchanged" },
-        counts.map(|(name, count)| format!("{count} {name}")).join(", "),
-        plan.bytes,
-        hex(&plan.digest),
-        start.elapsed().as_secs_f64()
-    );
-    print(&plan.lines, &line)?;
+    print(&plan.lines, &plan.summary(start.elapsed()))?;
     plan.obstacle.map_or(Ok(()), Err)
 }
 
-/// Shows what a rollback would change.
-///
-/// # Errors
-/// As [`show_publication`].
-pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
-    let (volume, retention) = (Volume::open(&options.at.target)?, Retention::of(&options.change));
-    files::refuse_rollback(&volume)?;
-    let progress = Arc::new(Progress::default());
-    let line = ProgressLine::start(report.progress(), &progress);
-    let found = settled(&volume, || {
-        let live = volume.live()?.and_then(|live| live.published).map(|live| live.digest);
-        let digest = choose(&volume, options.digest.as_deref())?;
-        let spelt = hex(&digest);
-        if Some(digest) == live {
-            let obstacle = access::check(&volume, None).err();
-            return Ok((Vec::new(), format!("would pin: sha256:{spelt}, which is live"), obstacle));
-        }
-        let tree = archived_tree(&volume, &digest, &progress)?;
-        let names = TopNames::of(&volume, &tree)?;
-        let before = Before::of(&volume, &names, false, report, &progress)?;
-        let lines = lines::all(
-            &tree,
-            &before,
-            &volume,
-            &names,
-            &stale(&volume, &tree)?,
-            None,
-            options.change.owner,
-        );
-        let trees = [&tree].into_iter().chain(before.copied(false));
-        let room = room::check(&volume, trees, names.links_to_add(), retention, Some(digest));
-        let Totals { files, bytes } = tree.totals();
-        let line = format!("would roll back: {files} files, {bytes} bytes, sha256:{spelt}, pinned");
-        Ok((lines, line, room.and_then(|()| access::check(&volume, options.change.owner)).err()))
-    });
-    drop(line);
-    let (lines, line, obstacle) = found?;
-    print(&lines, &line)?;
-    obstacle.map_or(Ok(()), Err)
-}
-
-/// Shows that a volume is pinned, and what a run would do for that.
-fn show_pinned(
-    volume: &Volume,
-    pin: &Pin,
-    owner: Option<Owner>,
-    report: &mut Report,
-) -> Result<()> {
-    let progress = Progress::default();
-    let digest = hex(&pin.digest);
-    let live = volume.live()?.and_then(|live| live.published);
-    let live = live.filter(|published| published.digest == pin.digest);
-    let is_held = live.is_some_and(|published| {
-        verify(&published, &progress).is_ok() && owns_all(&published.tree, &published.dir, owner)
-    });
-    let (mut lines, mut more) = (Vec::new(), "");
-    if !is_held {
-        match archived_tree(volume, &pin.digest, &progress) {
-            Ok(tree) => {
-                let names = TopNames::of(volume, &tree)?;
-                let before = Before::of(volume, &names, false, report, &progress)?;
-                let stale = stale(volume, &tree)?;
-                lines = lines::all(&tree, &before, volume, &names, &stale, None, owner);
-                more = ", but would restore";
-            }
-            Err(error) => {
-                let what = "pinned, but not live and sound";
-                report.warn(format!("version {digest} is {what}: {error:#}"));
-            }
-        }
-    }
-    print(&lines, &format!("pinned to sha256:{digest}: would not publish{more}"))
-}
-
-/// Finds something out about a volume, while the same version stays live.
-fn settled<T>(volume: &Volume, mut find: impl FnMut() -> Result<T>) -> Result<T> {
-    for _ in 0..TRIES {
-        let standing =
-            || Ok::<_, anyhow::Error>((LiveId::of(volume)?, files::claims::all(volume)?));
-        let before = standing()?;
-        let found = find();
-        if standing()? == before {
+/// Calls `read` again as long as the published state of the volume changes meanwhile.
+fn retry_on_change<T>(volume: &Volume, mut read: impl FnMut() -> Result<T>) -> Result<T> {
+    let state = || Ok::<_, anyhow::Error>((LiveId::of(volume)?, claims::record_names(volume)?));
+    for _ in 0..MAX_ATTEMPTS {
+        let before = state()?;
+        let found = read();
+        if state()? == before {
             return found;
         }
     }
-    let shown = volume.dir().display_path(b"");
-    bail!("`{}` is changed by others all the time", one_line(shown.as_os_str().as_encoded_bytes()))
+    let path = volume.dir().display_path(b"");
+    let shown = one_line(path.as_os_str().as_encoded_bytes());
+    bail!("other runs have changed `{shown}` during each of {MAX_ATTEMPTS} attempts to read it")
 }
 
-/// The verified tree of an archived version.
-fn archived_tree(volume: &Volume, digest: &Hash, progress: &Progress) -> Result<Tree> {
-    let spelt = hex(digest);
-    let archived = archived(volume)?;
-    let found = archived.iter().find(|archived| archived.digest == *digest);
-    let found = found.with_context(|| format!("version {spelt} is not kept"))?;
-    if let (None, Some(name)) = (&found.archive, &found.name) {
-        let published = volume.published(name)?;
-        verify(&published, progress)?;
-        return Ok(published.tree);
-    }
-    let archives = Archives::find(volume)?.with_context(|| format!("version {spelt} is gone"))?;
-    let checked = archives.open(digest).and_then(|(tree, mut content)| {
-        unpack::verify(&tree, &mut content, progress)?;
-        Ok(tree)
-    });
-    checked.with_context(|| format!("the archive of version {spelt} cannot be used"))
-}
-
-/// Writes the plan to stdout.
-fn print(lines: &[Line], last: &str) -> Result<()> {
+/// Prints the lines and the summary of a plan. A closed stdout is no error.
+fn print(lines: &[Line], summary: &str) -> Result<()> {
     let mut out = BufWriter::new(stdout().lock());
     let mut written = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
-    written = written.and_then(|()| writeln!(out, "{last}")).and_then(|()| out.flush());
+    written = written.and_then(|()| writeln!(out, "{summary}")).and_then(|()| out.flush());
     match written {
-        // The reader has enough.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(anyhow!("failed to write the plan: {}", io_error(&error)))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn the_summary_has_the_form_of_a_run() {
+        let mut comparison = Comparison::default();
+        (comparison.added, comparison.removed) = (1, 3);
+        let (lines, digest) = (Vec::new(), [0xab; 32]);
+        let mut plan = Plan { lines, is_new: true, comparison, bytes: 7, digest, obstacle: None };
+        let rest = format!("7 bytes, sha256:{}, 1.50 s", "ab".repeat(32));
+        let counts = "1 added, 0 changed, 3 removed, 0 unchanged, 0 repaired";
+        let took = Duration::from_millis(1500);
+        assert_eq!(plan.summary(took), format!("would publish: {counts}, {rest}"));
+        plan.is_new = false;
+        assert_eq!(plan.summary(took), format!("unchanged: {counts}, {rest}"));
+    }
+
+    #[test]
+    fn a_plan_starts_again_as_long_as_the_volume_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = Volume::open(dir.path()).unwrap();
+        let calls = Cell::new(0);
+        let read = |changes: usize| {
+            calls.set(0);
+            retry_on_change(&volume, || {
+                calls.set(calls.get() + 1);
+                if calls.get() <= changes {
+                    let data = dir.path().join("..data");
+                    let _ = fs::remove_file(&data);
+                    let version = format!("..version-{changes}-{}/tree", calls.get());
+                    symlink(version, &data).unwrap();
+                }
+                Ok(calls.get())
+            })
+        };
+        assert_eq!(read(0).unwrap(), 1);
+        assert_eq!(read(2).unwrap(), 3);
+        assert!(read(MAX_ATTEMPTS).unwrap_err().to_string().contains("during each of 5 attempts"));
+        assert_eq!(calls.get(), MAX_ATTEMPTS);
     }
 }

@@ -1,12 +1,12 @@
-//! Publications of plain files (`--layout files`) as others see them: readers at any moment, files of
-//! others beside them, programs that die or fail at any system call, full disks, hostile volumes.
+//! Publications of plain files (`--layout files`): readers at any moment, files of other programs, runs
+//! that are killed or fail at any system call, full disks, hostile links, special file systems.
 
-mod beside;
-mod full;
-mod hostile;
-mod killed;
-mod layouts;
-mod plain;
-mod published;
+mod file_systems;
+mod full_disk;
+mod hostile_links;
+mod killed_runs;
+mod layout_changes;
+mod other_files;
+mod publications;
 mod readers;
-mod targets;
+mod volume;

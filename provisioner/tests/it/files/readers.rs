@@ -1,17 +1,17 @@
-//! Readers, while trees alternate under them.
+//! Readers, while two trees are published in turn.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::plain::assert_publishes;
+use super::volume::assert_publishes;
 use crate::support::run::Place;
 use crate::support::tree::{directory, file};
 
 /// Files that are in both trees.
 const FILES: usize = 12;
 
-/// Makes a tree whose files all hold `letter`, each `size` bytes; and a directory of its own.
+/// Makes a tree whose files hold `size` times `letter`, with a directory that the other tree lacks.
 fn make(root: &Path, letter: u8, size: usize) {
     directory(root, 0o755);
     directory(root.join("in"), 0o755);
@@ -25,8 +25,8 @@ fn make(root: &Path, letter: u8, size: usize) {
     }
 }
 
-/// Reads all files that are in both trees: none is ever missing, short or mixed. How often the whole
-/// of each was read.
+/// Reads the files of both trees, and asserts that none is ever missing, short or mixed. Returns how
+/// often a file of each tree was read.
 fn read(files: &[PathBuf], sizes: [usize; 2], is_over: &AtomicBool) -> [u32; 2] {
     let mut reads = [0, 0];
     while !is_over.load(Ordering::Relaxed) {
@@ -41,24 +41,26 @@ fn read(files: &[PathBuf], sizes: [usize; 2], is_over: &AtomicBool) -> [u32; 2] 
     reads
 }
 
-/// A directory of one tree alone comes with all that is in it. It goes file by file.
+/// Lists a directory of one tree, and asserts that it appears with all its files (they are removed one
+/// by one). Returns how often it appeared.
 fn list(own: &Path, is_over: &AtomicBool) -> u32 {
-    let (mut came, mut was_there) = (0, false);
+    let (mut appeared, mut was_there) = (0, false);
     while !is_over.load(Ordering::Relaxed) {
         let count = fs::read_dir(own).map(Iterator::count);
         if let (Ok(count), false) = (&count, was_there) {
-            came += 1;
-            // Or it is about to go.
-            let is_going = *count < FILES && fs::read_dir(own).map_or(0, Iterator::count) <= *count;
-            assert!(*count == FILES || is_going, "{count} files");
+            appeared += 1;
+            // Or it is being removed.
+            let is_removed =
+                *count < FILES && fs::read_dir(own).map_or(0, Iterator::count) <= *count;
+            assert!(*count == FILES || is_removed, "{count} files");
         }
         was_there = count.is_ok();
     }
-    came
+    appeared
 }
 
 #[test]
-fn readers_see_whole_files_and_none_missing_while_trees_alternate() {
+fn readers_see_whole_files_and_miss_none_while_trees_alternate() {
     let place = Place::new();
     let (sources, volume) = (["x", "y"].map(|name| place.at(name)), place.volume());
     make(&sources[0], b'x', 50_000);
@@ -66,27 +68,27 @@ fn readers_see_whole_files_and_none_missing_while_trees_alternate() {
     assert_publishes(&sources[0], &volume);
     let files: Vec<_> = (0..FILES).map(|number| volume.join(format!("in/{number}"))).collect();
     let is_over = AtomicBool::new(false);
-    let (reads, came) = std::thread::scope(|scope| {
+    let (reads, appeared) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| read(&files, [50_000, 70_000], &is_over));
         let lister = scope.spawn(|| list(&volume.join("own-y"), &is_over));
-        let _over = AtTheEnd(&is_over);
+        let _stop = StopOnDrop(&is_over);
         for number in 1..=60 {
             if reader.is_finished() || lister.is_finished() {
-                break; // With a failure.
+                break; // It has panicked.
             }
             assert_publishes(&sources[number % 2], &volume);
         }
         is_over.store(true, Ordering::Relaxed);
         (reader.join().expect("whole files"), lister.join().expect("whole directories"))
     });
-    println!("{reads:?} reads, the directory came {came} times");
-    assert!(reads.iter().all(|&count| count > 10) && came > 1, "{reads:?}, {came}");
+    println!("{reads:?} reads, the directory appeared {appeared} times");
+    assert!(reads.iter().all(|&count| count > 10) && appeared > 1, "{reads:?}, {appeared}");
 }
 
-/// Stops the readers, also if the test fails.
-struct AtTheEnd<'e>(&'e AtomicBool);
+/// Stops the readers when the test ends, also by a panic.
+struct StopOnDrop<'s>(&'s AtomicBool);
 
-impl Drop for AtTheEnd<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }

@@ -1,10 +1,10 @@
-//! What a run would do, as --dry-run shows it.
+//! Plans of runs (`--dry-run`).
 
+mod failing_runs;
+mod files_layout;
 mod owner;
-mod plain;
-mod refused;
-mod seen;
-mod unwritten;
+mod prediction;
+mod read_only;
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -20,13 +20,14 @@ use crate::support::places::traces;
 struct Places(tempfile::TempDir);
 
 impl Places {
-    /// With a few files in the source, all of it published.
+    /// A source with a few files, which is published.
     fn published() -> Self {
         let places = Self::new();
         assert_eq!(places.run(&[]).code, Some(0));
         places
     }
 
+    /// A source with a few files, and an empty volume.
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         fs::create_dir_all(dir.path().join("source/d")).expect("made");
@@ -56,7 +57,7 @@ impl Places {
         run(&mut self.command(args), b"")
     }
 
-    /// The lines of a plan, and what its last line begins with, of a run that leaves no trace.
+    /// The lines of a plan, and the last line up to the digest. Asserts that nothing is written.
     fn plan(&self, args: &[&str]) -> (String, String) {
         let before = traces(&self.path("volume"));
         let outcome = self.run(&[args, &["--dry-run"]].concat());
@@ -74,7 +75,7 @@ fn split(plan: &str) -> (String, String) {
 
 /// Every trace that a write would leave below a directory.
 #[test]
-fn each_path_that_changes_is_told_with_the_reason() {
+fn each_changed_path_has_a_line_with_its_differences() {
     let places = Places::new();
     let (lines, last) = places.plan(&[]);
     assert_eq!(lines, "+ a\n+ d/\n+ d/b");
@@ -131,7 +132,7 @@ fn each_path_that_changes_is_told_with_the_reason() {
 }
 
 #[test]
-fn what_is_repaired_is_told() {
+fn each_repair_has_a_line() {
     let cases: [(&str, &str, &str); 6] = [
         ("echo xxx > ..data/a", "~ a (not what was published)", "1 unchanged, 1 repaired, 3 bytes"),
         ("rm ..data/d/b", "~ d/b (not what was published)", "1 unchanged, 1 repaired, 3 bytes"),
@@ -153,9 +154,9 @@ fn what_is_repaired_is_told() {
 }
 
 #[test]
-fn what_cp_has_left_is_compared_with_what_readers_will_see() {
+fn files_that_cp_has_copied_are_compared_with_the_source() {
     let places = Places::new();
-    sh(&places.path(""), "cp -r source/. volume; echo > volume/d/stale; echo 1 > volume/foreign");
+    sh(&places.path(""), "cp -r source/. volume; echo > volume/d/stale; echo 1 > volume/other");
     places.write("source/d/b", "new");
     for option in ["--allow-empty", "--allow-gap"] {
         let (lines, last) = places.plan(&[option]);
@@ -163,7 +164,7 @@ fn what_cp_has_left_is_compared_with_what_readers_will_see() {
         assert_eq!(lines, expected);
         assert!(last.starts_with("would publish: 2 added, 0 changed"), "{last}");
     }
-    // What cannot be copied can be moved away.
+    // A FIFO cannot be copied, but moved away.
     sh(&places.path("volume"), "mkfifo d/fifo");
     let outcome = places.run(&["--dry-run"]);
     assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""));
@@ -172,11 +173,14 @@ fn what_cp_has_left_is_compared_with_what_readers_will_see() {
     assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
     let outcome = places.run(&["--dry-run", "--allow-gap"]);
     assert_eq!(outcome.code, Some(0));
-    assert!(outcome.stderr.starts_with("Warning: what is there cannot be compared"), "{outcome:?}");
+    assert!(
+        outcome.stderr.starts_with("Warning: plain files on the volume are not compared"),
+        "{outcome:?}"
+    );
 }
 
 #[test]
-fn a_pinned_volume_would_stay() {
+fn a_pinned_version_would_stay_live_or_be_restored() {
     let places = Places::published();
     places.write("source/a", "newer");
     let second = places.run(&[]).stdout;
@@ -196,7 +200,7 @@ fn a_pinned_volume_would_stay() {
     assert_eq!(lines, "~ a (content)");
     assert!(last.starts_with("would publish: "), "{last}");
     let digest = second.split("sha256:").nth(1).and_then(|rest| rest.get(..64)).expect("a digest");
-    // An archive that nobody can go back to is told of before somebody needs it.
+    // A plan of a rollback verifies the archive.
     sh(&places.path("volume/..provisioner/versions"), &format!("truncate -s -9 {digest}"));
     let outcome = places.run(&["rollback", digest, "--dry-run"]);
     assert_eq!((outcome.code, &outcome.stdout[..]), (Some(1), ""));
@@ -204,7 +208,7 @@ fn a_pinned_volume_would_stay() {
 }
 
 #[test]
-fn it_fails_where_the_run_would() {
+fn a_plan_fails_where_the_run_would() {
     let places = Places::published();
     places.write("source/a", "new");
     places.write("source/SHA256SUMS", &format!("{}  a\n", "0".repeat(64)));
@@ -225,32 +229,33 @@ fn it_fails_where_the_run_would() {
 }
 
 #[test]
-fn a_plan_that_cannot_be_written_is_a_failure() {
+fn a_plan_that_cannot_be_written_is_an_error() {
     let places = Places::new();
     let full = File::options().write(true).open("/dev/full").expect("opened");
     let outcome = places.command(&["--dry-run"]).stdout(full).stderr(Stdio::piped()).output();
-    let outcome = Outcome::from(outcome.expect("its end"));
+    let outcome = Outcome::from(outcome.expect("an outcome"));
     let message = "provisioner: failed to write the plan: no space left on device\n";
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(1), message));
 }
 
 #[test]
-fn nothing_is_told_of_what_was_not_done() {
+fn a_plan_sends_no_notification_and_writes_no_metrics() {
     let places = Places::published();
     places.write("source/a", "newer");
     places.write("x.prom", "of the last run");
     places.write("log", "");
-    let args = ["--then", "sh -c 'echo > told'", "--metrics-file=x.prom", "--termination-log=log"];
+    let args =
+        ["--then", "sh -c 'echo > notified'", "--metrics-file=x.prom", "--termination-log=log"];
     let (lines, _) = places.plan(&args);
     assert_eq!(lines, "~ a (content)");
-    assert!(!places.path("told").exists());
+    assert!(!places.path("notified").exists());
     assert_eq!(fs::read_to_string(places.path("x.prom")).expect("read"), "of the last run");
     let log = fs::read_to_string(places.path("log")).expect("read");
     assert!(log.contains(r#""changed":1"#), "{log}");
 }
 
 #[test]
-fn a_volume_may_be_read_only_and_must_have_room() {
+fn a_volume_may_be_read_only_and_must_have_space() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -267,7 +272,7 @@ fn a_volume_may_be_read_only_and_must_have_room() {
         assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
         assert!(outcome.stdout.starts_with("+ b\nwould publish: 1 added"), "{}", outcome.stdout);
         sh(dir, "mount -o remount,rw volume; head -c 900000 /dev/urandom > source/b");
-        // What an earlier version takes would be given up.
+        // The space of an earlier version would be freed.
         sh(dir, "head -c 400000 /dev/urandom > source/c; rm source/b");
         assert_eq!(provisioner(&[]).code, Some(0));
         sh(dir, "echo > source/c");
@@ -284,17 +289,17 @@ fn a_volume_may_be_read_only_and_must_have_room() {
 }
 
 #[test]
-fn who_must_not_write_is_told_so() {
+fn a_missing_permission_is_an_error_after_the_plan() {
     if e2e::skip_unless_root("becomes another user") {
         return;
     }
     let places = Places::new();
     let program = copy_program("provisioner", &places.path(""));
     fs::set_permissions(places.path(""), Permissions::from_mode(0o755)).expect("a mode");
-    let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
-    nobody.args(["--dry-run", "--source=source", "--target=volume"]);
-    let outcome = run(nobody.current_dir(places.path("")), b"");
+    let mut other_user = Command::new("setpriv");
+    other_user.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    other_user.args(["--dry-run", "--source=source", "--target=volume"]);
+    let outcome = run(other_user.current_dir(places.path("")), b"");
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(outcome.stdout.starts_with("+ a\n"), "{outcome:?}");
     let message = "provisioner: failed to write to `volume`: permission denied\n";

@@ -1,13 +1,13 @@
-//! Plans of whom things will belong to.
+//! Plans of runs that change owners (`--owner`).
 
 use std::os::unix::fs::lchown;
 
 use e2e::place::sh;
 
 use super::Places;
-use super::seen::assert_foretold;
+use super::prediction::assert_predicted;
 
-/// Published in this layout, all of it by `--owner 1234:2345`.
+/// A volume that was published to with `--owner 1234:2345`.
 fn published(layout: &str) -> Option<Places> {
     if e2e::skip_unless_root("gives files to another user") {
         return None;
@@ -21,7 +21,7 @@ fn published(layout: &str) -> Option<Places> {
 const LAYOUTS: [(&str, &str); 2] = [("atomic", "volume/..data"), ("files", "volume")];
 
 #[test]
-fn what_belongs_to_somebody_else_is_told_also_when_nothing_else_differs() {
+fn an_entry_that_differs_only_in_owner_has_a_line() {
     for (layout, root) in LAYOUTS {
         let Some(places) = published(layout) else { return };
         let args = ["--layout", layout, "--owner", "1234:2345"];
@@ -30,17 +30,17 @@ fn what_belongs_to_somebody_else_is_told_also_when_nothing_else_differs() {
             for (uid, gid, before) in [(0, 2345, "0:2345"), (1234, 0, "1234:0")] {
                 let path = places.path(root).join(name);
                 lchown(path, Some(uid), Some(gid)).expect("given");
-                // Without --owner, or a group, nobody looks at it.
+                // Without --owner, owners are not compared, and without GID no groups.
                 assert_eq!(places.plan(&["--layout", layout]).0, "", "{layout} {name}");
                 let by_user = places.plan(&["--layout", layout, "--owner", "1234"]).0;
                 let expected = format!("~ {shown} (owner 0 -> 1234)");
                 assert_eq!(by_user, if uid == 0 { &expected[..] } else { "" }, "{layout} {name}");
                 let what = format!("{layout} {name} {before}");
-                let lines = assert_foretold(&places, &args, &what);
+                let lines = assert_predicted(&places, &args, &what);
                 assert_eq!(lines, format!("~ {shown} (owner {before} -> 1234:2345)"), "{what}");
             }
         }
-        // The root of the volume is not ours, that of a version is.
+        // The root of the volume keeps its owner, that of a version does not.
         lchown(places.path(root).join("."), Some(7), Some(7)).expect("given");
         let (lines, _) = places.plan(&args);
         let expected = if layout == "atomic" { "~ ./ (owner 7:7 -> 1234:2345)" } else { "" };
@@ -49,12 +49,12 @@ fn what_belongs_to_somebody_else_is_told_also_when_nothing_else_differs() {
 }
 
 #[test]
-fn all_that_will_belong_to_another_is_told_beside_what_changes() {
+fn changes_of_owner_are_listed_with_other_differences() {
     for (layout, root) in LAYOUTS {
         let Some(places) = published(layout) else { return };
         sh(&places.path("source"), "echo new > a; echo more > d/c; rm link; chmod 640 d/b");
         let args = ["--layout", layout, "--owner", "77:88"];
-        let lines = assert_foretold(&places, &args, layout);
+        let lines = assert_predicted(&places, &args, layout);
         let expected = "\
 ~ a (content, owner 1234:2345 -> 77:88)
 ~ d/ (owner 1234:2345 -> 77:88)
@@ -63,20 +63,20 @@ fn all_that_will_belong_to_another_is_told_beside_what_changes() {
 - link";
         let with_root = format!("~ ./ (owner 1234:2345 -> 77:88)\n{expected}");
         assert_eq!(lines, if layout == "atomic" { &with_root[..] } else { expected });
-        // What is damaged too, and on the way to the other layout.
+        // With damage, and with a change of layout.
         sh(&places.path(root), "chmod 600 a; chown 0:0 a");
         let line = "~ a (not what was published, owner 0:0 -> 77:88)";
         assert!(places.plan(&args).0.contains(line) || layout == "atomic");
         let other = if layout == "atomic" { "files" } else { "atomic" };
         let lines =
-            assert_foretold(&places, &["--layout", other, "--owner", "1", "--keep", "0"], other);
+            assert_predicted(&places, &["--layout", other, "--owner", "1", "--keep", "0"], other);
         assert!(lines.contains("~ d/b (owner 77 -> 1)"), "{lines}");
         assert!(lines.contains("owner 0 -> 1, becomes a ") || layout == "files", "{lines}");
     }
 }
 
 #[test]
-fn a_rollback_shows_whom_things_will_belong_to_and_so_does_a_pin() {
+fn plans_of_rollbacks_and_pins_show_changes_of_owner() {
     let Some(places) = published("atomic") else { return };
     sh(&places.path("source"), "echo new > a");
     assert_eq!(places.run(&["--owner", "1234:2345"]).code, Some(0));

@@ -1,16 +1,16 @@
-//! Volumes on which somebody else puts links that lead out: nothing is ever written, changed or
-//! removed through them.
+//! Volumes on which another program puts links that lead out: no run writes, changes or removes
+//! anything through them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::plain::{assert_publishes, publish, shown};
+use super::volume::{assert_publishes, publish, visible};
 use crate::support::run::Place;
 use crate::support::tree::{Seen, directory, file, make_new, make_old, seen, without_root};
 
-/// A directory that has all the names of `a` in the trees, and is none of anybody's business.
+/// Makes a directory outside of the volume that has all the names of `a` in the trees.
 fn make_outside(outside: &Path) -> Seen {
     directory(outside, 0o711);
     directory(outside.join("deep"), 0o711);
@@ -22,7 +22,7 @@ fn make_outside(outside: &Path) -> Seen {
 }
 
 #[test]
-fn nothing_goes_through_a_link_where_a_directory_was() {
+fn a_link_in_place_of_a_directory_is_not_followed() {
     let place = Place::new();
     let (old, new, empty) = (place.at("old"), place.at("new"), place.at("empty"));
     make_old(&old);
@@ -40,9 +40,9 @@ fn nothing_goes_through_a_link_where_a_directory_was() {
             let outcome = publish(next, &volume);
             assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{next:?} {name}");
             assert_eq!(seen(&place.at("outside")), outside, "{next:?} {name}");
-            let mut found = shown(&volume);
+            let mut found = visible(&volume);
             if *next == empty {
-                // The link was not published: it is somebody's.
+                // The link was not published, so it stays.
                 assert!(found.remove(name.as_bytes()).is_some());
                 found.remove(&b"a"[..]);
                 let _ = fs::remove_file(volume.join(name));
@@ -55,23 +55,23 @@ fn nothing_goes_through_a_link_where_a_directory_was() {
 }
 
 #[test]
-fn another_name_of_a_foreign_file_is_replaced_not_written_to() {
+fn a_hard_link_to_another_file_is_replaced_not_written_to() {
     let place = Place::new();
     let (old, new, volume) = (place.at("old"), place.at("new"), place.volume());
     make_old(&old);
     make_new(&new);
     assert_publishes(&old, &volume);
     for name in ["changes", "mode", "same", "a/n1"] {
-        let foreign = place.at("foreign");
-        file(&foreign, "foreign", 0o611);
+        let outside = place.at("outside");
+        file(&outside, "outside", 0o611);
         fs::remove_file(volume.join(name)).unwrap();
-        fs::hard_link(&foreign, volume.join(name)).unwrap();
+        fs::hard_link(&outside, volume.join(name)).unwrap();
         assert_publishes(&new, &volume);
         assert_eq!(
-            seen(&foreign).into_values().collect::<Vec<_>>(),
-            [crate::support::tree::Entry::File(0o611, b"foreign".to_vec())]
+            seen(&outside).into_values().collect::<Vec<_>>(),
+            [crate::support::tree::Entry::File(0o611, b"outside".to_vec())]
         );
-        fs::remove_file(foreign).unwrap();
+        fs::remove_file(outside).unwrap();
     }
 }
 
@@ -79,7 +79,7 @@ fn another_name_of_a_foreign_file_is_replaced_not_written_to() {
 const ROUNDS: u32 = 40;
 
 #[test]
-fn a_directory_that_becomes_a_link_at_any_moment_leads_nobody_out() {
+fn a_directory_that_becomes_a_link_at_any_moment_is_not_followed() {
     let place = Place::new();
     let (old, new, volume) = (place.at("old"), place.at("new"), place.volume());
     make_old(&old);
@@ -92,7 +92,7 @@ fn a_directory_that_becomes_a_link_at_any_moment_leads_nobody_out() {
             let (mut turns, away) = (0_u32, place.at("away"));
             symlink(place.at("outside"), &away).unwrap();
             while !is_over.load(Ordering::Relaxed) {
-                // One call, so that there is always one of both.
+                // The exchange is one system call, so that the name is never missing.
                 let flags = rustix::fs::RenameFlags::EXCHANGE;
                 let here = rustix::fs::CWD;
                 turns += u32::from(
@@ -102,7 +102,7 @@ fn a_directory_that_becomes_a_link_at_any_moment_leads_nobody_out() {
             }
             turns
         });
-        let _over = AtTheEnd(&is_over);
+        let _stop = StopOnDrop(&is_over);
         for round in 0..ROUNDS {
             let outcome = publish(if round % 2 == 0 { &new } else { &old }, &volume);
             assert!([Some(0), Some(1)].contains(&outcome.code), "{outcome:?}");
@@ -110,17 +110,17 @@ fn a_directory_that_becomes_a_link_at_any_moment_leads_nobody_out() {
             assert_eq!(seen(&place.at("outside")), outside);
         }
         is_over.store(true, Ordering::Relaxed);
-        hostile.join().expect("no complaint")
+        hostile.join().expect("no panic")
     });
     assert!(turns > ROUNDS, "{turns}");
     assert_eq!(seen(&place.at("outside")), outside);
     assert_eq!(publish(&new, &volume).code, Some(0));
 }
 
-/// Ends it, also if the test fails.
-struct AtTheEnd<'e>(&'e AtomicBool);
+/// Stops the other thread when the test ends, also by a panic.
+struct StopOnDrop<'s>(&'s AtomicBool);
 
-impl Drop for AtTheEnd<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }

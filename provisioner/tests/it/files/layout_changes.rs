@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::programs::command;
 
-use super::plain::{assert_settled, plainly, publish, shown};
+use super::volume::{assert_published, provisioner, publish, visible};
 use crate::support::run::{self, Place, names, strace};
 use crate::support::tree::{make_new, make_old, seen, without_root};
 
 #[test]
-fn links_become_files_and_files_links_and_no_reader_misses_anything() {
+fn readers_miss_no_file_when_the_layout_changes() {
     let place = Place::new();
     let (old, new, volume) = (place.at("old"), place.at("new"), place.volume());
     make_old(&old);
@@ -35,47 +35,47 @@ fn links_become_files_and_files_links_and_no_reader_misses_anything() {
         for round in 0..12 {
             let source = if round % 3 == 0 { &new } else { &old };
             if reader.is_finished() {
-                break; // With a failure.
+                break; // It has panicked.
             }
             assert_eq!(publish(source, &volume).code, Some(0));
-            assert_settled(source, &volume);
-            // What was published as a file and is in the tree no more is gone.
+            assert_published(source, &volume);
+            // `assert_publishes` checks that no plain file of the other tree is left.
             let source = if round % 2 == 0 { &new } else { &old };
             run::assert_publishes(source, &volume);
         }
         is_over.store(true, Ordering::Relaxed);
-        reader.join().expect("no complaint")
+        reader.join().expect("no panic")
     });
     assert!(reads > 100, "{reads}");
 }
 
 #[test]
-fn the_version_before_is_kept_and_can_be_gone_back_to_behind_links_again() {
+fn the_last_atomic_version_is_archived_and_can_be_restored_in_that_layout() {
     let place = Place::new();
     let (old, new, volume) = (place.at("old"), place.at("new"), place.volume());
     make_old(&old);
     make_new(&new);
     run::assert_publishes(&old, &volume);
-    let keeping = |source: &Path, args: &[&str]| {
+    let provisioner_keeping = |source: &Path, args: &[&str]| {
         let mut provisioner = command("provisioner");
         provisioner.env("PROVISIONER_GRACE", "0").env("PROVISIONER_SOURCE", source);
         provisioner.env("PROVISIONER_TARGET", &volume);
         e2e::programs::run(provisioner.args(args), b"")
     };
-    let outcome = keeping(&new, &["--layout", "files"]);
+    let outcome = provisioner_keeping(&new, &["--layout", "files"]);
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
-    assert_settled(&new, &volume);
+    assert_published(&new, &volume);
     assert_eq!(names(&volume.join("..provisioner/versions")).len(), 1);
-    assert_eq!(keeping(&new, &["rollback"]).code, Some(2));
-    assert_settled(&new, &volume);
-    assert_eq!(keeping(&new, &[]).code, Some(0));
-    let outcome = keeping(&new, &["rollback"]);
+    assert_eq!(provisioner_keeping(&new, &["rollback"]).code, Some(2));
+    assert_published(&new, &volume);
+    assert_eq!(provisioner_keeping(&new, &[]).code, Some(0));
+    let outcome = provisioner_keeping(&new, &["rollback"]);
     assert!(outcome.stdout.starts_with("rolled back: 22 files"), "{outcome:?}");
     assert_eq!(seen(&volume.join("..data/")), seen(&old));
 }
 
 #[test]
-fn a_pinned_volume_stays_behind_its_links() {
+fn a_pinned_volume_keeps_the_atomic_layout() {
     let place = Place::new();
     let (old, new, volume) = (place.at("old"), place.at("new"), place.volume());
     make_old(&old);
@@ -93,30 +93,30 @@ fn a_pinned_volume_stays_behind_its_links() {
     let outcome = publish(&new, &volume);
     assert!(outcome.stdout.ends_with("not published\n"), "{outcome:?}");
     assert_eq!(seen(&volume.join("..data/")), seen(&old));
-    let outcome = e2e::programs::run(&mut plainly(&new, &volume, &["--unpin"]), b"");
+    let outcome = e2e::programs::run(&mut provisioner(&new, &volume, &["--unpin"]), b"");
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert_settled(&new, &volume);
+    assert_published(&new, &volume);
 }
 
 #[test]
-fn who_dies_on_the_way_to_links_leaves_what_the_next_run_finishes() {
+fn a_killed_change_to_the_atomic_layout_is_finished_by_the_next_run() {
     let place = Place::new();
     let (old, new) = (place.at("old"), place.at("new"));
     make_old(&old);
     make_new(&new);
     let mut killed = 0;
-    // What comes after the switch alone: migration has tests of its own.
+    // Calls after the switch only. Migration has other tests.
     for (call, last) in [("unlinkat", 60), ("fsync", 40), ("renameat", 12)] {
         for number in 1..=last {
             let place = Place::in_memory();
             let volume = place.volume();
             assert_eq!(publish(&old, &volume).code, Some(0));
-            fs::write(volume.join("mine"), "of somebody else").unwrap();
+            fs::write(volume.join("mine"), "of another program").unwrap();
             let run = run::provisioner(&new, &volume, &["--grace", "0"]);
             let kill = format!("inject={call}:signal=KILL:when={number}");
             let outcome = strace(&["-e", &kill], &place.at("log"), &run);
             killed += u32::from(outcome.code.is_none());
-            assert_eq!(fs::read(volume.join("mine")).unwrap(), b"of somebody else");
+            assert_eq!(fs::read(volume.join("mine")).unwrap(), b"of another program");
             fs::remove_file(volume.join("mine")).unwrap();
             run::assert_publishes(&new, &volume);
             let state = names(&volume.join("..provisioner"));
@@ -130,7 +130,7 @@ fn who_dies_on_the_way_to_links_leaves_what_the_next_run_finishes() {
 }
 
 #[test]
-fn a_volume_of_another_program_is_not_touched() {
+fn a_volume_of_another_program_is_unchanged() {
     let place = Place::new();
     make_old(&place.at("tree"));
     let volume = place.volume();
@@ -141,5 +141,5 @@ fn a_volume_of_another_program_is_not_touched() {
     assert_eq!(names(&volume).len(), 1);
     fs::remove_file(volume.join("..data")).unwrap();
     assert_eq!(publish(&place.at("tree"), &volume).code, Some(0));
-    assert_eq!(shown(&volume), without_root(seen(&place.at("tree"))));
+    assert_eq!(visible(&volume), without_root(seen(&place.at("tree"))));
 }

@@ -1,4 +1,4 @@
-//! Plans of plain files, and of the way from one layout to the other.
+//! Plans of plain files, and of changes from one layout to the other.
 
 use std::fs;
 
@@ -6,14 +6,14 @@ use e2e::place::{in_private_mounts, sh};
 use e2e::programs::{command, run};
 
 use super::Places;
-use super::seen::assert_foretold;
+use super::prediction::assert_predicted;
 use crate::support::run::strace;
 use crate::support::tree::{make_new, make_old};
 
 const FILES: [&str; 2] = ["--layout", "files"];
 
-/// With a tree in the source that has some of everything.
-pub fn old() -> Places {
+/// A source with every type of entry, beside a changed tree, `new`.
+pub fn old_source() -> Places {
     let places = Places::new();
     fs::remove_dir_all(places.path("source")).expect("removed");
     make_old(&places.path("source"));
@@ -21,18 +21,18 @@ pub fn old() -> Places {
     places
 }
 
-/// Lets the other tree be the source.
+/// Exchanges the source with the other tree.
 fn exchange(places: &Places) {
     sh(&places.path(""), "mv source x && mv new source && mv x new");
 }
 
 #[test]
-fn each_path_that_changes_is_told_with_the_reason() {
-    let places = old();
-    let lines = assert_foretold(&places, &FILES, "first");
+fn each_changed_path_has_a_line_with_its_differences() {
+    let places = old_source();
+    let lines = assert_predicted(&places, &FILES, "first");
     assert_eq!(lines.lines().filter(|line| line.starts_with("+ ")).count(), 26, "{lines}");
     exchange(&places);
-    let lines = assert_foretold(&places, &FILES, "second");
+    let lines = assert_predicted(&places, &FILES, "second");
     let expected = "\
 ~ a/deep/ (mode 0750 -> 0755)
 ~ a/n3 (content)
@@ -49,14 +49,14 @@ fn each_path_that_changes_is_told_with_the_reason() {
 - turns/in";
     assert_eq!(lines, expected);
     exchange(&places);
-    assert_foretold(&places, &FILES, "back");
+    assert_predicted(&places, &FILES, "back");
     sh(&places.path(""), "rm -r source/*");
-    let lines = assert_foretold(&places, &["--layout", "files", "--allow-empty"], "nothing");
+    let lines = assert_predicted(&places, &["--layout", "files", "--allow-empty"], "nothing");
     assert!(lines.lines().all(|line| line.starts_with("- ")), "{lines}");
 }
 
 #[test]
-fn what_is_repaired_is_told() {
+fn each_repair_has_a_line() {
     let damages = [
         ("echo 9 > a/n1", "~ a/n1 (not what was published)"),
         ("rm a/deep/two", "~ a/deep/two (not what was published)"),
@@ -70,15 +70,15 @@ fn what_is_repaired_is_told() {
         ("rm ..provisioner/files/published; rm gone", "+ gone"),
     ];
     for (damage, line) in damages {
-        let places = old();
+        let places = old_source();
         assert_eq!(places.run(&FILES).code, Some(0));
         sh(&places.path("volume"), damage);
-        // A FIFO cannot be read by who looks at all of it.
+        // `assert_predicted` reads all files, and would block on a FIFO.
         if damage.contains("mkfifo") {
             assert_eq!(places.plan(&FILES).0, line);
             continue;
         }
-        let lines = assert_foretold(&places, &FILES, damage);
+        let lines = assert_predicted(&places, &FILES, damage);
         if damage.contains("published") {
             assert!(lines.contains(line) && lines.contains("~ same (is taken over)"), "{lines}");
         } else {
@@ -88,27 +88,27 @@ fn what_is_repaired_is_told() {
 }
 
 #[test]
-fn files_of_others_stay_and_those_of_cp_are_taken_over() {
-    let places = old();
-    sh(&places.path(""), "cp -r source/. volume; echo 1 > volume/foreign; echo 2 > volume/a/mine");
+fn other_files_have_no_line_and_files_of_cp_are_taken_over() {
+    let places = old_source();
+    sh(&places.path(""), "cp -r source/. volume; echo 1 > volume/other; echo 2 > volume/a/mine");
     sh(&places.path("volume"), "echo 3 > same; chmod 600 mode");
-    let lines = assert_foretold(&places, &FILES, "of cp");
+    let lines = assert_predicted(&places, &FILES, "of cp");
     for line in ["~ a/n1 (is taken over)", "~ same (content)", "~ mode (mode 0600 -> 0644)"] {
-        assert!(lines.lines().any(|told| told == line), "{line}: {lines}");
+        assert!(lines.lines().any(|found| found == line), "{line}: {lines}");
     }
-    assert!(!lines.contains("foreign") && !lines.contains("mine"), "{lines}");
+    assert!(!lines.contains("other") && !lines.contains("mine"), "{lines}");
     sh(&places.path("volume"), "echo 4 > turns/mine");
-    // The directory stays with what others have in it.
+    // The directory stays, with the other file in it.
     sh(&places.path(""), "rm -r source/turns source/a/deep");
-    let lines = assert_foretold(&places, &FILES, "beside others");
+    let lines = assert_predicted(&places, &FILES, "beside others");
     assert_eq!(lines, "- a/deep/\n- a/deep/two\n- turns/in");
 }
 
 #[test]
-fn the_way_from_one_layout_to_the_other_is_told() {
-    let places = old();
+fn a_change_of_layout_has_a_line_for_each_top_name() {
+    let places = old_source();
     assert_eq!(places.run(&[]).code, Some(0));
-    let lines = assert_foretold(&places, &FILES, "the same, as files");
+    let lines = assert_predicted(&places, &FILES, "the same, as files");
     let expected = "\
 ~ a/ (becomes a plain directory)
 ~ changes (becomes a plain file)
@@ -122,33 +122,33 @@ fn the_way_from_one_layout_to_the_other_is_told() {
 ~ same (becomes a plain file)
 ~ turns/ (becomes a plain directory)";
     assert_eq!(lines, expected);
-    let lines = assert_foretold(&places, &[], "the same, behind links");
+    let lines = assert_predicted(&places, &[], "the same, behind links");
     assert!(lines.lines().all(|line| line.ends_with(" (becomes a link)")), "{lines}");
     for args in [&FILES[..], &[], &FILES] {
         exchange(&places);
-        let lines = assert_foretold(&places, args, "another, and the other way");
+        let lines = assert_predicted(&places, args, "another, and the other way");
         assert!(lines.contains("\n~ changes (content, becomes a "), "{lines}");
         assert!(lines.contains("\n- gone") != lines.contains("\n- fresh"), "{lines}");
     }
-    // What is damaged, or of others, on the way.
+    // With damage, and with a link that leads nowhere.
     assert_eq!(places.run(&[]).code, Some(0));
     sh(&places.path("volume"), "ln -s ..data/x x");
     assert!(places.plan(&FILES).0.ends_with("\n- x"), "a link that leads nowhere");
     sh(&places.path("volume"), "rm x mode ..data/same; echo > ..data/a/n1");
-    // What is damaged is not kept, which is warned of.
-    let lines = assert_foretold(&places, &["--layout", "files", "--keep", "0"], "damaged");
+    // With --keep 0: a run warns about a damaged version that it would archive.
+    let lines = assert_predicted(&places, &["--layout", "files", "--keep", "0"], "damaged");
     for line in ["~ a/n1 (not what was published)", "+ mode"] {
-        assert!(lines.lines().any(|told| told == line), "{line}: {lines}");
+        assert!(lines.lines().any(|found| found == line), "{line}: {lines}");
     }
 }
 
 #[test]
-fn what_a_killed_run_has_left_is_told() {
+fn the_rest_of_a_killed_run_is_planned() {
     let mut killed = 0;
     for (first, then) in [(&FILES[..], &FILES[..]), (&[], &FILES), (&FILES, &[])] {
         for (call, numbers) in [("renameat", 1..30), ("unlinkat", 1..30)] {
             for number in numbers.step_by(3) {
-                let places = old();
+                let places = old_source();
                 assert_eq!(places.run(first).code, Some(0));
                 exchange(&places);
                 let args = [then, &["--grace", "0"]].concat();
@@ -160,7 +160,7 @@ fn what_a_killed_run_has_left_is_told() {
                     break;
                 }
                 killed += 1;
-                assert_foretold(&places, then, &format!("{then:?} {call} {number}"));
+                assert_predicted(&places, then, &format!("{then:?} {call} {number}"));
             }
         }
     }
@@ -168,10 +168,10 @@ fn what_a_killed_run_has_left_is_told() {
 }
 
 #[test]
-fn files_that_a_killed_run_has_left_beside_links_are_told() {
+fn plain_files_that_a_killed_run_has_left_beside_links_have_lines() {
     let mut left = 0;
     for number in 1.. {
-        let places = old();
+        let places = old_source();
         sh(&places.path("source"), "mkdir -p old/deep; echo 1 > old/deep/one; echo 2 > old/two");
         assert_eq!(places.run(&FILES).code, Some(0));
         exchange(&places);
@@ -181,10 +181,10 @@ fn files_that_a_killed_run_has_left_beside_links_are_told() {
         if strace(&["-e", &kill], &places.path("log"), &traced).code.is_some() {
             break;
         }
-        // All of the new tree is there, and something of the old one.
+        // The new tree is complete, and a part of the old one is left.
         if volume.join("fresh").exists() && volume.join("old").exists() {
             left += 1;
-            let lines = assert_foretold(&places, &[], &format!("unlinkat {number}"));
+            let lines = assert_predicted(&places, &[], &format!("unlinkat {number}"));
             assert!(lines.contains("- old/"), "{lines}");
         }
     }
@@ -192,7 +192,7 @@ fn files_that_a_killed_run_has_left_beside_links_are_told() {
 }
 
 #[test]
-fn modes_of_the_volume_are_known_from_the_run_before() {
+fn modes_of_the_volume_are_known_from_the_last_run() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }

@@ -1,4 +1,4 @@
-//! What is published, and what is not touched.
+//! Publications that change, repair or leave the files of a volume.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -6,12 +6,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use e2e::programs::{command, run};
 use e2e::strace::Call;
 
-use super::plain::{assert_publishes, assert_settled, plainly, publish};
+use super::volume::{assert_published, assert_publishes, provisioner, publish};
 use crate::support::run::{Place, may_change, strace};
 use crate::support::tree::{directory, file, make_new, make_old};
 
 #[test]
-fn a_tree_becomes_another_in_each_way_and_back() {
+fn each_kind_of_change_is_published_and_reverted() {
     let place = Place::new();
     let (old, new, volume) = (place.at("old"), place.at("new"), place.volume());
     make_old(&old);
@@ -31,19 +31,19 @@ fn a_tree_becomes_another_in_each_way_and_back() {
         line.starts_with("published: 3 added, 6 changed, 2 removed, 13 unchanged, 0"),
         "{line}"
     );
-    assert_eq!(inode(), same, "what is the same is not touched");
-    assert_eq!(fs::metadata(&volume).unwrap().mode(), volume_mode, "the root is not ours");
+    assert_eq!(inode(), same, "an unchanged file is not replaced");
+    assert_eq!(fs::metadata(&volume).unwrap().mode(), volume_mode, "the root keeps its mode");
 }
 
 #[test]
-fn a_run_that_finds_nothing_changed_touches_nothing() {
+fn a_run_without_changes_writes_nothing() {
     let place = Place::new();
     let (tree, volume) = (place.at("tree"), place.volume());
     make_old(&tree);
     assert_publishes(&tree, &volume);
     let traces = || {
         let mut find = std::process::Command::new("find");
-        // Who reads a symbolic link cannot help its time of access.
+        // Reading a symbolic link sets its access time.
         let atime = ["(", "-type", "l", "-o", "-printf", "%A@", ")"];
         find.arg(&volume).args(["-printf", "%p|%i|%n|%s|%m|%T@|%C@|"]).args(atime);
         let outcome = run(&mut find, b"");
@@ -53,19 +53,19 @@ fn a_run_that_finds_nothing_changed_touches_nothing() {
     let before = traces();
     // Times in file systems may be as coarse as 4 ms.
     std::thread::sleep(std::time::Duration::from_millis(20));
-    let outcome = strace(&[], &place.at("log"), &plainly(&tree, &volume, &[]));
+    let outcome = strace(&[], &place.at("log"), &provisioner(&tree, &volume, &[]));
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
     assert!(outcome.stdout.starts_with("unchanged: 0 added, 0 changed, 0 removed, 22 unchanged"));
     assert_eq!(traces(), before);
     let mut changes = e2e::strace::read(&place.at("log"));
-    // `fsync` brings to the disk what is there already.
+    // `fsync` changes no file.
     changes.retain(|call| may_change(call) && call.name != "fsync");
     let is_output = |call: &Call| call.text.starts_with("write(1, \"unchanged: ");
     assert!(matches!(&changes[..], [call] if is_output(call)), "{changes:?}");
 }
 
 #[test]
-fn what_is_not_what_was_published_is_repaired() {
+fn damaged_files_and_directories_are_repaired() {
     let place = Place::new();
     let (tree, volume) = (place.at("tree"), place.volume());
     make_old(&tree);
@@ -105,7 +105,7 @@ fn what_is_not_what_was_published_is_repaired() {
 }
 
 #[test]
-fn a_directory_that_nobody_may_write_to_is_changed_all_the_same() {
+fn a_directory_without_write_permission_is_changed() {
     let place = Place::new();
     let (tree, volume) = (place.at("tree"), place.volume());
     directory(&tree, 0o755);
@@ -129,7 +129,7 @@ fn a_directory_that_nobody_may_write_to_is_changed_all_the_same() {
         }
         let mut user = std::process::Command::new("setpriv");
         user.args(["--reuid=4321", "--regid=4321", "--clear-groups"]).arg(&program);
-        user.args(plainly(&tree, &volume, &["--termination-log", "none"]).get_args());
+        user.args(provisioner(&tree, &volume, &["--termination-log", "none"]).get_args());
         run(&mut user, b"")
     };
     if e2e::is_root() {
@@ -149,41 +149,41 @@ fn a_directory_that_nobody_may_write_to_is_changed_all_the_same() {
         }
         let outcome = publish();
         assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{change}");
-        assert_settled(&tree, &volume);
+        assert_published(&tree, &volume);
     }
 }
 
 #[test]
-fn status_and_history_tell_what_is_published_and_nothing_is_gone_back_to() {
+fn status_and_history_show_plain_files_and_rollback_is_refused() {
     let place = Place::new();
     let (tree, volume) = (place.at("tree"), place.volume());
     make_old(&tree);
-    let tell =
+    let provisioner =
         |args: &[&str]| run(command("provisioner").args(args).arg("--target").arg(&volume), b"");
-    assert_eq!(tell(&["status"]).code, Some(1));
+    assert_eq!(provisioner(&["status"]).code, Some(1));
     let line = assert_publishes(&tree, &volume);
     let digest = line.split("sha256:").nth(1).unwrap().get(..64).unwrap();
-    let status = tell(&["status"]);
+    let status = provisioner(&["status"]);
     assert_eq!((status.code, &status.stderr[..]), (Some(0), ""));
     let first = status.stdout.lines().next().unwrap();
     assert!(first.starts_with(&format!("live: sha256:{digest}, since 20")), "{first}");
     assert!(first.contains(", as plain files, 22 files, "), "{first}");
-    let json = tell(&["status", "--json"]).stdout;
+    let json = provisioner(&["status", "--json"]).stdout;
     assert!(json.contains(&format!("\"digest\":\"{digest}\"")), "{json}");
     assert!(json.contains("\"layout\":\"files\""), "{json}");
-    assert!(tell(&["history"]).stdout.contains(digest));
-    let refused = tell(&["rollback"]);
+    assert!(provisioner(&["history"]).stdout.contains(digest));
+    let refused = provisioner(&["rollback"]);
     assert_eq!((refused.code, refused.stderr.lines().count()), (Some(2), 1), "{refused:?}");
-    assert!(refused.stderr.contains("earlier versions are not kept"), "{}", refused.stderr);
-    assert_settled(&tree, &volume);
-    // The digest is that of the manifest, as it is in the other layout.
+    assert!(refused.stderr.contains("no earlier versions are kept"), "{}", refused.stderr);
+    assert_published(&tree, &volume);
+    // The digest is the same in the atomic layout.
     let atomic = Place::new();
     let outcome = run(&mut crate::support::run::provisioner(&tree, &atomic.volume(), &[]), b"");
     assert!(outcome.stdout.contains(digest), "{}", outcome.stdout);
 }
 
 #[test]
-fn a_source_that_is_not_what_it_says_is_not_published() {
+fn a_source_with_wrong_checksums_or_without_files_is_refused() {
     let place = Place::new();
     let (tree, volume) = (place.at("tree"), place.volume());
     make_old(&tree);
@@ -192,11 +192,11 @@ fn a_source_that_is_not_what_it_says_is_not_published() {
     let outcome = publish(&tree, &volume);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     fs::remove_file(tree.join("SHA256SUMS")).unwrap();
-    assert_settled(&tree, &volume);
+    assert_published(&tree, &volume);
     fs::remove_dir_all(&tree).unwrap();
     directory(&tree, 0o755);
     assert_eq!(publish(&tree, &volume).code, Some(2));
-    let outcome = run(&mut plainly(&tree, &volume, &["--allow-empty"]), b"");
+    let outcome = run(&mut provisioner(&tree, &volume, &["--allow-empty"]), b"");
     assert!(outcome.stdout.starts_with("published: 0 added, 0 changed, 22 removed"), "{outcome:?}");
-    assert_settled(&tree, &volume);
+    assert_published(&tree, &volume);
 }

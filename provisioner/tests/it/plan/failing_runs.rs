@@ -7,20 +7,20 @@ use std::process::Command;
 use e2e::place::{in_private_mounts, sh};
 use e2e::programs::{Outcome, command, copy_program, run};
 
-use super::plain::old;
+use super::files_layout::old_source;
 use super::{Places, traces};
 
 const FILES: [&str; 2] = ["--layout", "files"];
 
 #[test]
-fn what_is_in_the_way_is_told_as_by_the_run() {
+fn obstacles_are_reported_as_by_the_run() {
     let cases = [
-        ("rm -r a; echo of others > a; rm ..provisioner/files/*", "`a` is no directory"),
+        ("rm -r a; echo other > a; rm ..provisioner/files/*", "`a` is no directory"),
         ("rm gone; mkdir gone; echo > gone/mine", "`gone/mine` was not published"),
         ("rm gone; mkdir -p gone/x/y", "`gone/x` was not published"),
     ];
     for (prepare, why) in cases {
-        let places = old();
+        let places = old_source();
         assert_eq!(places.run(&FILES).code, Some(0));
         fs::write(places.path("source/same"), "other").expect("written");
         sh(&places.path("volume"), prepare);
@@ -37,7 +37,7 @@ fn what_is_in_the_way_is_told_as_by_the_run() {
 }
 
 #[test]
-fn a_source_that_would_be_refused_is() {
+fn a_bad_source_is_refused_as_by_the_run() {
     let places = Places::new();
     assert_eq!(places.run(&FILES).code, Some(0));
     places.write("source/a", "new");
@@ -57,7 +57,7 @@ fn a_source_that_would_be_refused_is() {
 }
 
 #[test]
-fn no_rollback_is_shown_of_plain_files() {
+fn a_rollback_of_plain_files_is_refused() {
     let places = Places::new();
     for content in ["one", "two"] {
         places.write("source/a", content);
@@ -73,7 +73,7 @@ fn no_rollback_is_shown_of_plain_files() {
 }
 
 #[test]
-fn there_must_be_room_for_what_is_new_alone() {
+fn only_new_files_need_space() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -89,7 +89,7 @@ fn there_must_be_room_for_what_is_new_alone() {
         sh(dir, "echo 2 > source/small");
         let outcome = provisioner(&["--dry-run"]);
         assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
-        // What a killed run has staged would be removed.
+        // Files that a killed run has staged would be removed.
         let staged = "volume/..provisioner/files/next-0123456789abcdef/tree";
         sh(dir, &format!("mkdir -p {staged}; head -c 350000 /dev/urandom > {staged}/large"));
         sh(dir, "head -c 200000 /dev/urandom > source/small; mount -o remount,ro volume");
@@ -108,7 +108,7 @@ fn there_must_be_room_for_what_is_new_alone() {
 }
 
 #[test]
-fn who_must_not_write_or_give_away_is_told_so() {
+fn missing_permissions_to_write_or_change_owners_are_errors() {
     if e2e::skip_unless_root("becomes another user") {
         return;
     }
@@ -143,7 +143,7 @@ fn who_must_not_write_or_give_away_is_told_so() {
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let message = "provisioner: failed to write to `volume/d`: permission denied\n";
     assert_eq!(outcome.stderr, message);
-    // Who changes only the mode of a directory need not write to the one above.
+    // To change the mode of a directory, its parent need not be writable.
     chown(places.path("volume/d"), Some(4321), None).expect("given");
     places.write("source/d/b", "two");
     sh(&places.path(""), "mkdir source/d/x volume/d/x; chmod 755 volume/d/x; chmod 700 source/d/x");
@@ -155,7 +155,7 @@ fn who_must_not_write_or_give_away_is_told_so() {
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("~ d/x/ (mode 0755 -> 0700)\n"), "{outcome:?}");
     places.write("source/d/b", "new");
-    // It may let itself write to what is its own.
+    // The owner of a directory can make it writable.
     chown(places.path("volume/d"), Some(4321), None).expect("given");
     fs::set_permissions(places.path("volume/d"), Permissions::from_mode(0o555)).expect("a mode");
     assert_eq!(as_user(&["--layout", "files", "--dry-run"]).code, Some(0));

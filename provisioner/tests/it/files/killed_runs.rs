@@ -1,28 +1,37 @@
-//! Runs that are killed at any of their system calls, or told that it has failed.
+//! Runs that are killed at any of their system calls, or see that call fail.
 
 use std::fs;
 use std::path::Path;
 
 use e2e::programs::Outcome;
 
-use super::plain::{assert_settled, plainly, publish, shown};
+use super::volume::{assert_published, provisioner, publish, visible};
 use crate::support::run::{self, Calls, Place, strace};
 use crate::support::tree::{Entry, Seen, make_new, make_old, seen, without_root};
 
-/// What is on a volume before the new tree is published.
+/// The volume before the new tree is published.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     Nothing,
-    /// The old tree, as plain files.
+    /// It holds the old tree as plain files.
     Files,
-    /// The old tree, behind links.
+    /// It holds the old tree behind links.
     Links,
 }
 
-/// What is published afterwards.
+/// The trees that are published after the disturbed run.
 const NEXT: [&str; 2] = ["new", "old"];
 
-/// What is published over what, and its calls that may change something.
+/// The files on a volume after a disturbed run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Old,
+    New,
+    /// Some files are old, some new.
+    Mixed,
+}
+
+/// A publication over a volume, and its system calls that may change something.
 struct Case {
     place: Place,
     before: Before,
@@ -42,14 +51,14 @@ impl Case {
         };
         let new = without_root(seen(&place.at("new")));
         let mut case = Self { place, before, old, new, calls: Calls::default() };
-        let undisturbed = case.fresh();
+        let undisturbed = case.prepare();
         assert_eq!(case.run(&undisturbed, &[]).code, Some(0));
         case.calls = Calls::read(&case.place.at("log"), &undisturbed.volume());
         case
     }
 
-    /// A volume as it is before.
-    fn fresh(&self) -> Place {
+    /// A volume as it is before the publication.
+    fn prepare(&self) -> Place {
         let place = Place::in_memory();
         let old = self.place.at("old");
         match self.before {
@@ -57,68 +66,71 @@ impl Case {
             Before::Files => assert_eq!(publish(&old, &place.volume()).code, Some(0)),
             Before::Links => assert_eq!(run::publish(&old, &place.volume()).code, Some(0)),
         }
-        fs::write(place.volume().join("mine"), "of somebody else").expect("written");
+        fs::write(place.volume().join("mine"), "of another program").expect("written");
         place
     }
 
     fn run(&self, place: &Place, options: &[&str]) -> Outcome {
-        let run = plainly(&self.place.at("new"), &place.volume(), &[]);
+        let run = provisioner(&self.place.at("new"), &place.volume(), &[]);
         strace(options, &self.place.at("log"), &run)
     }
 
-    /// Asserts that each file is the old or the new one, and none is missing that is in both. Whether
-    /// all are old, whether all are new.
-    fn look(&self, volume: &Path, at: &str) -> (bool, bool) {
+    /// Asserts that each file is the old or the new one, and that no file of both trees is missing.
+    fn check(&self, volume: &Path, at: &str) -> State {
         let found = self.found(volume);
         for (path, entry) in &found {
             let known = [self.old.get(path), self.new.get(path)];
-            // A directory may wait for its mode.
+            // The mode of a directory may not be set yet.
             let is_directory = matches!(entry, Entry::Directory(_))
                 && known.iter().flatten().any(|known| matches!(known, Entry::Directory(_)));
             assert!(is_directory || known.contains(&Some(entry)), "{at}: {path:?}: {entry:?}");
         }
         for (path, entry) in &self.old {
-            let both_files = |entry: &Entry| !matches!(entry, Entry::Directory(_));
-            if self.new.get(path).is_some_and(|new| both_files(new) && both_files(entry)) {
+            let is_file = |entry: &Entry| !matches!(entry, Entry::Directory(_));
+            if self.new.get(path).is_some_and(|new| is_file(new) && is_file(entry)) {
                 assert!(found.contains_key(path), "{at}: {path:?} is missing");
             }
         }
-        (found == self.old, found == self.new)
+        match found {
+            found if found == self.new => State::New,
+            found if found == self.old => State::Old,
+            _ => State::Mixed,
+        }
     }
 
     fn found(&self, volume: &Path) -> Seen {
         let mut found =
-            if self.before == Before::Links { through_links(volume) } else { shown(volume) };
+            if self.before == Before::Links { through_links(volume) } else { visible(volume) };
         let mine = found.remove(&b"mine"[..]);
-        assert!(matches!(mine, Some(Entry::File(_, content)) if content == b"of somebody else"));
+        assert!(matches!(mine, Some(Entry::File(_, content)) if content == b"of another program"));
         found
     }
 
-    /// Publishes with something injected; `None` if the call was not reached. What is published `next`,
-    /// the new tree or the old one, is there then, and nothing else is left.
-    fn disturb(&self, inject: &str, next: &[&str]) -> Option<(Outcome, (bool, bool))> {
-        let mut came = None;
+    /// Publishes with a signal or an error injected into a call. Asserts that publishing each tree of
+    /// `next` afterwards leaves exactly that tree. `None` if the run did not reach the call.
+    fn disturb(&self, inject: &str, next: &[&str]) -> Option<(Outcome, State)> {
+        let mut disturbed = None;
         for next in next {
-            let place = self.fresh();
+            let place = self.prepare();
             let outcome = self.run(&place, &["-e", &format!("inject={inject}")]);
             let log = fs::read_to_string(self.place.at("log")).expect("a log");
             let is_reached = outcome.code.is_none() || log.contains("(INJECTED)");
-            let looked = self.look(&place.volume(), inject);
+            let state = self.check(&place.volume(), inject);
             let next = self.place.at(next);
             let finished = publish(&next, &place.volume());
             assert_eq!((finished.code, &finished.stderr[..]), (Some(0), ""), "{inject}");
             fs::remove_file(place.volume().join("mine")).expect("still there");
-            assert_settled(&next, &place.volume());
+            assert_published(&next, &place.volume());
             if !is_reached {
                 return None;
             }
-            came = Some((outcome, looked));
+            disturbed = Some((outcome, state));
         }
-        came
+        disturbed
     }
 }
 
-/// What readers see who follow links, as long as they lead anywhere.
+/// What readers see at each name, through links that lead to an entry.
 fn through_links(volume: &Path) -> Seen {
     let mut all = Seen::new();
     for name in run::names(volume) {
@@ -141,49 +153,55 @@ fn through_links(volume: &Path) -> Seen {
     all
 }
 
-/// Kills a publication at each call: how often all was old then, all new, and neither.
-fn kill_everywhere(before: Before) -> [u32; 3] {
+/// How often killed runs have left each state.
+#[derive(Default)]
+struct Counts {
+    old: u32,
+    new: u32,
+    mixed: u32,
+}
+
+/// Kills a publication at each of its calls.
+fn kill_everywhere(before: Before) -> Counts {
     let case = Case::new(before);
-    let mut counts = [0; 3];
+    let mut counts = Counts::default();
     for (call, numbers) in case.calls.numbers() {
         for number in numbers {
             let at = format!("{call}:signal=KILL:when={number}");
             let next =
                 if before == Before::Files { &NEXT } else { &NEXT[number as usize % 2..][..1] };
-            let Some((outcome, (is_old, is_new))) = case.disturb(&at, next) else { continue };
+            let Some((outcome, state)) = case.disturb(&at, next) else { continue };
             assert_eq!(outcome.code, None, "{at}: {}", outcome.stderr);
-            counts[if is_new {
-                1
-            } else if is_old {
-                0
-            } else {
-                2
-            }] += 1;
+            match state {
+                State::Old => counts.old += 1,
+                State::New => counts.new += 1,
+                State::Mixed => counts.mixed += 1,
+            }
         }
     }
     counts
 }
 
 #[test]
-fn a_first_publication_that_is_killed_anywhere_leaves_whole_files() {
-    let [nothing, all, some] = kill_everywhere(Before::Nothing);
-    assert!(nothing > 40 && all > 5 && some > 5, "{nothing} {all} {some}");
-}
-
-#[test]
-fn an_update_that_is_killed_anywhere_leaves_whole_files() {
-    let [old, new, mixed] = kill_everywhere(Before::Files);
-    assert!(old > 20 && new > 5 && mixed > 10, "{old} {new} {mixed}");
-}
-
-#[test]
-fn a_change_of_layout_that_is_killed_anywhere_leaves_whole_files() {
-    let [old, new, mixed] = kill_everywhere(Before::Links);
+fn a_first_publication_killed_at_any_call_leaves_whole_files() {
+    let Counts { old, new, mixed } = kill_everywhere(Before::Nothing);
     assert!(old > 40 && new > 5 && mixed > 5, "{old} {new} {mixed}");
 }
 
 #[test]
-fn a_call_that_fails_is_told_of_in_one_line_and_leaves_whole_files() {
+fn an_update_killed_at_any_call_leaves_whole_files() {
+    let Counts { old, new, mixed } = kill_everywhere(Before::Files);
+    assert!(old > 20 && new > 5 && mixed > 10, "{old} {new} {mixed}");
+}
+
+#[test]
+fn a_change_of_layout_killed_at_any_call_leaves_whole_files() {
+    let Counts { old, new, mixed } = kill_everywhere(Before::Links);
+    assert!(old > 40 && new > 5 && mixed > 5, "{old} {new} {mixed}");
+}
+
+#[test]
+fn a_failed_call_is_reported_in_one_line_and_leaves_whole_files() {
     let case = Case::new(Before::Files);
     let (mut failed, mut unchanged) = (0, 0);
     for (call, numbers) in case.calls.numbers() {
@@ -195,21 +213,22 @@ fn a_call_that_fails_is_told_of_in_one_line_and_leaves_whole_files() {
         };
         for number in numbers {
             if call == "openat" && number <= case.calls.start {
-                continue; // That would be a library.
+                continue; // The dynamic linker opens libraries.
             }
             let at = format!("{call}:error={error}:when={number}");
             let next = &NEXT[number as usize % 2..][..1];
-            let Some((outcome, (is_old, is_new))) = case.disturb(&at, next) else { continue };
+            let Some((outcome, state)) = case.disturb(&at, next) else { continue };
+            let is_new = state == State::New;
             if outcome.code == Some(0) {
-                // What is only said, a directory's mode before its contents go, the number of
-                // processors, and a history that is only told of.
-                let is_told = outcome.stderr.starts_with("Warning: ");
+                // Not fatal: output, the mode of a directory that is made writable, the number of
+                // processors, the history.
+                let has_warning = outcome.stderr.starts_with("Warning: ");
                 let may_fail = ["write", "fchmod", "openat", "ioctl"].contains(&&call[..]);
-                assert!(is_new && (is_told || may_fail), "{at}: {outcome:?}");
+                assert!(is_new && (has_warning || may_fail), "{at}: {outcome:?}");
                 continue;
             }
             let stderr = &outcome.stderr;
-            // Each thread has its own count: the line itself may be what cannot be written.
+            // strace counts calls per thread: the failed write may be that of the error message.
             if call == "write" && stderr.is_empty() {
                 assert!(outcome.code == Some(1) && !is_new, "{at}");
                 continue;
@@ -217,21 +236,21 @@ fn a_call_that_fails_is_told_of_in_one_line_and_leaves_whole_files() {
             assert_eq!((outcome.code, stderr.lines().count()), (Some(1), 1), "{at}: {stderr}");
             assert!(stderr.contains(message), "{at}: {stderr}");
             failed += 1;
-            unchanged += u32::from(is_old);
+            unchanged += u32::from(state == State::Old);
         }
     }
     assert!(failed > 35 && unchanged > 15, "{failed}, {unchanged} of them before the first file");
 }
 
 #[test]
-fn names_that_cannot_be_exchanged_are_replaced_one_after_the_other() {
+fn entries_are_replaced_in_two_steps_where_names_cannot_be_exchanged() {
     for before in [Before::Files, Before::Links] {
         let case = Case::new(before);
         for error in ["EINVAL", "ENOSYS", "EOPNOTSUPP"] {
-            let place = case.fresh();
+            let place = case.prepare();
             let outcome = case.run(&place, &["-e", &format!("inject=renameat2:error={error}")]);
             assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{error}");
-            assert!(case.look(&place.volume(), error).1);
+            assert!(case.check(&place.volume(), error) == State::New);
         }
     }
 }

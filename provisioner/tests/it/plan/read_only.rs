@@ -1,14 +1,14 @@
-//! That a plan writes nothing, as the system sees it.
+//! Plans write nothing, by their system calls.
 
 use e2e::place::sh;
 use e2e::programs::command;
 use e2e::strace::Call;
 
-use super::plain::old;
+use super::files_layout::old_source;
 use super::traces;
 use crate::support::run::{may_change, strace};
 
-/// Whether a call may change a file or keep another process waiting for a lock.
+/// Whether a call may change a file or take a lock.
 fn is_harmful(call: &Call) -> bool {
     match &call.name[..] {
         "flock" => true,
@@ -19,8 +19,8 @@ fn is_harmful(call: &Call) -> bool {
 }
 
 #[test]
-fn nothing_is_written_whatever_is_on_the_volume() {
-    let left = "mkdir -p ..provisioner/files/next-0123456789abcdef/tree; \
+fn a_plan_writes_nothing_in_any_state_of_the_volume() {
+    let damage = "mkdir -p ..provisioner/files/next-0123456789abcdef/tree; \
                 echo x > ..provisioner/files/pending-0123456789abcdef; \
                 echo x > ..provisioner/next-0123456789abcdef; \
                 ln -s x/tree ..next-0123456789abcdef; mkdir ..version-0123456789abcdef; \
@@ -28,11 +28,11 @@ fn nothing_is_written_whatever_is_on_the_volume() {
     for (first, then) in
         [("", "files"), ("files", "files"), ("atomic", "files"), ("files", "atomic")]
     {
-        let places = old();
+        let places = old_source();
         if !first.is_empty() {
             assert_eq!(places.run(&["--layout", first]).code, Some(0));
             sh(&places.path(""), "rm -r source; mv new source");
-            sh(&places.path("volume"), left);
+            sh(&places.path("volume"), damage);
         }
         let before = traces(&places.path("volume"));
         let mut planned = command("provisioner");
@@ -43,7 +43,7 @@ fn nothing_is_written_whatever_is_on_the_volume() {
         assert!(outcome.stdout.contains("would publish: "), "{first} {then}: {outcome:?}");
         assert_eq!(traces(&places.path("volume")), before, "{first} {then}");
         let mut harmful = e2e::strace::read(&places.path("log"));
-        // The plan prints to stderr why the run would fail, and warns of a record that cannot be read.
+        // Errors of the run, and warnings about a record that cannot be read, go to stderr.
         let is_printed = |call: &Call| {
             call.text.starts_with("write(2, \"provisioner: `")
                 || call.text.starts_with("write(2, \"Warning: ")

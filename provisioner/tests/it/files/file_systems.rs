@@ -1,4 +1,4 @@
-//! Targets that are not like others: without links, modes or room to move, or not to be written.
+//! File systems without links or modes, read-only ones, and mounts within a volume.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,11 +7,11 @@ use std::path::Path;
 use e2e::place::{in_private_mounts, sh};
 use e2e::strace::assert_order;
 
-use super::plain::{assert_publishes, assert_settled, plainly, publish, shown};
+use super::volume::{assert_published, assert_publishes, provisioner, publish, visible};
 use crate::support::run::{Place, names, strace};
 use crate::support::tree::{Entry, directory, file, make_new, make_old, seen, without_root};
 
-/// As vfat answers, symlink(2).
+/// The answer of vfat, by symlink(2).
 const NO_LINKS: [&str; 2] = ["-e", "inject=symlinkat:error=EPERM"];
 
 /// Makes a tree without links.
@@ -24,24 +24,24 @@ fn make_plain(root: &Path, content: &str) {
 }
 
 #[test]
-fn a_file_system_without_links_takes_a_tree_without_links() {
+fn a_tree_without_links_is_published_to_a_file_system_without_links() {
     let place = Place::new();
     let volume = place.volume();
     for (number, content) in ["one", "other"].into_iter().enumerate() {
         let tree = place.at(content);
         make_plain(&tree, content);
-        let outcome = strace(&NO_LINKS, &place.at("log"), &plainly(&tree, &volume, &[]));
+        let outcome = strace(&NO_LINKS, &place.at("log"), &provisioner(&tree, &volume, &[]));
         assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{number}");
-        assert_settled(&tree, &volume);
+        assert_published(&tree, &volume);
     }
-    let before = shown(&volume);
+    let before = visible(&volume);
     symlink("top", place.at("other/link")).unwrap();
-    let run = plainly(&place.at("other"), &volume, &[]);
+    let run = provisioner(&place.at("other"), &volume, &[]);
     let outcome = strace(&NO_LINKS, &place.at("log"), &run);
     let stderr = &outcome.stderr;
     assert_eq!((outcome.code, stderr.lines().count()), (Some(1), 1), "{stderr}");
     assert!(stderr.contains("the volume takes no symbolic links"), "{stderr}");
-    assert_eq!(shown(&volume), before);
+    assert_eq!(visible(&volume), before);
     assert_publishes(&place.at("one"), &volume);
 }
 
@@ -49,19 +49,19 @@ fn a_file_system_without_links_takes_a_tree_without_links() {
 fn a_first_publication_that_fails_leaves_the_volume_empty() {
     let place = Place::new();
     make_old(&place.at("tree"));
-    let run = plainly(&place.at("tree"), &place.volume(), &[]);
+    let run = provisioner(&place.at("tree"), &place.volume(), &[]);
     assert_eq!(strace(&NO_LINKS, &place.at("log"), &run).code, Some(1));
     assert_eq!(names(&place.volume()).len(), 0);
 }
 
 #[test]
-fn a_file_system_without_modes_is_published_to_once() {
+fn a_file_system_without_modes_needs_one_publication() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
     in_private_mounts(|place| {
         let volume = place.join("volume");
-        // By FUSE, until it is unmounted. Directories are 0750 and files 0640, whatever is asked for.
+        // bindfs gives mode 0750 to all directories and 0640 to all files.
         let modes = "--chmod-ignore --perms=u=rwX:g=rX:o=";
         sh(place, &format!("mkdir below volume; bindfs {modes} below volume"));
         for content in ["one", "other"] {
@@ -69,8 +69,8 @@ fn a_file_system_without_modes_is_published_to_once() {
             make_plain(&tree, content);
             let outcome = publish(&tree, &volume);
             assert_eq!(outcome.code, Some(0), "{outcome:?}");
-            let said = "Warning: the volume keeps no permission bits: all are its own\n";
-            assert_eq!(outcome.stderr, said);
+            let warning = "Warning: the volume keeps no permission bits: all files have the modes that it gives\n";
+            assert_eq!(outcome.stderr, warning);
             let mut expected = without_root(seen(&tree));
             for entry in expected.values_mut() {
                 match entry {
@@ -79,12 +79,12 @@ fn a_file_system_without_modes_is_published_to_once() {
                     Entry::Link(_) => {}
                 }
             }
-            assert_eq!(shown(&volume), expected);
+            assert_eq!(visible(&volume), expected);
             let again = publish(&tree, &volume);
             assert_eq!((again.code, &again.stderr[..]), (Some(0), ""));
             assert!(again.stdout.starts_with("unchanged: "), "{}", again.stdout);
         }
-        // Modes are what the volume says, and its mind may change.
+        // A later mount may keep modes.
         sh(place, "umount volume");
         let tree = place.join("other");
         sh(place, "mount --bind below volume");
@@ -95,7 +95,7 @@ fn a_file_system_without_modes_is_published_to_once() {
 }
 
 #[test]
-fn a_volume_that_must_not_be_written_stays_as_it_is() {
+fn a_read_only_volume_is_an_error_only_if_something_changes() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -109,13 +109,13 @@ fn a_volume_that_must_not_be_written_stays_as_it_is() {
         let outcome = publish(&new, &volume);
         assert_eq!((outcome.code, outcome.stderr.lines().count()), (Some(1), 1), "{outcome:?}");
         assert!(outcome.stderr.contains("read-only file system"), "{}", outcome.stderr);
-        // There is nothing to write for what is there already.
+        // Without changes, nothing is written.
         assert!(assert_publishes(&old, &volume).starts_with("unchanged: "));
     });
 }
 
 #[test]
-fn a_directory_that_is_another_file_system_is_refused_before_anything_is_changed() {
+fn a_mount_within_the_volume_is_refused_before_the_first_change() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -127,11 +127,11 @@ fn a_directory_that_is_another_file_system_is_refused_before_anything_is_changed
             sh(place, "mkdir volume");
             assert_publishes(&old, &volume);
             sh(place, mount);
-            let before = shown(&volume);
+            let before = visible(&volume);
             let outcome = publish(&new, &volume);
             assert_eq!((outcome.code, outcome.stderr.lines().count()), (Some(1), 1), "{mount}");
             assert!(outcome.stderr.contains("`a` is another file system"), "{}", outcome.stderr);
-            assert_eq!(shown(&volume), before);
+            assert_eq!(visible(&volume), before);
             sh(place, "umount volume/a");
             assert_publishes(&new, &volume);
             sh(place, "rm -r volume");
@@ -140,14 +140,14 @@ fn a_directory_that_is_another_file_system_is_refused_before_anything_is_changed
 }
 
 #[test]
-fn each_file_is_on_the_disk_before_it_takes_its_place() {
+fn each_file_is_synced_before_it_is_put_in_place() {
     let place = Place::new();
     let (old, new, volume) = (place.at("old"), place.at("new"), place.volume());
     make_old(&old);
     make_new(&new);
     fs::set_permissions(&volume, fs::Permissions::from_mode(0o755)).unwrap();
     assert_publishes(&old, &volume);
-    let outcome = strace(&["-y"], &place.at("log"), &plainly(&new, &volume, &[]));
+    let outcome = strace(&["-y"], &place.at("log"), &provisioner(&new, &volume, &[]));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let steps: [&[&str]; 8] = [
         &["write(", "/tree/changes>"],
@@ -155,7 +155,7 @@ fn each_file_is_on_the_disk_before_it_takes_its_place() {
         &["renameat(", "\"pending-"],
         &["fsync(", "/..provisioner/files>)"],
         &["renameat(", "/tree>, \"changes\"", "/volume>, \"changes\""],
-        // The new ones are on the disk before the old ones go.
+        // New files are synced before stale ones are removed.
         &["sync"],
         &["unlinkat(", "/volume>, \"gone\""],
         &["sync"],

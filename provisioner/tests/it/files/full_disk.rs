@@ -1,15 +1,15 @@
-//! Disks that are full.
+//! Full disks.
 
 use e2e::place::{in_private_mounts, sh};
 
-use super::plain::{assert_publishes, assert_settled, publish, shown};
+use super::volume::{assert_published, assert_publishes, publish, visible};
 use crate::support::tree::{make_new, make_old, seen, without_root};
 
-/// How much more room there is each time, in bytes.
+/// How much larger the volume is in each round, in bytes.
 const STEP: u64 = 16 * 1024;
 
 #[test]
-fn a_full_disk_keeps_all_files_as_they_were() {
+fn a_full_disk_leaves_all_files_unchanged() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -32,18 +32,18 @@ fn a_full_disk_keeps_all_files_as_they_were() {
             assert_eq!((outcome.code, stderr.lines().count()), (Some(1), 1), "{stderr}");
             let reasons = ["no space left on device", "less than a new version takes"];
             assert!(reasons.iter().any(|reason| stderr.contains(reason)), "{stderr}");
-            assert_eq!(shown(&volume), without_root(seen(&old)));
+            assert_eq!(visible(&volume), without_root(seen(&old)));
             sh(place, "mount -o remount,size=9m volume");
             assert!(assert_publishes(&old, &volume).starts_with("unchanged: "));
             failed += 1;
         }
-        assert_settled(&new, &volume);
+        assert_published(&new, &volume);
         assert!(failed > 10, "{failed}");
     });
 }
 
 #[test]
-fn what_is_the_same_takes_no_room() {
+fn unchanged_files_take_no_space() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -53,7 +53,7 @@ fn what_is_the_same_takes_no_room() {
         make_old(&tree);
         assert_publishes(&tree, &volume);
         std::fs::write(tree.join("gone"), "changed").unwrap();
-        // There is no room for all of it twice.
+        // The volume has no space for two copies of the tree.
         assert!(assert_publishes(&tree, &volume).starts_with("published: 0 added, 1 changed"));
     });
 }
