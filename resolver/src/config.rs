@@ -11,15 +11,16 @@ use anyhow::Result;
 use diagnostics::exit::misconfigured;
 use diagnostics::report::Report;
 use diagnostics::wording::{io_error, one_line};
+use outbound::file::read_small;
+use outbound::secret::Secret;
 
 use crate::cli::LookupOptions;
 use crate::directory::dn::Dn;
 use crate::directory::filter::Filter;
 use crate::directory::owner::Attributes;
 use crate::ldap::address::Address;
-use crate::ldap::options::{Credentials, Secret, ServerOptions};
+use crate::ldap::options::{Credentials, ServerOptions};
 use crate::ldif::ExportOptions;
-use crate::small_file;
 
 /// What to look up, and where.
 #[derive(Debug)]
@@ -135,7 +136,7 @@ fn credentials(
     };
     match (&options.bind_dn, password.filter(|password| !password.is_empty())) {
         (Some(dn), Some(password)) => {
-            Ok(Some(Credentials { dn: dn.clone(), password: Secret::new(password) }))
+            Ok(Some(Credentials { dn: dn.clone(), password: Secret::from(password) }))
         }
         (Some(dn), None) => Err(misconfigured(format_args!(
             "no password for the bind DN `{}`: set LDAP_BIND_PASS or LDAP_BIND_PASS_FILE",
@@ -153,7 +154,7 @@ fn credentials(
 fn read_password(file: &Path) -> Result<String> {
     let name = one_line(file.as_os_str().as_encoded_bytes());
     let fail = |why: String| misconfigured(format_args!("failed to read `{name}`: {why}"));
-    let bytes = small_file::read(file).map_err(|error| fail(io_error(&error)))?;
+    let bytes = read_small(file).map_err(|error| fail(io_error(&error)))?;
     let text = String::from_utf8(bytes).map_err(|_| fail("not UTF-8".to_owned()))?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())

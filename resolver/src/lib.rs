@@ -12,7 +12,6 @@ mod directory;
 mod ldap;
 mod ldif;
 mod pipeline;
-mod small_file;
 
 use std::io;
 use std::process::ExitCode;

@@ -1,8 +1,9 @@
 //! The settings for directory servers, checked, as plain data.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use outbound::secret::Secret;
 
 use super::address::Address;
 
@@ -36,25 +37,4 @@ pub struct Credentials {
     pub dn: String,
     /// Its password, never empty.
     pub password: Secret,
-}
-
-/// Text that must not be shown; the `Debug` form hides it.
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps `text`.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text, for the bind request.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
 }
