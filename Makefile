@@ -79,7 +79,8 @@ test: ## Set up what the tests need, then run all of them, those in pods where r
 	@if [ "$(CI)" = true ] || e2e/pods/possible; then $(MAKE) e2e PROFILE=quick; fi
 
 lint: fmt-check clippy ## Warnings about formatting, code, its documentation and scripts (needs shellcheck)
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet \
+	  --document-private-items
 	shellcheck .ci/run e2e/setup.sh e2e/checks/advisories e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh \
 	  provisioner/testdata/*/*.sh
 

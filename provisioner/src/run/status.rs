@@ -201,7 +201,7 @@ pub fn show_status(options: &Look, report: &mut Report) -> Result<u8> {
 /// Prints the history.
 ///
 /// # Errors
-/// As [`history`].
+/// As [`history()`].
 pub fn show_history(options: &Look, report: &mut Report) -> Result<u8> {
     print(&history(&Volume::open(&options.at.target)?, options.json, report)?);
     Ok(DONE)

@@ -4,7 +4,7 @@
 //! 2. [`connector`] connects and binds to one of the servers, over a [`connection`] that checks every
 //!    message by the rules of [`protocol`].
 //! 3. [`session`] runs one search over it; [`query`] builds its filter.
-//! 4. [`lookup`] keeps many searches for UIDs running. [`enumerate`] reads all owners instead.
+//! 4. [`lookup`] keeps many searches for UIDs running. [`mod@enumerate`] reads all owners instead.
 //! 5. [`visibility`] checks, after a run without any address, that the server can show one.
 
 pub mod address;
