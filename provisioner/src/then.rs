@@ -54,7 +54,7 @@ impl Listeners {
     ///
     /// # Errors
     /// Fails if one of them can never be notified; errors of configuration.
-    pub fn of(options: &cli::Then) -> Result<Self> {
+    pub fn of(options: &cli::ThenOptions) -> Result<Self> {
         Ok(Self {
             command: options.then.as_deref().map(ThenCommand::parse).transpose()?,
             post: options.then_post.as_deref().map(|url| Post::new(url, options)).transpose()?,

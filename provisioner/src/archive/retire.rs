@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use crate::archive::Archives;
 use crate::archive::pin::Pin;
-use crate::cli::Change;
+use crate::cli::ChangeOptions;
 use crate::shutdown::Shutdown;
 use crate::state::State;
 use crate::state::lock::{Lock, lock};
@@ -34,7 +34,7 @@ pub struct Retention {
 
 impl Retention {
     /// As the command line asks.
-    pub fn of(change: &Change) -> Self {
+    pub fn of(change: &ChangeOptions) -> Self {
         Self {
             keep: change.keep,
             grace: Duration::from_secs(change.grace),

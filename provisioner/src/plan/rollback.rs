@@ -72,7 +72,7 @@ struct Plan {
 /// # Errors
 /// Fails if the rollback would fail, or the volume cannot be read.
 pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
-    let volume = Volume::open(&options.at.target)?;
+    let volume = Volume::open(&options.common.target)?;
     files::refuse_rollback(&volume)?;
     let progress = Arc::new(Progress::default());
     let line = ProgressLine::start(report.progress(), &progress);

@@ -26,7 +26,7 @@ use published_tree::volume::Volume;
 
 use crate::archive::history::{Action, record};
 use crate::archive::retire::retire;
-use crate::cli::{Cli, Command, Look};
+use crate::cli::{Cli, Command, Show};
 use crate::plan::{show_publication, show_rollback};
 use crate::shutdown::Shutdown;
 use crate::then::{LiveId, Notifications};
@@ -39,13 +39,13 @@ use release::Released;
 /// If a publication or rollback fails, the live version is unchanged, unless the error says so.
 pub fn run(cli: &Cli) -> Result<u8> {
     let start = Instant::now();
-    let (at, change) = match &cli.command {
-        None => (&cli.at, &cli.change),
-        Some(Command::Rollback(options)) => (&options.at, &options.change),
+    let (common, change) = match &cli.command {
+        None => (&cli.common, &cli.change),
+        Some(Command::Rollback(options)) => (&options.common, &options.change),
         Some(Command::Status(options)) => return show(options, status::show_status),
         Some(Command::History(options)) => return show(options, status::show_history),
     };
-    let mut report = Report::before_output(at.summary.is_none());
+    let mut report = Report::before_output(common.summary.is_none());
     let mut metrics = Metrics::default();
     let shutdown = Shutdown::listen()?;
     let done = match &cli.command {
@@ -83,14 +83,14 @@ pub fn run(cli: &Cli) -> Result<u8> {
         let retired = retire(&volume, &old, retention, &shutdown, &mut report);
         outcome = outcome.and_then(|code| retired.map(|()| code));
     }
-    report.finish(outcome, at.summary.as_deref())
+    report.finish(outcome, common.summary.as_deref())
 }
 
 /// Runs a command that only reads a volume.
-fn show(options: &Look, command: impl FnOnce(&Look, &mut Report) -> Result<u8>) -> Result<u8> {
-    let mut report = Report::new(options.at.summary.is_none());
+fn show(options: &Show, command: impl FnOnce(&Show, &mut Report) -> Result<u8>) -> Result<u8> {
+    let mut report = Report::new(options.common.summary.is_none());
     let shown = command(options, &mut report);
-    report.finish(shown, options.at.summary.as_deref())
+    report.finish(shown, options.common.summary.as_deref())
 }
 
 /// Removes the pending notifications of a failed run, if the version `before` is still live.

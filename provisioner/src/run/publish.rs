@@ -41,11 +41,11 @@ pub fn run(
     metrics: &mut Metrics,
 ) -> Result<Released> {
     let listeners = Listeners::of(&cli.change.then)?;
-    let (volume, retention) = (Volume::open(&cli.at.target)?, Retention::of(&cli.change));
+    let (volume, retention) = (Volume::open(&cli.common.target)?, Retention::of(&cli.change));
     let lock = lock(volume.dir(), retention.lock_timeout)?;
     retire::remove_leftovers(&volume, &lock, report)?;
     let before = LiveId::of(&volume)?;
-    let mut notifications = Notifications::find(listeners, &cli.at.target, &volume, report);
+    let mut notifications = Notifications::find(listeners, &cli.common.target, &volume, report);
     if let Some(pin) = effective_pin(cli.unpin, &volume, report) {
         let live = keep_pinned(cli, &volume, &pin, &mut notifications, report)?;
         shutdown.defer();

@@ -35,7 +35,7 @@ pub fn run(
     report: &mut Report,
 ) -> Result<Released> {
     let listeners = Listeners::of(&options.change.then)?;
-    let target = &options.at.target;
+    let target = &options.common.target;
     let (volume, retention) = (Volume::open(target)?, Retention::of(&options.change));
     let lock = lock(volume.dir(), retention.lock_timeout)?;
     retire::remove_leftovers(&volume, &lock, report)?;

@@ -16,7 +16,7 @@ use crate::archive::archived::{Archived, archived};
 use crate::archive::history::{self, Action};
 use crate::archive::pin::Pin;
 use crate::atomic::version::published_at;
-use crate::cli::Look;
+use crate::cli::Show;
 use crate::files::claims::{Claims, FILES};
 use crate::state::time::rfc3339;
 
@@ -192,8 +192,8 @@ fn all_kept(volume: &Volume, live: Option<&str>, report: &mut Report) -> Result<
 ///
 /// # Errors
 /// As [`Status::of`].
-pub fn show_status(options: &Look, report: &mut Report) -> Result<u8> {
-    let status = Status::of(&Volume::open(&options.at.target)?, report)?;
+pub fn show_status(options: &Show, report: &mut Report) -> Result<u8> {
+    let status = Status::of(&Volume::open(&options.common.target)?, report)?;
     print(&if options.json { format!("{}\n", serde_json::json!(status)) } else { status.text() });
     Ok(if status.live.is_some() { DONE } else { FAILED })
 }
@@ -202,8 +202,8 @@ pub fn show_status(options: &Look, report: &mut Report) -> Result<u8> {
 ///
 /// # Errors
 /// As [`history()`].
-pub fn show_history(options: &Look, report: &mut Report) -> Result<u8> {
-    print(&history(&Volume::open(&options.at.target)?, options.json, report)?);
+pub fn show_history(options: &Show, report: &mut Report) -> Result<u8> {
+    print(&history(&Volume::open(&options.common.target)?, options.json, report)?);
     Ok(DONE)
 }
 

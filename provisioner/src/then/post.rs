@@ -26,7 +26,7 @@ impl Post {
     ///
     /// # Errors
     /// Fails if the URL, the authorities or the token cannot be used; errors of configuration.
-    pub fn new(url: &str, options: &cli::Then) -> Result<Self> {
+    pub fn new(url: &str, options: &cli::ThenOptions) -> Result<Self> {
         let url = HttpUrl::parse(url.trim())
             .map_err(|error| misconfigured(format_args!("the URL of --then-post {error}")))?;
         let origin = url.origin();
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_url_is_refused_without_what_it_may_hold_of_secrets() {
-        let options = cli::Then {
+        let options = cli::ThenOptions {
             then: None,
             then_post: None,
             then_token_file: None,

@@ -120,3 +120,15 @@ fn flags_stand_where_they_mean_something() {
         }
     }
 }
+
+#[test]
+fn short_help_of_each_command_fits_one_screen() {
+    for command_line in [&["-h"][..], &["rollback", "-h"], &["status", "-h"], &["history", "-h"]] {
+        let help = run(command("provisioner").args(command_line).env("COLUMNS", "80"), b"").stdout;
+        assert!(help.lines().count() <= 24, "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        for part in ["Usage: provisioner ", "--target", "--help", "\nExample: provisioner "] {
+            assert!(help.contains(part), "{part}: {help}");
+        }
+    }
+}
