@@ -167,7 +167,7 @@ fn a_pinned_tree_that_is_damaged_is_repaired_from_its_archive() {
     fs::write(places.path("volume/..data/a"), "0ne").expect("written");
     let outcome = places.run(&[]);
     assert_eq!((outcome.code, outcome.stdout), (Some(0), format!("{pinned}\n")));
-    assert!(outcome.stderr.contains("is pinned, but not live and sound"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("is pinned, but missing or damaged"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -249,7 +249,7 @@ ls -A volume | grep -c version
 $PROVISIONER; $PROVISIONER status"#,
     );
     assert!(said.contains("is not kept: failed to"), "{said}");
-    assert!(said.contains("the last of the room on the volume is for others\n0\n1\n"), "{said}");
+    assert!(said.contains("an archive leaves a twentieth of the volume free\n0\n1\n"), "{said}");
     assert!(!said.contains("kept: sha256"), "{said}");
 }
 
@@ -267,7 +267,8 @@ cmp source/a volume/a && ls -A volume/..provisioner/versions | wc -l"#,
     );
     let digests: Vec<_> = said.lines().filter_map(digest_in).collect();
     assert_eq!(digests.len(), 4, "{said}");
-    let given_up = format!("Warning: version {} is kept no more: its room is needed\n", digests[0]);
+    let given_up =
+        format!("Warning: version {} is no longer kept: its space is needed\n", digests[0]);
     assert!(said.contains(&given_up), "{said}");
     assert!(said.ends_with("\n1\n"), "{said}");
 }

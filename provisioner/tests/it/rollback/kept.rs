@@ -118,7 +118,11 @@ fn a_version_is_named_by_the_beginning_of_its_digest() {
     }
     let unknown = places.run(&["rollback", &"0".repeat(64)]);
     assert_eq!(unknown.code, Some(2));
-    assert!(unknown.stderr.contains(&format!("those are: {two}, {one}\n")), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains(&format!("kept versions: {two}, {one}\n")),
+        "{}",
+        unknown.stderr
+    );
     assert_eq!(places.live(), "three");
     places.done(&["rollback", &format!("sha256:{}", one[..12].to_uppercase())]);
     assert_eq!(places.live(), "one");
