@@ -19,7 +19,8 @@ use crate::atomic::hooks::Hooks;
 use crate::atomic::links::relink;
 use crate::atomic::undo::{Attempt, undo};
 use crate::atomic::version::{NewVersion, VersionName};
-use crate::copy::stage::{Destination, Origin, stage};
+use crate::copy::destination::Destination;
+use crate::copy::stage::{Origin, stage};
 use crate::copy::wrong_owner::owns_all;
 use crate::source::owner::Owner;
 

@@ -23,8 +23,8 @@ use rustix::fs::{Mode, OFlags, fchmod, openat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::copy::destination::Destination;
 use crate::copy::durable::Durability;
-use crate::copy::stage::Destination;
 use crate::source::owner::Owner;
 use crate::source::scan::check_copy;
 
