@@ -1,4 +1,6 @@
 //! The command line.
+//!
+//! `-h` shows the options that most runs need, on one screen; `--help` shows the others too, in groups.
 
 use std::path::PathBuf;
 
@@ -12,14 +14,35 @@ use crate::source::owner::{self, Owner};
 /// The environment variable that names another termination log.
 const TERMINATION_LOG_VARIABLE: &str = "PROVISIONER_TERMINATION_LOG";
 
-/// Publishes a directory tree to a volume, whole and durably or not at all.
+const SOURCE: &str = "Source";
+const VOLUME: &str = "Volume";
+const NOTIFICATIONS: &str = "Notifications";
+const REPORTS: &str = "Reports";
+
+const EXAMPLE: &str = "Example: provisioner --source build --target /srv/config   (more: --help)";
+const EXAMPLES: &str = "\
+Examples:
+  provisioner                                    /zeta-guard-provisioning to /data-output
+  provisioner --source build --target /srv/config
+  provisioner --dry-run                          show what would change
+  provisioner --then 'kubectl rollout restart deployment/proxy'
+  provisioner rollback                           back to the version before
+
+Exit codes: 0 done or unchanged; 1 failed; 2 usage or configuration, retrying will not help.";
+
+/// Publish a directory tree to a volume, atomically and durably.
 ///
-/// Readers see the old tree or the new one, never a part of it. What is live already is not
-/// touched.
+/// Readers see the old tree or the new one, never a mixture. If the live tree equals the source,
+/// nothing is written.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = "provisioner", version, max_term_width = 100)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    override_usage = "provisioner [OPTIONS] [COMMAND]"
+)]
+#[command(after_help = EXAMPLE, after_long_help = EXAMPLES)]
 pub struct Cli {
-    /// The tree to publish.
+    /// Tree to publish.
     #[arg(
         long,
         env = "PROVISIONER_SOURCE",
@@ -28,177 +51,303 @@ pub struct Cli {
     )]
     pub source: PathBuf,
 
-    /// Where.
+    /// The volume and the summary.
     #[command(flatten)]
-    pub at: Where,
+    pub common: CommonOptions,
 
-    /// How the tree stands on the volume.
+    /// Layout on the volume.
     #[arg(long, env = "PROVISIONER_LAYOUT", value_enum, default_value_t = Layout::Atomic)]
     pub layout: Layout,
 
     /// Publish an empty tree too.
-    #[arg(long, env = "PROVISIONER_ALLOW_EMPTY", value_parser = BoolishValueParser::new())]
+    #[arg(
+        help_heading = SOURCE,
+        long,
+        env = "PROVISIONER_ALLOW_EMPTY",
+        value_parser = BoolishValueParser::new(),
+        hide_short_help = true
+    )]
     pub allow_empty: bool,
 
-    /// Publish only files that SHA256SUMS at the top of the source lists. If it is there, what it
-    /// lists is checked in any case.
-    #[arg(long, env = "PROVISIONER_REQUIRE_CHECKSUMS", value_parser = BoolishValueParser::new())]
+    /// Publish only if SHA256SUMS lists every file.
+    ///
+    /// SHA256SUMS is a file at the top of the source. If it is there, the files that it lists are
+    /// always verified.
+    #[arg(
+        help_heading = SOURCE,
+        long,
+        env = "PROVISIONER_REQUIRE_CHECKSUMS",
+        value_parser = BoolishValueParser::new(),
+        hide_short_help = true
+    )]
     pub require_checksums: bool,
 
-    /// Permission bits of all files, in octal digits, instead of their own. Directories can be
-    /// entered by whoever may read files.
-    #[arg(long, env = "PROVISIONER_MODE", value_parser = modes::parse)]
+    /// Permission bits of all published files, in octal.
+    ///
+    /// Default: those of the source. Directories get execute permission wherever files get read
+    /// permission.
+    #[arg(
+        help_heading = SOURCE,
+        long,
+        env = "PROVISIONER_MODE",
+        value_parser = modes::parse,
+        hide_short_help = true
+    )]
     pub mode: Option<u16>,
 
-    /// Let everybody read what is published.
-    #[arg(long, env = "PROVISIONER_READABLE", value_parser = BoolishValueParser::new())]
+    /// Let all users read the published files.
+    #[arg(
+        help_heading = SOURCE,
+        long,
+        env = "PROVISIONER_READABLE",
+        value_parser = BoolishValueParser::new(),
+        hide_short_help = true
+    )]
     pub readable: bool,
 
-    /// Let names be missing for a moment where plain files and directories on the volume become
-    /// links, if that cannot be done without.
-    #[arg(long, env = "PROVISIONER_ALLOW_GAP", value_parser = BoolishValueParser::new())]
+    /// Let names be missing for a moment when plain files become links.
+    ///
+    /// Needed only on file systems that cannot exchange two names.
+    #[arg(
+        help_heading = VOLUME,
+        long,
+        env = "PROVISIONER_ALLOW_GAP",
+        value_parser = BoolishValueParser::new(),
+        hide_short_help = true
+    )]
     pub allow_gap: bool,
 
-    /// Publish although a rollback has pinned the volume, and pin it no more.
+    /// Remove the pin of a rollback, and publish.
     #[arg(long, env = "PROVISIONER_UNPIN", value_parser = BoolishValueParser::new())]
     pub unpin: bool,
 
-    /// How.
+    /// What a publication and a rollback have in common.
     #[command(flatten)]
-    pub change: Change,
+    pub change: ChangeOptions,
 
-    /// What to do instead.
+    /// What to do instead of publishing.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// Which volume, and what is told of the run.
+/// The options of all commands.
 #[derive(Debug, Args)]
-pub struct Where {
-    /// The volume.
+pub struct CommonOptions {
+    /// Directory of the volume.
     #[arg(long, env = "PROVISIONER_TARGET", value_name = "DIR", default_value = "/data-output")]
     pub target: PathBuf,
 
-    /// Write a summary of the run, as JSON, to this file.
-    #[arg(long, value_name = "FILE")]
+    /// Write a summary of the run to FILE, as JSON.
+    #[arg(
+        help_heading = REPORTS,
+        long,
+        value_name = "FILE",
+        hide_short_help = true
+    )]
     pub summary: Option<PathBuf>,
 }
 
-/// What holds for every run that may make another version live.
+/// The options of commands that may make another version live.
 #[derive(Debug, Args)]
-pub struct Change {
-    /// Show what would change, one path a line, and write nothing to the volume.
+pub struct ChangeOptions {
+    /// Show what would change; write nothing to the volume.
     #[arg(long, env = "PROVISIONER_DRY_RUN", value_parser = BoolishValueParser::new())]
     pub dry_run: bool,
 
-    /// Whom all of it belongs to, by numbers, instead of whoever runs this. It takes the right to
-    /// give files away.
+    /// Owner of the published files; needs CAP_CHOWN.
+    ///
+    /// IDs are numbers. Default: the user and group of this process.
     #[arg(long, env = "PROVISIONER_OWNER", value_name = "UID[:GID]", value_parser = owner::parse)]
     pub owner: Option<Owner>,
 
-    /// How long the version before stays for readers inside it, in seconds.
-    #[arg(long, env = "PROVISIONER_GRACE", value_name = "SECONDS", default_value_t = 30)]
+    /// Seconds that the old version stays for readers inside it.
+    #[arg(
+        help_heading = VOLUME,
+        long,
+        env = "PROVISIONER_GRACE",
+        value_name = "SECONDS",
+        default_value_t = 30,
+        hide_short_help = true
+    )]
     pub grace: u64,
 
-    /// How many earlier versions are kept, packed, to go back to.
+    /// Earlier versions to keep for rollbacks.
     #[arg(long, env = "PROVISIONER_KEEP", value_name = "N", default_value_t = 2)]
     pub keep: usize,
 
-    /// How long to wait for another writer, in seconds.
-    #[arg(long, env = "PROVISIONER_LOCK_TIMEOUT", value_name = "SECONDS", default_value_t = 60)]
+    /// Seconds to wait for another writer.
+    #[arg(
+        help_heading = VOLUME,
+        long,
+        env = "PROVISIONER_LOCK_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 60,
+        hide_short_help = true
+    )]
     pub lock_timeout: u64,
 
-    /// Write a summary (counts, the error; JSON of at most 4 KiB) there, if the file exists.
+    /// Write a summary to FILE, if it exists: counts and the error, as JSON of at most 4 KiB.
     #[arg(
+        help_heading = REPORTS,
         long,
         env = TERMINATION_LOG_VARIABLE,
         value_name = "FILE",
-        default_value = TERMINATION_LOG
+        default_value = TERMINATION_LOG,
+        hide_short_help = true
     )]
     pub termination_log: PathBuf,
 
-    /// Write metrics of the run to this file, for Prometheus's node exporter.
-    #[arg(long, env = "PROVISIONER_METRICS_FILE", value_name = "FILE")]
+    /// Write metrics to FILE for the textfile collector of Prometheus's node exporter.
+    #[arg(
+        help_heading = REPORTS,
+        long,
+        env = "PROVISIONER_METRICS_FILE",
+        value_name = "FILE",
+        hide_short_help = true
+    )]
     pub metrics_file: Option<PathBuf>,
 
-    /// What comes after it.
+    /// Who to notify.
     #[command(flatten)]
-    pub then: Then,
+    pub then: ThenOptions,
 }
 
-/// Who is told when another version is live.
+/// Who to notify when another version is live.
 #[derive(Debug, Args)]
-pub struct Then {
-    /// Run this command when another version is live, with its digest in PROVISIONER_DIGEST and the
-    /// volume in PROVISIONER_TARGET. Words are split as a shell does, but there is no shell.
+pub struct ThenOptions {
+    /// Run CMD when another version is live.
+    ///
+    /// CMD is split into words as a shell does, but run without a shell. PROVISIONER_DIGEST and PROVISIONER_TARGET in its
+    /// environment tell the version and the volume.
     #[arg(long, env = "PROVISIONER_THEN", value_name = "CMD", hide_env_values = true)]
     pub then: Option<String>,
 
-    /// Post the digest, the volume and the counts to this http or https URL, as JSON, when another
-    /// version is live.
-    #[arg(long, env = "PROVISIONER_THEN_POST", value_name = "URL", hide_env_values = true)]
+    /// Post JSON to URL (http or https) when another version is live.
+    ///
+    /// The JSON holds the digest of the version, the path of the volume and the counts of the run.
+    #[arg(
+        help_heading = NOTIFICATIONS,
+        long,
+        env = "PROVISIONER_THEN_POST",
+        value_name = "URL",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
     pub then_post: Option<String>,
 
-    /// Trust the certificate authorities in this PEM file for that, and no others. Default: those
-    /// that the system trusts.
-    #[arg(long, env = "PROVISIONER_THEN_CA", value_name = "FILE", requires = "then_post")]
+    /// For --then-post, trust only the certificate authorities in this PEM file.
+    ///
+    /// Default: those that the system trusts.
+    #[arg(
+        help_heading = NOTIFICATIONS,
+        long,
+        env = "PROVISIONER_THEN_CA",
+        value_name = "FILE",
+        requires = "then_post",
+        hide_short_help = true
+    )]
     pub then_ca: Option<PathBuf>,
 
-    /// Send the bearer token in this file along; by https only, or to this host.
-    #[arg(long, env = "PROVISIONER_THEN_TOKEN_FILE", value_name = "FILE", requires = "then_post")]
+    /// For --then-post, send the bearer token in this file.
+    ///
+    /// Needs https, except to this host.
+    #[arg(
+        help_heading = NOTIFICATIONS,
+        long,
+        env = "PROVISIONER_THEN_TOKEN_FILE",
+        value_name = "FILE",
+        requires = "then_post",
+        hide_short_help = true
+    )]
     pub then_token_file: Option<PathBuf>,
 
-    /// How long the post may take, in seconds.
-    #[arg(long, env = "PROVISIONER_THEN_TIMEOUT", value_name = "SECONDS", default_value_t = 30)]
+    /// Seconds that --then-post may take.
+    #[arg(
+        help_heading = NOTIFICATIONS,
+        long,
+        env = "PROVISIONER_THEN_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 30,
+        hide_short_help = true
+    )]
     pub then_timeout: u64,
 }
 
-/// What is done to a volume other than to publish.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Goes back to an earlier version, and stays there: what is published later waits for --unpin.
+    /// Go back to an earlier version, and pin the volume to it.
+    ///
+    /// A pinned volume stays at its version: runs publish nothing until one has --unpin.
+    #[command(after_help = "Example: provisioner rollback 5f0c   (more: --help)")]
     Rollback(Box<Rollback>),
-    /// Shows what is live, since when, whether it is pinned, and what is kept.
-    Status(Look),
-    /// Shows what was live when, the newest first.
-    History(Look),
+    /// Show the live version, the pin and the versions kept for rollbacks.
+    ///
+    /// Exit code 1 if no version is live.
+    #[command(after_help = "Example: provisioner status --target /srv/config --json")]
+    Status(Show),
+    /// Show the versions that have been live, the newest first.
+    #[command(after_help = "Example: provisioner history --target /srv/config --json")]
+    History(Show),
 }
 
-/// Going back.
+/// The options of `rollback`.
 #[derive(Debug, Args)]
 pub struct Rollback {
-    /// The first digits of the version's digest, at least 4; the one before if left out.
+    /// Version to go back to: 4 or more digits of its digest.
+    ///
+    /// Default: the version before the live one.
     pub digest: Option<String>,
 
-    /// Where.
+    /// The volume and the summary.
     #[command(flatten)]
-    pub at: Where,
+    pub common: CommonOptions,
 
-    /// How.
+    /// What a publication and a rollback have in common.
     #[command(flatten)]
-    pub change: Change,
+    pub change: ChangeOptions,
 }
 
-/// Looking at a volume, which changes nothing.
+/// Options of the commands that only read a volume.
 #[derive(Debug, Args)]
-pub struct Look {
-    /// Where.
+pub struct Show {
+    /// The volume and the summary.
     #[command(flatten)]
-    pub at: Where,
+    pub common: CommonOptions,
 
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// How a tree stands on a volume.
+/// How a tree is stored on a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
-    /// Behind links, of which one rename makes all of a new version live.
+    /// Behind links: one rename makes a whole version live.
     Atomic,
     /// As plain files, for consumers that cannot follow links. Each file is replaced as a whole, but
-    /// not all of them at once: readers may meet old and new files beside each other, a path that
-    /// turns from a directory into a file or back may be missing for a moment, a run that is killed
-    /// leaves both until the next one, and no earlier version is kept.
+    /// readers may meet old and new files beside each other. No earlier version is kept.
     Files,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn long_help_has_every_option_and_groups_those_that_short_help_hides() {
+        let main = Cli::command();
+        let subcommands: Vec<_> = main.get_subcommands().cloned().collect();
+        for mut command in [main].into_iter().chain(subcommands) {
+            let help = command.render_long_help().to_string();
+            for option in command.get_opts() {
+                let name = option.get_long().unwrap_or_default();
+                assert!(help.contains(&format!("--{name}")), "{name}:\n{help}");
+                let is_grouped = option.get_help_heading().is_some();
+                assert_eq!(is_grouped, option.is_hide_short_help_set(), "{name}");
+            }
+        }
+    }
 }

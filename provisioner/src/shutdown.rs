@@ -1,4 +1,8 @@
-//! SIGTERM and SIGINT, which a process with PID 1 would not get without asking.
+//! Reacts to SIGTERM and SIGINT. The kernel does not deliver them to a process with PID 1, as in a
+//! container, unless it has handlers for them.
+//!
+//! 1. At first a signal ends the process at once. A publication may be cut off anywhere.
+//! 2. After [`Shutdown::defer`], a signal only ends waiting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,46 +13,47 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::{register, register_conditional_shutdown};
 
-/// How often a wait looks for a signal.
-const EVERY: Duration = Duration::from_millis(50);
+/// How often a wait checks for a signal.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What to do when a signal comes.
+/// Whether a signal has come, and what the next one does.
 pub struct Shutdown {
-    /// End at once, as a signal does: a publication may be cut off anywhere.
-    ends_all: Arc<AtomicBool>,
+    /// Whether a signal ends the process at once.
+    exits_at_once: Arc<AtomicBool>,
     has_come: Arc<AtomicBool>,
 }
 
 impl Shutdown {
-    /// Takes the signals, which end everything at once, until [`defer`](Self::defer).
+    /// Installs the handlers. Signals end the process at once, until [`defer`](Self::defer).
     ///
     /// # Errors
-    /// They cannot be taken.
+    /// Fails if a handler cannot be installed.
     pub fn listen() -> Result<Self> {
-        let stop = Self { ends_all: Arc::new(AtomicBool::new(true)), has_come: Arc::default() };
+        let shutdown =
+            Self { exits_at_once: Arc::new(AtomicBool::new(true)), has_come: Arc::default() };
         for signal in [SIGTERM, SIGINT] {
-            register_conditional_shutdown(signal, 128 + signal, stop.ends_all.clone())
-                .and_then(|_| register(signal, stop.has_come.clone()))
-                .context("failed to take signals")?;
+            register_conditional_shutdown(signal, 128 + signal, shutdown.exits_at_once.clone())
+                .and_then(|_| register(signal, shutdown.has_come.clone()))
+                .context("failed to handle signals")?;
         }
-        Ok(stop)
+        Ok(shutdown)
     }
 
-    /// From now on the work is done, and a signal only ends waiting.
+    /// From now on, a signal only ends waiting.
     pub fn defer(&self) {
-        self.ends_all.store(false, Ordering::Relaxed);
+        self.exits_at_once.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a signal has come, which did not end everything.
+    /// Whether a signal has come that did not end the process.
     pub fn has_come(&self) -> bool {
         self.has_come.load(Ordering::Relaxed)
     }
 
-    /// Waits, unless a signal has come or comes: whether it has waited to the end.
+    /// Waits until `time` has passed or a signal comes. Returns whether no signal has come.
     pub fn wait(&self, time: Duration) -> bool {
         let start = Instant::now();
         while start.elapsed() < time && !self.has_come() {
-            sleep(EVERY.min(time));
+            sleep(CHECK_INTERVAL.min(time));
         }
         !self.has_come()
     }

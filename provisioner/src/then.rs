@@ -35,7 +35,7 @@ use published_tree::volume::Volume;
 /// Time between two attempts to become the run that notifies.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What follows from a failure.
+/// The context of all errors of notifications.
 const NOT_NOTIFIED: &str =
     "not every listener was notified of the live version; the next run tries again";
 
@@ -54,7 +54,7 @@ impl Listeners {
     ///
     /// # Errors
     /// Fails if one of them can never be notified; errors of configuration.
-    pub fn of(options: &cli::Then) -> Result<Self> {
+    pub fn of(options: &cli::ThenOptions) -> Result<Self> {
         Ok(Self {
             command: options.then.as_deref().map(ThenCommand::parse).transpose()?,
             post: options.then_post.as_deref().map(|url| Post::new(url, options)).transpose()?,
@@ -67,7 +67,7 @@ impl Listeners {
     }
 }
 
-/// What a listener learns.
+/// The message to a listener, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Message {
     /// The digest of the live version.
@@ -229,11 +229,11 @@ impl LiveId {
 
 /// The live version after a run.
 pub struct RunOutcome {
-    /// Its mark, as soon as it is known.
+    /// Identifies it, once the run has released the lock.
     pub live_id: Option<LiveId>,
     /// Its digest.
     pub digest: Hash,
-    /// Whether this run has made it live.
+    /// Whether this run made it live.
     pub is_new: bool,
     /// The counts of this run's files.
     pub counts: Counts,

@@ -213,6 +213,8 @@ fn variables() -> BTreeSet<String> {
     known.extend(["RELOADER_DIGEST", "RELOADER_DIRECTORIES"].map(str::to_owned));
     // A secret is no setting of the command line.
     known.insert("LDAP_BIND_PASS".to_owned());
+    // provisioner sets it for the command of --then.
+    known.insert("PROVISIONER_DIGEST".to_owned());
     let maps = sets().iter().flat_map(|set| set.of_kind("ConfigMap"));
     known.extend(maps.flat_map(|map| fields(map, "/data")).map(|(name, _)| name.to_owned()));
     known

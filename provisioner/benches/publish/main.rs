@@ -1,13 +1,13 @@
-//! `make bench-provisioner`: publications beside cp and rsync, run by turns.
+//! `make bench-provisioner`: compares provisioner with cp and rsync, which run by turns.
 //!
-//! `BENCH_DIR` is where sources and targets are made, on the file system to be measured. Without
-//! it, root measures on an ext4 of its own, as `mkfs.ext4` makes it: one without a journal, like
-//! that of some virtual machines, gives out no inode again for a minute (`recently_deleted` in
-//! `fs/ext4/ialloc.c`), so that each run would pay for what was removed before it.
-//! `BENCH_RUNS` is how often each command runs (9).
+//! * `BENCH_DIR`: directory for sources and targets, on the file system to measure. Without it, root
+//!   measures on a new ext4 with the defaults of `mkfs.ext4`. An ext4 without a journal, as in some
+//!   virtual machines, does not reuse an inode for a minute (`recently_deleted` in
+//!   `fs/ext4/ialloc.c`), so each run would pay for the files that were removed before it.
+//! * `BENCH_RUNS`: how often each command runs (9).
 //!
-//! What ends a publication is the line that tells of it: then it is live and on the disk. What
-//! becomes of the version before, while its readers have their time, is not measured.
+//! An update is measured until it prints its result: then the version is live and on the disk. The
+//! time to archive and remove the version before is not included.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -23,17 +23,17 @@ use e2e::place::{in_private_mounts, mount_image, sh};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// What is measured until it tells that it is done.
+/// The name of the contender that is measured until it prints its result.
 const OURS: &str = "provisioner";
-/// Sources: their names, how many files, and of how many bytes each.
+/// Sources: name, number of files, and size of each file in bytes.
 const SOURCES: [(&str, usize, usize); 2] = [("small", 2_000, 4 << 10), ("large", 20, 10 << 20)];
 
-/// What a target is like before a run.
+/// The target before a run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     Empty,
     Same,
-    /// One file of the source is another.
+    /// One file of the source has changed since.
     OneChanged,
 }
 
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     in_private_mounts(|place| {
         mount_image(place, "disk", "4G", "mkfs.ext4 -q -F");
-        // Else all bytes would be cached twice, and written when the file system below likes.
+        // Without direct I/O, all bytes would be cached twice, and written at any later time.
         sh(place, "losetup --direct-io=on \"$(losetup -n -O NAME -j disk.img)\"");
         compare(&place.join("disk/bench"), runs).expect("a comparison");
         sh(place, "umount disk");
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Runs all of it in a directory.
+/// Runs all comparisons in a directory.
 fn compare(dir: &Path, runs: usize) -> Result<(), Box<dyn Error>> {
     for (name, files, bytes) in SOURCES {
         tell(&format!("preparing {name}"));
@@ -91,7 +91,7 @@ fn contenders(source: &str) -> Vec<(&'static str, Vec<String>)> {
 fn race(dir: &Path, source: &str, before: Before, runs: usize) -> Result<(), Box<dyn Error>> {
     let contenders = contenders(source);
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); contenders.len()];
-    // The first round is for the caches, and fills the targets.
+    // The first round warms the caches and fills the targets; it is not counted.
     for round in 0..=runs {
         let targets = (0..contenders.len()).map(|number| dir.join(format!("target-{number}")));
         for target in targets.filter(|_| round == 0 || before == Before::Empty) {
@@ -103,10 +103,10 @@ fn race(dir: &Path, source: &str, before: Before, runs: usize) -> Result<(), Box
             if round > 0 && before == Before::OneChanged {
                 change(&dir.join(source).join("00/0"))?;
             }
-            // What came before is not to be paid for now.
+            // No run pays for the writes of the one before.
             nix::unistd::sync();
             let cost = if *name == OURS && round > 0 && before == Before::OneChanged {
-                until_it_tells(dir, command)?
+                until_result(dir, command)?
             } else {
                 Job { dir, command, input: None }.measure()?
             };
@@ -128,7 +128,7 @@ fn race(dir: &Path, source: &str, before: Before, runs: usize) -> Result<(), Box
     Ok(())
 }
 
-/// Gives a file another beginning.
+/// Replaces the first bytes of a file.
 fn change(path: &Path) -> io::Result<()> {
     let mut content = vec![0; 4096];
     File::open("/dev/urandom")?.read_exact(&mut content)?;
@@ -136,8 +136,8 @@ fn change(path: &Path) -> io::Result<()> {
     fs::write(path, [content, rest].concat())
 }
 
-/// Publishes until the line that tells of it, and then removes the version before.
-fn until_it_tells(dir: &Path, command: &[String]) -> io::Result<Cost> {
+/// Measures a publication until it prints its result. Then removes the version before.
+fn until_result(dir: &Path, command: &[String]) -> io::Result<Cost> {
     let start = Instant::now();
     let mut ours = Command::new(&command[0]);
     ours.args(&command[1..]).current_dir(dir);
@@ -156,7 +156,7 @@ fn until_it_tells(dir: &Path, command: &[String]) -> io::Result<Cost> {
     }
 }
 
-/// Fills a directory with files of random bytes, fifty in each directory, unless it is there.
+/// Creates a source of random files, fifty in each directory, unless it exists.
 fn make_source(source: &Path, files: usize, bytes: usize) -> io::Result<()> {
     if source.exists() {
         return Ok(());

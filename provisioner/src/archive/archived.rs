@@ -1,4 +1,4 @@
-//! The versions that a volume can go back to, and which of them a person means.
+//! Lists the versions that a rollback can return to, and finds the one that a user names.
 
 use anyhow::Result;
 use diagnostics::exit::misconfigured;
@@ -7,31 +7,31 @@ use published_tree::manifest::hex;
 use published_tree::tree::Hash;
 use published_tree::volume::Volume;
 
-use crate::archive::retire::old_versions;
+use crate::archive::retire::previous_versions;
 use crate::archive::{Archive, Archives};
 
-/// Fewest digits of a digest that name a version.
+/// The fewest digits of a digest that name a version.
 const MIN_DIGITS: usize = 4;
 
-/// A version that can become live again.
+/// A version that a rollback can return to.
 #[derive(Clone, Debug)]
 pub struct Archived {
-    /// The version.
+    /// Its digest.
     pub digest: Hash,
-    /// Where its tree still is: during the time that readers are given.
+    /// The name of its directory on the volume, which stays for the grace period of readers.
     pub name: Option<String>,
-    /// Where it is packed.
+    /// Its archive; `None` if it is not archived yet.
     pub archive: Option<Archive>,
 }
 
-/// All versions that are kept, the last one that was live first.
+/// Lists all versions that a rollback can return to. The one that was live last comes first.
 ///
 /// # Errors
-/// They cannot be listed.
+/// Fails if the volume or its archives cannot be listed.
 pub fn archived(volume: &Volume) -> Result<Vec<Archived>> {
     let mut found: Vec<Archived> = Vec::new();
-    // Nothing that is packed already was live after what is not.
-    for name in old_versions(volume)?.into_iter().rev() {
+    // Versions are archived in the order in which they were live, so directories are the newest.
+    for name in previous_versions(volume)?.into_iter().rev() {
         let Ok(published) = volume.published(&name) else { continue };
         if found.iter().all(|archived| archived.digest != published.digest) {
             found.push(Archived { digest: published.digest, name: Some(name), archive: None });
@@ -49,10 +49,11 @@ pub fn archived(volume: &Volume) -> Result<Vec<Archived>> {
     Ok(found)
 }
 
-/// The digest that a person means by its first digits, or by nothing the one before the live one.
+/// Finds the version whose digest begins with `wanted`; without `wanted`, the version before the live
+/// one.
 ///
 /// # Errors
-/// There is none, or more than one: as errors of configuration that list what is kept.
+/// Fails if there is no such version, or more than one; a configuration error that lists the versions.
 pub fn choose(volume: &Volume, wanted: Option<&str>) -> Result<Hash> {
     let live = volume.live()?.and_then(|live| live.published).map(|published| published.digest);
     choose_among(&archived(volume)?, live, wanted)
@@ -68,7 +69,7 @@ fn choose_among(archived: &[Archived], live: Option<Hash>, wanted: Option<&str>)
     let shown = one_line(wanted.as_bytes());
     if digits.len() < MIN_DIGITS || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(misconfigured(format_args!(
-            "`{shown}` is not the beginning of a digest, of at least {MIN_DIGITS} digits"
+            "`{shown}` is not the beginning of a digest: at least {MIN_DIGITS} hexadecimal digits"
         )));
     }
     let found: Vec<Hash> = earlier().chain(live).filter(|d| hex(d).starts_with(&digits)).collect();
@@ -80,9 +81,9 @@ fn choose_among(archived: &[Archived], live: Option<Hash>, wanted: Option<&str>)
         if spelt.is_empty() { "none".to_owned() } else { spelt.join(", ") }
     };
     Err(misconfigured(if found.is_empty() {
-        format!("no version `{shown}` is kept; those are: {}", list(&mut earlier()))
+        format!("no version `{shown}` is kept; kept versions: {}", list(&mut earlier()))
     } else {
-        format!("`{shown}` is more than one version: {}", list(&mut found.into_iter()))
+        format!("`{shown}` matches more than one version: {}", list(&mut found.into_iter()))
     }))
 }
 
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_named_by_enough_of_its_digest() {
+    fn the_first_digits_of_a_digest_choose_a_version() {
         let archived = [version(1, 1), version(2, 2), version(2, 3), version(4, 4)];
         let live = Some(archived[3].digest);
         let chosen =

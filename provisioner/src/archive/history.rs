@@ -1,4 +1,4 @@
-//! What was live when: a line of JSON for each version that went live, the newest last.
+//! The history of a volume: a line of JSON for each version that went live, the newest last.
 
 use std::time::SystemTime;
 
@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::version::published_at;
 use crate::state::State;
-use crate::state::time::rfc3339;
+use crate::state::timestamp::rfc3339;
 
 const HISTORY: &str = "history";
-/// Lines that are kept.
+/// The most lines in the history; older ones are dropped.
 const MAX_LINES: usize = 200;
 
-/// A version that went live.
+/// A line of the history: a version that went live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// When, by RFC 3339.
+    /// When it went live, as in RFC 3339.
     pub time: String,
-    /// What was done.
+    /// How it went live.
     pub action: Action,
-    /// The digest of the version.
+    /// Its digest, in hexadecimal.
     pub digest: String,
-    /// Its files and links.
+    /// The number of its files and links.
     pub files: u64,
-    /// What its files hold.
+    /// The size of its files.
     pub bytes: u64,
 }
 
@@ -35,30 +35,45 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// From a source.
+    /// Published from a source.
     Published,
-    /// From what was kept of it.
+    /// Restored by a rollback.
     RolledBack,
 }
 
-/// The history of a volume, and how many lines of it could not be understood.
+/// The history of a volume.
+#[derive(Default)]
+pub struct History {
+    /// The newest entry comes last.
+    pub entries: Vec<Entry>,
+    /// How many lines could not be parsed.
+    pub broken_lines: usize,
+}
+
+/// Reads the history of a volume.
 ///
 /// # Errors
-/// It cannot be read.
-pub fn read(volume: &Volume) -> Result<(Vec<Entry>, usize)> {
+/// Fails if the file cannot be read.
+pub fn read(volume: &Volume) -> Result<History> {
     let state = State::find(volume)?;
     let content = state.map(|state| state.read(HISTORY)).transpose()?.flatten().unwrap_or_default();
     let lines = content.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-    let entries: Vec<Option<Entry>> = lines.map(|line| serde_json::from_slice(line).ok()).collect();
-    let broken = entries.iter().filter(|entry| entry.is_none()).count();
-    Ok((entries.into_iter().flatten().collect(), broken))
+    let mut history = History::default();
+    for line in lines {
+        match serde_json::from_slice(line) {
+            Ok(entry) => history.entries.push(entry),
+            Err(_) => history.broken_lines += 1,
+        }
+    }
+    Ok(history)
 }
 
-/// Notes what is live now, unless that was the last thing that went live. How many lines were lost
-/// since they could not be understood; a history that cannot be read begins anew.
+/// Adds the live version to the history, unless it is the last entry already. Returns the number of
+/// lines that were dropped because they could not be parsed. A file that cannot be read is replaced,
+/// and counts as one line.
 ///
 /// # Errors
-/// It cannot be written.
+/// Fails if the history cannot be written.
 pub fn record(
     volume: &Volume,
     action: Action,
@@ -66,7 +81,8 @@ pub fn record(
     Totals { files, bytes }: Totals,
 ) -> Result<usize> {
     let digest = hex(digest);
-    let (mut entries, broken) = read(volume).unwrap_or((Vec::new(), 1));
+    let History { mut entries, broken_lines } =
+        read(volume).unwrap_or(History { entries: Vec::new(), broken_lines: 1 });
     if entries.last().is_some_and(|last| last.digest == digest) {
         return Ok(0);
     }
@@ -76,6 +92,6 @@ pub fn record(
     entries.push(Entry { time: rfc3339(time), action, digest, files, bytes });
     let first = entries.len().saturating_sub(MAX_LINES);
     let lines = entries[first..].iter().map(|entry| format!("{}\n", serde_json::json!(entry)));
-    State::make(volume)?.replace(HISTORY, lines.collect::<String>().as_bytes())?;
-    Ok(broken)
+    State::find_or_create(volume)?.replace(HISTORY, lines.collect::<String>().as_bytes())?;
+    Ok(broken_lines)
 }

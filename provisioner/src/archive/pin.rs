@@ -1,7 +1,7 @@
-//! The version that a person wants to stay live, whatever the source holds.
+//! The pin of a volume: the version that stays live until a run has `--unpin`.
 //!
-//! A pin is what is wanted: if something else is live, since a rollback was killed, say, the next
-//! run makes it true.
+//! The pin is set before the version goes live. If a rollback is killed in between, another version is
+//! live; the next run restores the pinned one.
 
 use anyhow::{Context, Result};
 use diagnostics::report::Report;
@@ -11,16 +11,16 @@ use published_tree::volume::Volume;
 use serde::{Deserialize, Serialize};
 
 use crate::state::State;
-use crate::state::time::rfc3339;
+use crate::state::timestamp::rfc3339;
 
 const PINNED: &str = "pinned";
 
-/// What is pinned.
+/// A pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// The version.
+    /// The digest of the pinned version.
     pub digest: Hash,
-    /// Since when, by RFC 3339.
+    /// When it was pinned, as in RFC 3339.
     pub since: String,
 }
 
@@ -31,15 +31,15 @@ struct Line {
 }
 
 impl Pin {
-    /// A pin that begins now.
+    /// Creates a pin that is set now.
     pub fn now(digest: Hash) -> Self {
         Self { digest, since: rfc3339(std::time::SystemTime::now()) }
     }
 
-    /// The pin of a volume, if it has one.
+    /// Reads the pin of a volume; `None` if it is not pinned.
     ///
     /// # Errors
-    /// It cannot be read, or understood.
+    /// Fails if the pin cannot be read or parsed.
     pub fn of(volume: &Volume) -> Result<Option<Self>> {
         let Some(state) = State::find(volume)? else { return Ok(None) };
         let Some(content) = state.read(PINNED)? else { return Ok(None) };
@@ -47,36 +47,37 @@ impl Pin {
         let pin =
             line.and_then(|line| Some(Self { digest: unhex(&line.digest)?, since: line.since }));
         let shown = state.dir().display_path(PINNED.as_bytes());
-        pin.map(Some).with_context(|| format!("`{}` cannot be understood", shown.display()))
+        pin.map(Some).with_context(|| format!("`{}` cannot be parsed", shown.display()))
     }
 
     /// Pins a volume.
     ///
     /// # Errors
-    /// It has the pin it had, or this one is not on the disk.
+    /// Fails if the pin cannot be written or synced. The volume may have either pin then.
     pub fn set(&self, volume: &Volume) -> Result<()> {
         let line = Line { digest: hex(&self.digest), since: self.since.clone() };
-        State::make(volume)?.replace(PINNED, format!("{}\n", serde_json::json!(line)).as_bytes())
+        State::find_or_create(volume)?
+            .replace(PINNED, format!("{}\n", serde_json::json!(line)).as_bytes())
     }
 }
 
-/// Removes the pin of a volume, whatever it is.
+/// Removes the pin of a volume, also one that cannot be parsed.
 ///
 /// # Errors
-/// It cannot be removed.
+/// Fails if the pin cannot be removed.
 pub fn remove(volume: &Volume) -> Result<()> {
     State::find(volume)?.map_or(Ok(()), |state| state.remove(PINNED))
 }
 
-/// The pin that a publication must respect, unless it is to be removed. A pin that cannot be read
-/// has no effect.
+/// The pin that a publication must respect. With `unpin`, removes the pin instead. A pin that cannot
+/// be read has no effect.
 pub fn effective_pin(unpin: bool, volume: &Volume, report: &mut Report) -> Option<Pin> {
     if unpin {
-        report.warn_on_error(remove(volume), "the volume cannot be unpinned");
+        report.warn_on_error(remove(volume), "failed to unpin the volume");
         return None;
     }
     Pin::of(volume).unwrap_or_else(|error| {
-        report.warn(format!("the volume is not taken for pinned: {error:#}"));
+        report.warn(format!("the pin has no effect: {error:#}"));
         None
     })
 }

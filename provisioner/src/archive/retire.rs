@@ -1,40 +1,42 @@
-//! Versions that are not live any more, and what runs that were killed have left.
+//! Retires versions that are no longer live: archives them, and removes their directories.
+//!
+//! 1. Take the lock of the archives, so that one run at a time packs. Remove incomplete archives.
+//! 2. Pack the newest `keep` of the versions.
+//! 3. Take the lock of the volume, so that no rollback begins. Remove archives beyond `keep`.
+//! 4. Wait for the rest of the grace period, for readers inside the versions.
+//! 5. Remove the directories of the versions.
+//!
+//! A signal ends steps 2 and 4; the next run does what is left.
 
-use std::os::fd::AsFd;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use diagnostics::report::Report;
 use published_tree::manifest::hex;
-use published_tree::records::remove_incomplete;
 use published_tree::tree::Hash;
-use published_tree::volume::{DATA, MANIFEST, OldVersion, Volume};
-use rustix::fs::{AtFlags, StatxFlags, statx};
+use published_tree::volume::{DATA, MANIFEST, Volume};
 
 use crate::archive::Archives;
+use crate::archive::leftovers::{ChangeTime, age};
 use crate::archive::pin::Pin;
-use crate::cli::Change;
+use crate::cli::ChangeOptions;
 use crate::shutdown::Shutdown;
-use crate::state::State;
 use crate::state::lock::{Lock, lock};
 
-/// No run takes so long.
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// What is kept of versions that are superseded.
+/// How long earlier versions are kept.
 #[derive(Clone, Copy)]
 pub struct Retention {
-    /// How many earlier versions are kept, packed.
+    /// How many earlier versions are archived.
     pub keep: usize,
-    /// How long the version before stays as it is.
+    /// How long the directory of the version before stays for its readers.
     pub grace: Duration,
-    /// How long to wait for somebody else who packs versions.
+    /// How long to wait for another run that packs versions.
     pub lock_timeout: Duration,
 }
 
 impl Retention {
-    /// As the command line asks.
-    pub fn of(change: &Change) -> Self {
+    /// Takes the retention from the command line.
+    pub fn of(change: &ChangeOptions) -> Self {
         Self {
             keep: change.keep,
             grace: Duration::from_secs(change.grace),
@@ -43,72 +45,45 @@ impl Retention {
     }
 }
 
-/// Removes what runs that were killed have left, but for versions that were live: they are the
-/// business of [`retire`], after what is new went live. Where others cannot be locked out, what is
-/// young may be theirs.
-///
-/// # Errors
-/// Something cannot be looked at, or removed.
-pub fn remove_leftovers(volume: &Volume, lock: &Lock, report: &mut Report) -> Result<()> {
-    let is_leftover = |name: &str| is_leftover(volume, name, lock);
-    volume.remove_next_links(is_leftover)?;
-    let live = volume.live_name()?;
-    let were_live = old_versions(volume)?;
-    for OldVersion { name, .. } in volume.old_versions(live.as_deref())? {
-        if !were_live.contains(&name) && is_leftover(&name) {
-            volume.remove(&name)?;
-        }
-    }
-    let cleaned = State::find(volume)
-        .and_then(|state| state.map_or(Ok(()), |state| remove_incomplete(state.dir())));
-    report.warn_on_error(cleaned, "what was left cannot be removed");
-    Ok(())
-}
-
-/// Whether what is not complete was left by a run that was killed, as far as that can be told.
-pub fn is_leftover(directory: impl AsFd, name: &str, lock: &Lock) -> bool {
-    lock.is_exclusive() || age(directory, name).is_some_and(|age| age >= DAY)
-}
-
-/// When a name was changed last, in seconds and nanoseconds since 1970.
-fn changed(directory: impl AsFd, name: &str) -> Option<(i64, u32)> {
-    let stat = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::CTIME).ok()?;
-    Some((stat.stx_ctime.tv_sec, stat.stx_ctime.tv_nsec))
-}
-
-/// How long ago a name was changed; `None` by a clock that was set back.
-fn age(directory: impl AsFd, name: &str) -> Option<Duration> {
-    let (seconds, nanoseconds) = changed(directory, name)?;
-    let since = Duration::new(u64::try_from(seconds).ok()?, nanoseconds);
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + since).ok()
-}
-
-/// Whether the live version has been live for the time that readers are given.
+/// Whether the live version has been live for the grace period.
 pub fn is_grace_over(volume: &Volume, grace: Duration) -> bool {
     age(volume, DATA).is_some_and(|age| age >= grace)
 }
 
-/// The versions that were live before, in the order in which they were.
+/// The names of the versions that were live before the live one, the oldest first.
 ///
 /// # Errors
-/// The volume cannot be read.
-pub fn old_versions(volume: &Volume) -> Result<Vec<String>> {
-    // Without anything live, nothing ever was.
+/// Fails if the volume cannot be read.
+pub fn previous_versions(volume: &Volume) -> Result<Vec<String>> {
+    // Without a live version, none has been live.
     let Some(live) = volume.live_name()? else { return Ok(Vec::new()) };
-    let since = changed(volume, DATA);
     let others = volume.old_versions(Some(&live))?.into_iter().filter(|old| old.is_complete);
-    let mut dated: Vec<_> = others.map(|old| (changed(volume, &old.name), old.name)).collect();
-    // A version that was complete only after what is live went live never got that far.
-    dated.retain(|(at, name)| *at <= since || !Volume::is_version(name));
-    dated.sort();
-    Ok(dated.into_iter().map(|(_, name)| name).collect())
+    let dated =
+        others.map(|old| Dated { changed: ChangeTime::of(volume, &old.name), name: old.name });
+    Ok(in_live_order(dated.collect(), ChangeTime::of(volume, DATA)))
 }
 
-/// The versions that are superseded now: all that were live, or, where others may be looking after
-/// theirs, or nothing is live any more, the one that was live `before`.
+/// A directory entry and its change time. The order is by time.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Dated {
+    changed: Option<ChangeTime>,
+    name: String,
+}
+
+/// Sorts complete versions, and names of plain files, by the time at which they were live. Drops versions
+/// that were completed after the last switch: they have never been live.
+fn in_live_order(mut others: Vec<Dated>, last_switch: Option<ChangeTime>) -> Vec<String> {
+    others.retain(|old| old.changed <= last_switch || !Volume::is_version(&old.name));
+    others.sort();
+    others.into_iter().map(|old| old.name).collect()
+}
+
+/// The versions to retire after a run: all previous versions. On a volume without locks, or without a
+/// live version, only the one that was live `before` the run, because another run may retire
+/// the rest.
 ///
 /// # Errors
-/// The volume cannot be read.
+/// Fails if the volume cannot be read.
 pub fn versions_to_retire(
     volume: &Volume,
     before: Option<String>,
@@ -116,106 +91,148 @@ pub fn versions_to_retire(
 ) -> Result<Vec<String>> {
     let live = volume.live_name()?;
     if lock.is_exclusive() && live.is_some() {
-        return old_versions(volume);
+        return previous_versions(volume);
     }
     Ok(before.into_iter().filter(|name| live.as_ref() != Some(name)).collect())
 }
 
-/// Packs versions, and removes them when their readers had their time; who is told to end leaves
-/// that to the next run.
+/// Archives and removes versions (steps 1 to 5). `names` has the oldest first.
 ///
 /// # Errors
-/// One cannot be removed. One that cannot be packed is told of.
+/// Fails if a directory cannot be removed. A version that cannot be archived only causes a warning.
 pub fn retire(
     volume: &Volume,
     names: &[String],
     retention: Retention,
-    stop: &Shutdown,
+    shutdown: &Shutdown,
     report: &mut Report,
 ) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
     let start = Instant::now();
-    let packed = pack(volume, names, retention, stop, report);
-    report.warn_on_error(packed, "earlier versions cannot be kept");
-    if !stop.wait(retention.grace.saturating_sub(start.elapsed())) {
+    let archived = archive(volume, names, retention, shutdown, report);
+    report.warn_on_error(archived, "failed to archive earlier versions");
+    if !shutdown.wait(retention.grace.saturating_sub(start.elapsed())) {
         return Ok(());
     }
-    // What a crash brings back is removed again.
+    // The removals are not synced: if a crash undoes them, the next run repeats them.
     names.iter().try_for_each(|name| volume.remove(name))
 }
 
-fn pack(
+/// Archives versions (steps 1 to 3).
+fn archive(
     volume: &Volume,
     names: &[String],
     retention: Retention,
-    stop: &Shutdown,
+    shutdown: &Shutdown,
     report: &mut Report,
 ) -> Result<()> {
+    // Step 1.
     let archives = match Archives::find(volume)? {
         None if retention.keep == 0 => return Ok(()),
-        None => Archives::make(volume)?,
+        None => Archives::find_or_create(volume)?,
         Some(archives) => archives,
     };
-    // One at a time: so what is not complete here was left by somebody who was killed.
-    let _held = lock(archives.dir(), retention.lock_timeout)?;
+    let _archives_lock = lock(archives.dir(), retention.lock_timeout)?;
     archives.remove_incomplete()?;
-    let live = volume.live()?.and_then(|live| live.published).map(|published| published.digest);
+
+    // Step 2.
+    let live = live_digest(volume)?;
     for name in &names[names.len().saturating_sub(retention.keep)..] {
-        let packed = pack_one(volume, live, &archives, name, stop);
-        // Another run may have been faster, and somebody who is told to end gives up.
-        if changed(volume, name).is_some() && !stop.has_come() {
+        let packed = pack(volume, live, &archives, name, shutdown);
+        // After a signal, packing fails; and another run may have removed the version meanwhile.
+        if ChangeTime::of(volume, name).is_some() && !shutdown.has_come() {
             report.warn_on_error(packed, &format!("{name} is not kept"));
         }
     }
-    // Nobody shall go back to what is removed here.
-    let _alone = lock(volume.dir(), retention.lock_timeout)?;
-    let live = volume.live()?.and_then(|live| live.published).map(|published| published.digest);
+
+    // Step 3.
+    let _volume_lock = lock(volume.dir(), retention.lock_timeout)?;
     let pinned = Pin::of(volume).ok().flatten().map(|pin| pin.digest);
-    archives.prune(retention.keep, live, pinned)
+    archives.prune(retention.keep, live_digest(volume)?, pinned)
 }
 
-fn pack_one(
+fn live_digest(volume: &Volume) -> Result<Option<Hash>> {
+    let published = volume.live()?.and_then(|live| live.published);
+    Ok(published.map(|published| published.digest))
+}
+
+/// Packs a version, unless it has no manifest or the live version has the same content.
+fn pack(
     volume: &Volume,
     live: Option<Hash>,
     archives: &Archives,
     name: &str,
-    stop: &Shutdown,
+    shutdown: &Shutdown,
 ) -> Result<()> {
-    let manifest = format!("{name}/{MANIFEST}");
-    if changed(volume, &manifest).is_none() {
-        // Nothing that was published: plain files that became links, say.
+    if ChangeTime::of(volume, &format!("{name}/{MANIFEST}")).is_none() {
+        // It was never published: it holds copies of plain files, for example.
         return Ok(());
     }
     let published = volume.published(name)?;
-    // What is live was published again, since it was damaged.
-    if Some(published.digest) == live { Ok(()) } else { archives.pack(&published, stop) }
+    // The same content is live again if this version was damaged.
+    if Some(published.digest) == live { Ok(()) } else { archives.pack(&published, shutdown) }
 }
 
-/// Gives something up for a tree that there is no room for: versions whose readers had their time,
-/// and then the oldest archive but that of `spared`. Whether there was anything.
+/// Frees space for a new version: removes the oldest version whose readers have had the grace period;
+/// if there is none, the oldest archive except that of `needed`. Returns whether there was one.
 ///
 /// # Errors
-/// Something cannot be looked at, or removed.
+/// Fails if the volume cannot be read, or the version or archive cannot be removed.
 pub fn remove_oldest(
     volume: &Volume,
     grace: Duration,
-    spared: Option<Hash>,
+    needed: Option<Hash>,
     report: &mut Report,
 ) -> Result<bool> {
-    let old = if is_grace_over(volume, grace) { old_versions(volume)? } else { Vec::new() };
+    let old = if is_grace_over(volume, grace) { previous_versions(volume)? } else { Vec::new() };
     if let Some(name) = old.first() {
         volume.remove(name)?;
-        report.warn(format!("{name} is not kept: its room is needed"));
+        report.warn(format!("{name} is removed: its space is needed"));
         return Ok(true);
     }
     let Some(archives) = Archives::find(volume)? else { return Ok(false) };
     let listed = archives.list()?;
-    let Some(oldest) = listed.iter().rfind(|archive| Some(archive.digest) != spared) else {
+    let Some(oldest) = listed.iter().rfind(|archive| Some(archive.digest) != needed) else {
         return Ok(false);
     };
     archives.remove(&oldest.digest)?;
-    report.warn(format!("version {} is kept no more: its room is needed", hex(&oldest.digest)));
+    let digest = hex(&oldest.digest);
+    report.warn(format!("version {digest} is no longer kept: its space is needed"));
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64, nanoseconds: u32) -> Option<ChangeTime> {
+        Some(ChangeTime { seconds, nanoseconds })
+    }
+
+    fn names(
+        others: &[(&str, Option<ChangeTime>)],
+        last_switch: Option<ChangeTime>,
+    ) -> Vec<String> {
+        let dated = |&(name, changed): &(&str, _)| Dated { changed, name: name.to_owned() };
+        in_live_order(others.iter().map(dated).collect(), last_switch)
+    }
+
+    #[test]
+    fn versions_are_sorted_by_the_time_at_which_they_were_complete() {
+        let (b, a) = ("..version-b", "..version-a");
+        assert_eq!(names(&[(b, at(2, 0)), (a, at(1, 9))], at(3, 0)), [a, b]);
+        assert_eq!(names(&[(b, at(1, 8)), (a, at(1, 9))], at(3, 0)), [b, a]);
+    }
+
+    #[test]
+    fn a_version_that_was_complete_after_the_last_switch_has_never_been_live() {
+        let (before, after) = ("..version-before", "..version-after");
+        let others = [(after, at(3, 1)), (before, at(3, 0))];
+        assert_eq!(names(&others, at(3, 0)), [before]);
+        // Moved plain files are changed by the move, after the switch.
+        let moved = Volume::old_name("suffix", 0);
+        assert_eq!(names(&[(&moved, at(4, 0)), (before, at(2, 0))], at(3, 0)), [before, &moved]);
+    }
 }

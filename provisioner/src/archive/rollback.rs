@@ -19,7 +19,8 @@ use crate::atomic::hooks::Hooks;
 use crate::atomic::links::relink;
 use crate::atomic::undo::{Attempt, undo};
 use crate::atomic::version::{NewVersion, VersionName};
-use crate::copy::stage::{Destination, Origin, stage};
+use crate::copy::destination::Destination;
+use crate::copy::stage::{Origin, stage};
 use crate::copy::wrong_owner::owns_all;
 use crate::source::owner::Owner;
 
@@ -28,7 +29,7 @@ use crate::source::owner::Owner;
 pub struct RolledBack {
     /// The version that is pinned now.
     pub digest: Hash,
-    /// The size of its tree; `None` if it was live before.
+    /// The size of its tree; `None` if it was live already.
     pub totals: Option<Totals>,
 }
 
@@ -129,7 +130,7 @@ impl Restorer<'_> {
             }
         }
         let archives = Archives::find(self.volume)?;
-        let archives = archives.with_context(|| format!("version {spelt} is gone"))?;
+        let archives = archives.with_context(|| format!("version {spelt} is no longer kept"))?;
         let opened = archives.open(digest);
         let (mut tree, mut content) =
             opened.with_context(|| format!("the archive of version {spelt} cannot be used"))?;
@@ -152,7 +153,7 @@ impl Restorer<'_> {
             let new = NewVersion::create(self.volume, &version)?;
             content.copy(tree, &new.destination(self.owner, self.progress))?;
             if new.complete(tree, self.volume, self.progress)? != *digest {
-                bail!("version {} is kept damaged", hex(digest));
+                bail!("the kept copy of version {} is damaged", hex(digest));
             }
             hooks.before_change(digest, &counts(totals))?;
             pin.map_or(Ok(()), |pin| pin.set(self.volume))?;

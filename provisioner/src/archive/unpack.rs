@@ -9,7 +9,9 @@ use published_tree::reader::BUFFER_SIZE;
 use published_tree::tree::{Hash, Node, Tree};
 
 use crate::archive::Content;
-use crate::copy::stage::{Destination, StagedFile, Writer, create_directories, finish_directories};
+use crate::copy::destination::{
+    Destination, StagedFile, Writer, create_directories, finish_directories,
+};
 use sha2::{Digest, Sha256};
 
 /// Restores the tree that follows in an archive, and returns the size of its files. The hash of each

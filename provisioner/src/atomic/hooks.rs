@@ -1,4 +1,4 @@
-//! What a publication asks of the run that it belongs to.
+//! Callbacks from a publication or rollback to its run.
 
 use anyhow::Result;
 use published_tree::tree::{Hash, Tree};

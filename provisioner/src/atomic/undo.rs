@@ -29,7 +29,7 @@ use crate::copy::space::Shortage;
 pub struct Attempt<'a> {
     /// The new version.
     pub version: &'a VersionName,
-    /// The trees that it was to hold, for what a full disk is missing.
+    /// The trees that it was to hold; the error of a full disk says how much space they need.
     pub trees: &'a [&'a Tree],
     /// The version that was live before; `None` before the first publication.
     pub before: Option<&'a str>,
@@ -101,7 +101,7 @@ pub fn put_back(volume: &Volume, names: &[Vec<u8>], suffix: &str) -> Result<()> 
             Link::Ours => unlinkat(volume, at, AtFlags::empty())
                 .map_err(|errno| volume.dir().error("remove", name, errno))?,
             Link::Missing => {}
-            // Another writer was faster.
+            // Another writer has put an entry there.
             Link::Foreign => continue,
         }
         renameat(volume, &old, volume, at)

@@ -23,8 +23,8 @@ use rustix::fs::{Mode, OFlags, fchmod, openat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::copy::destination::Destination;
 use crate::copy::durable::Durability;
-use crate::copy::stage::Destination;
 use crate::source::owner::Owner;
 use crate::source::scan::check_copy;
 
@@ -136,8 +136,8 @@ impl NewVersion {
 /// Fails if the file is missing, cannot be parsed, or its time does not fit.
 pub fn published_at(volume: &Volume, name: &str) -> Result<SystemTime> {
     let dir = volume.dir().open_dir(name.as_bytes())?;
-    let file = records::open(&dir, VERSION_FILE)?.context("it is not there")?;
+    let file = records::open(&dir, VERSION_FILE)?.context("it does not exist")?;
     let content: VersionFile = serde_json::from_reader(file)?;
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(content.published));
-    time.context("it is too late")
+    time.context("its time is out of range")
 }

@@ -289,3 +289,6 @@ impl FileComparer<'_> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests;

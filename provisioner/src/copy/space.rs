@@ -136,3 +136,64 @@ fn space_for(trees: &[&Tree], links: usize, block_size: u64) -> Space {
         inodes: inodes as u64,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree with a directory, a link, and files of these sizes.
+    fn tree(sizes: &[u64]) -> Tree {
+        let mut tree = Tree::default();
+        tree.push_directory(b"", 0o755).unwrap();
+        tree.push_entry(b"dir", Node::Directory { mode: 0o755 }).unwrap();
+        tree.push_entry(b"link", Node::Link { target: b"dir" }).unwrap();
+        for (number, &size) in sizes.iter().enumerate() {
+            let node = Node::File { mode: 0o644, size, hash: &[0; 32] };
+            tree.push_entry(format!("n{number}").as_bytes(), node).unwrap();
+        }
+        tree
+    }
+
+    #[test]
+    fn files_take_whole_blocks() {
+        let bytes = |sizes: &[u64]| space_for(&[&tree(sizes)], 0, 4096).bytes;
+        let none = bytes(&[]);
+        assert_eq!(bytes(&[0]) - none, ENTRY_SIZE);
+        assert_eq!(bytes(&[1]) - none, 4096 + ENTRY_SIZE);
+        assert_eq!(bytes(&[4096]) - none, 4096 + ENTRY_SIZE);
+        assert_eq!(bytes(&[4097, 1]) - none, 3 * 4096 + 2 * ENTRY_SIZE);
+    }
+
+    #[test]
+    fn each_entry_and_each_link_takes_an_inode() {
+        let (one, two) = (tree(&[1]), tree(&[1, 1]));
+        let inodes = |trees: &[&Tree], links| space_for(trees, links, 4096).inodes;
+        assert_eq!(inodes(&[&two], 0) - inodes(&[&one], 0), 1);
+        assert_eq!(inodes(&[&one], 7) - inodes(&[&one], 0), 7);
+        assert_eq!(inodes(&[&one, &two], 0), inodes(&[&one], 0) + inodes(&[&two], 0));
+    }
+
+    #[test]
+    fn a_huge_file_does_not_overflow() {
+        let huge = tree(&[1 << 62, 1 << 62, 1 << 62, 1 << 62]);
+        assert_eq!(space_for(&[&huge], 0, 4096).bytes, u64::MAX);
+    }
+
+    #[test]
+    fn a_shortage_says_how_much_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = Dir::open(dir.path()).unwrap();
+        let free = FreeSpace { bytes: 1000, block_size: 512, inodes: Some(10) };
+        let shortage = |bytes, inodes| {
+            let error = free.shortage(&volume, Space { bytes, inodes });
+            error.map(|error| error.to_string().replace(dir.path().to_str().unwrap(), "volume"))
+        };
+        assert_eq!(shortage(1000, 10), None);
+        let bytes = "`volume` has 1000 bytes free, 24 less than a new version takes";
+        assert_eq!(shortage(1024, 11), Some(bytes.to_owned()));
+        let inodes = "`volume` has 10 inodes free, 1 less than a new version takes";
+        assert_eq!(shortage(1000, 11), Some(inodes.to_owned()));
+        let unlimited = FreeSpace { inodes: None, ..free };
+        assert!(unlimited.shortage(&volume, Space { bytes: 0, inodes: u64::MAX }).is_none());
+    }
+}

@@ -1,6 +1,9 @@
-//! Copies a tree, file by file, into a new directory that no reader opens yet.
+//! Copies a tree, file by file, from the source or the live version to its
+//! [`destination`](super::destination).
+//!
+//! Files that have not changed come from the live version, by a reflink where the file system can, and
+//! keep their modification time. The others come from the source, and are hashed as they are read.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
@@ -10,19 +13,17 @@ use anyhow::{Result, bail};
 use diagnostics::wording::one_line;
 use published_tree::dir::Dir;
 use published_tree::parallel::in_parallel;
-use published_tree::progress::Progress;
 use published_tree::reader::{OpenTree, Reader};
-use published_tree::tree::{Content, DirectoryRef, Node, Tree, join};
-use rustix::fs::{
-    Mode, OFlags, Timespec, Timestamps, fchmod, fstat, futimens, ioctl_ficlone, mkdirat, openat,
-    symlinkat,
-};
+use published_tree::tree::{Content, Node, Tree};
+use rustix::fs::{Timespec, Timestamps, fstat, futimens, ioctl_ficlone};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
 use crate::copy::compare::Comparison;
+use crate::copy::destination::{
+    Destination, StagedFile, Writer, create_directories, finish_directories,
+};
 use crate::copy::durable::{Durability, WRITEBACK_SIZE};
-use crate::source::owner::{Owner, chown_error};
-use sha2::{Digest, Sha256};
 
 /// Files copied before their results are stored in the tree.
 const BATCH: usize = 1 << 16;
@@ -33,19 +34,6 @@ pub struct Origin<'o> {
     pub source: &'o Dir,
     /// The live tree, with the comparison that tells which of its files can be copied.
     pub live: Option<(OpenTree<'o>, &'o Comparison)>,
-}
-
-/// Where a tree is copied to.
-#[derive(Clone, Copy)]
-pub struct Destination<'d> {
-    /// An empty directory.
-    pub dir: &'d Dir,
-    /// Syncs it.
-    pub disk: &'d Durability,
-    /// The owner of everything in it, if not the user of this process.
-    pub owner: Option<Owner>,
-    /// Counts the files.
-    pub progress: &'d Progress,
 }
 
 /// Copies a tree, and stores in it the size and hash of each file as it was written. Returns the
@@ -124,73 +112,6 @@ struct Written {
     is_new: bool,
 }
 
-/// Creates all directories and symbolic links of a tree.
-///
-/// # Errors
-/// Fails if one cannot be created.
-pub fn create_directories(tree: &Tree, to: &Destination<'_>) -> Result<()> {
-    tree.directories().try_for_each(|directory| create_entries(directory, to))
-}
-
-fn create_entries(directory: DirectoryRef<'_>, to: &Destination<'_>) -> Result<()> {
-    let path = directory.path();
-    let fd = to.dir.open_fd(path).map_err(|errno| to.dir.error("open", path, errno))?;
-    for (name, node) in directory.entries() {
-        let (at, path) = (OsStr::from_bytes(name), || join(path, name));
-        match node {
-            Node::Directory { .. } => mkdirat(&fd, at, Mode::RWXU)
-                .map_err(|errno| to.dir.error("create", &path(), errno))?,
-            Node::Link { target } => {
-                symlinkat(OsStr::from_bytes(target), &fd, at)
-                    .map_err(|errno| to.dir.link_error(&path(), errno))?;
-                let changed = to.owner.map_or(Ok(()), |owner| owner.set_on_link(&fd, at));
-                changed.map_err(|errno| chown_error(to.dir, &path(), errno))?;
-            }
-            Node::File { .. } => {}
-        }
-    }
-    Ok(())
-}
-
-/// Sets modes and owners of all directories, the deepest first: a directory without write
-/// permission cannot be filled.
-///
-/// # Errors
-/// Fails if one cannot be changed or synced.
-pub fn finish_directories(tree: &Tree, to: &Destination<'_>) -> Result<()> {
-    let directories: Vec<_> = tree.directories().collect();
-    for directory in directories.iter().rev() {
-        let path = directory.path();
-        let error = |operation: &str, errno| to.dir.error(operation, path, errno);
-        let fd = to.dir.open_fd(path).map_err(|errno| error("open", errno))?;
-        let mode = Mode::from_raw_mode(u32::from(directory.mode()));
-        fchmod(&fd, mode).map_err(|errno| error("set the mode of", errno))?;
-        let changed = to.owner.map_or(Ok(()), |owner| owner.set_on(&fd));
-        changed.map_err(|errno| chown_error(to.dir, path, errno))?;
-        to.disk.written(&fd).map_err(|errno| error("sync", errno))?;
-    }
-    Ok(())
-}
-
-/// A file to be created.
-pub struct StagedFile<'t> {
-    /// The path of its directory below the root.
-    pub directory: &'t [u8],
-    /// Its name there.
-    pub name: &'t [u8],
-    /// Permission bits.
-    pub mode: u16,
-    /// In bytes.
-    pub size: u64,
-}
-
-impl StagedFile<'_> {
-    /// Its path below the root.
-    pub fn path(&self) -> Vec<u8> {
-        join(self.directory, self.name)
-    }
-}
-
 /// Copies a file from the source. Returns the content as it was written.
 fn copy_from_source(
     staged: &StagedFile<'_>,
@@ -215,8 +136,8 @@ fn copy_from_source(
         digest.update(read);
         copy.write_all(read).map_err(|error| target.write_error(staged, &error))?;
         size += count as u64;
-        target.to.progress.add_bytes(count as u64);
-        writeback = target.to.disk.start_writeback(&copy, writeback, size);
+        target.destination().progress.add_bytes(count as u64);
+        writeback = target.destination().disk.start_writeback(&copy, writeback, size);
     }
     if size != staged.size {
         let path = dir.display_path(&staged.path());
@@ -237,60 +158,13 @@ fn copy_from_live(
     let read_error = |errno| dir.error("read", &staged.path(), errno);
     let (original, _) = live.files.open(staged.directory, staged.name).map_err(read_error)?;
     let mut copy = target.create(staged)?;
-    live.copy(&original, &mut copy, staged.size, target.to.disk)
+    live.copy(&original, &mut copy, staged.size, target.destination().disk)
         .map_err(|error| target.write_error(staged, &error))?;
     let stat = fstat(&original).map_err(read_error)?;
     let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ };
     let times = Timestamps { last_access: time, last_modification: time };
     futimens(&copy, &times).map_err(|errno| target.error(staged, "set the time of", errno))?;
     target.finish(staged, &copy)
-}
-
-/// Creates files below a destination.
-pub struct Writer<'d> {
-    to: Destination<'d>,
-    directories: Reader<'d>,
-}
-
-impl<'d> Writer<'d> {
-    /// A writer to `to`.
-    pub fn new(to: Destination<'d>) -> Self {
-        Self { to, directories: Reader::unbuffered(to.dir) }
-    }
-
-    /// Creates an empty file that other users cannot open.
-    ///
-    /// # Errors
-    /// Fails if it exists or cannot be created.
-    pub fn create(&mut self, staged: &StagedFile<'_>) -> Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let created = self.directories.open_fd(staged.directory).and_then(|fd| {
-            openat(fd, OsStr::from_bytes(staged.name), flags | OFlags::NOFOLLOW, Mode::RUSR)
-        });
-        created.map(File::from).map_err(|errno| self.error(staged, "create", errno))
-    }
-
-    /// Sets the mode and the owner of a complete file, and syncs it.
-    ///
-    /// # Errors
-    /// Fails if one of these steps does.
-    pub fn finish(&self, staged: &StagedFile<'_>, copy: &File) -> Result<()> {
-        let mode = Mode::from_raw_mode(u32::from(staged.mode));
-        fchmod(copy, mode).map_err(|errno| self.error(staged, "set the mode of", errno))?;
-        // The owner comes last: after that, this process may not change the mode any more.
-        let changed = self.to.owner.map_or(Ok(()), |owner| owner.set_on(copy));
-        changed.map_err(|errno| chown_error(self.to.dir, &staged.path(), errno))?;
-        self.to.disk.written(copy).map_err(|errno| self.error(staged, "sync", errno))
-    }
-
-    /// The error for a failed write.
-    pub fn write_error(&self, staged: &StagedFile<'_>, error: &io::Error) -> anyhow::Error {
-        self.error(staged, "write", Errno::from_io_error(error).unwrap_or(Errno::IO))
-    }
-
-    fn error(&self, staged: &StagedFile<'_>, operation: &str, errno: Errno) -> anyhow::Error {
-        self.to.dir.error(operation, &staged.path(), errno)
-    }
 }
 
 /// The files of the live tree, as the origin of copies.

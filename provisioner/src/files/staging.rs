@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat, r
 use rustix::io::Errno;
 
 use super::claims::{self, FILES, FixedModes};
-use crate::archive::retire::is_leftover;
+use crate::archive::leftovers::is_leftover;
 use crate::state::State;
 use crate::state::lock::Lock;
 
@@ -41,7 +41,7 @@ impl Staging {
     /// # Errors
     /// Fails if it exists or cannot be created.
     pub fn create(volume: &Volume, suffix: &str) -> Result<Self> {
-        let claims = records::create_dir(State::make(volume)?.dir(), FILES)?;
+        let claims = records::create_dir(State::find_or_create(volume)?.dir(), FILES)?;
         let name = format!("{NEXT}{suffix}");
         let dir = create_dir(&claims, &name)?;
         let tree = create_dir(&dir, TREE)?;

@@ -91,7 +91,7 @@ pub fn show_publication(
     start: Instant,
     report: &mut Report,
 ) -> Result<()> {
-    let (volume, retention) = (Volume::open(&cli.at.target)?, Retention::of(&cli.change));
+    let (volume, retention) = (Volume::open(&cli.common.target)?, Retention::of(&cli.change));
     if !cli.unpin
         && let Some(pin) = effective_pin(false, &volume, report)
     {

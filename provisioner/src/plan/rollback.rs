@@ -72,7 +72,7 @@ struct Plan {
 /// # Errors
 /// Fails if the rollback would fail, or the volume cannot be read.
 pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
-    let volume = Volume::open(&options.at.target)?;
+    let volume = Volume::open(&options.common.target)?;
     files::refuse_rollback(&volume)?;
     let progress = Arc::new(Progress::default());
     let line = ProgressLine::start(report.progress(), &progress);
@@ -132,7 +132,7 @@ pub fn show_pinned(
                 more = ", but would restore";
             }
             Err(error) => {
-                let what = "pinned, but not live and sound";
+                let what = "pinned, but missing or damaged";
                 report.warn(format!("version {digest} is {what}: {error:#}"));
             }
         }
@@ -151,7 +151,7 @@ fn archived_tree(volume: &Volume, digest: &Hash, progress: &Progress) -> Result<
         verify(&published, progress)?;
         return Ok(published.tree);
     }
-    let archives = Archives::find(volume)?.with_context(|| format!("version {spelt} is gone"))?;
+    let archives = Archives::find(volume)?.with_context(|| format!("version {spelt} is no longer kept"))?;
     let verified = archives.open(digest).and_then(|(tree, mut content)| {
         unpack::verify(&tree, &mut content, progress)?;
         Ok(tree)

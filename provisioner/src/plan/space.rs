@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use rustix::io::Errno;
 
 use crate::archive::Archives;
-use crate::archive::retire::{Retention, is_grace_over, old_versions};
+use crate::archive::retire::{Retention, is_grace_over, previous_versions};
 use crate::copy::space::{Space, check_with};
 use crate::files::{claims, staging};
 
@@ -55,8 +55,11 @@ pub fn check_staged(volume: &Volume, staged: &Tree, retention: Retention) -> Res
 /// period, and archives except that of `needed`.
 fn reclaimable(volume: &Volume, retention: Retention, needed: Option<Hash>) -> Result<Space> {
     let live = volume.live_name()?;
-    let in_use =
-        if is_grace_over(volume, retention.grace) { Vec::new() } else { old_versions(volume)? };
+    let in_use = if is_grace_over(volume, retention.grace) {
+        Vec::new()
+    } else {
+        previous_versions(volume)?
+    };
     let mut free = Space::default();
     for OldVersion { name, .. } in volume.old_versions(live.as_deref())? {
         if !in_use.contains(&name) {

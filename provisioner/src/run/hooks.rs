@@ -1,4 +1,4 @@
-//! The hooks of a run: free space, record pending notifications, warn.
+//! What a run does when a publication or rollback calls its hooks.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use diagnostics::report::Report;
 use published_tree::tree::Hash;
 use published_tree::volume::Volume;
 
+use super::publish::owned_counts;
 use crate::archive::retire::remove_oldest;
 use crate::atomic::hooks::{Counts, Hooks};
 use crate::then::Notifications;
@@ -15,7 +16,7 @@ use crate::then::Notifications;
 pub struct RunHooks<'r> {
     /// The volume.
     pub volume: &'r Volume,
-    /// How long readers may stay in an old version.
+    /// How long the directory of an old version stays for its readers.
     pub grace: Duration,
     /// The version whose archive must stay, since it is about to be restored.
     pub needed: Option<Hash>,
@@ -31,8 +32,7 @@ impl Hooks for RunHooks<'_> {
     }
 
     fn before_change(&mut self, digest: &Hash, counts: &Counts) -> Result<()> {
-        let counts = counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-        self.notifications.record(self.volume, digest, &counts);
+        self.notifications.record(self.volume, digest, &owned_counts(counts));
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! 3. Release the lock, so that the next writer can start. From here on, a signal only ends waiting.
 //! 4. Notify the command and the server that the options name.
 //! 5. Write the metrics, the termination log and the summary.
-//! 6. Archive old versions, wait for their readers, and remove them.
+//! 6. Retire old versions: archive them, wait for their readers, and remove them.
 
 mod hooks;
 mod publish;
@@ -26,7 +26,7 @@ use published_tree::volume::Volume;
 
 use crate::archive::history::{Action, record};
 use crate::archive::retire::retire;
-use crate::cli::{Cli, Command, Look};
+use crate::cli::{Cli, Command, Show};
 use crate::plan::{show_publication, show_rollback};
 use crate::shutdown::Shutdown;
 use crate::then::{LiveId, Notifications};
@@ -39,13 +39,13 @@ use release::Released;
 /// If a publication or rollback fails, the live version is unchanged, unless the error says so.
 pub fn run(cli: &Cli) -> Result<u8> {
     let start = Instant::now();
-    let (at, change) = match &cli.command {
-        None => (&cli.at, &cli.change),
-        Some(Command::Rollback(options)) => (&options.at, &options.change),
+    let (common, change) = match &cli.command {
+        None => (&cli.common, &cli.change),
+        Some(Command::Rollback(options)) => (&options.common, &options.change),
         Some(Command::Status(options)) => return show(options, status::show_status),
         Some(Command::History(options)) => return show(options, status::show_history),
     };
-    let mut report = Report::before_output(at.summary.is_none());
+    let mut report = Report::before_output(common.summary.is_none());
     let mut metrics = Metrics::default();
     let shutdown = Shutdown::listen()?;
     let done = match &cli.command {
@@ -60,37 +60,39 @@ pub fn run(cli: &Cli) -> Result<u8> {
         }
         _ => publish::run(cli, start, &shutdown, &mut report, &mut metrics).map(Some),
     };
-    let (mut outcome, mut released) = match done {
+    let (mut result, mut released) = match done {
         Ok(released) => (Ok(DONE), released),
         Err(error) => (Err(error), None),
     };
-    if let Some(Released { volume, live: Some(live), notifications, retention, .. }) = &mut released
+    if let Some(Released { volume, outcome: Some(outcome), notifications, retention, .. }) =
+        &mut released
     {
-        let sent = notifications.send(volume, live, retention.lock_timeout, &shutdown, &mut report);
-        outcome = outcome.and_then(|code| sent.map(|()| code));
+        let timeout = retention.lock_timeout;
+        let sent = notifications.send(volume, outcome, timeout, &shutdown, &mut report);
+        result = result.and_then(|code| sent.map(|()| code));
     }
     // A dry run leaves the metrics of the last real run.
     if let Some(file) = change.metrics_file.as_ref().filter(|_| !change.dry_run) {
-        metrics.run("provisioner", start.elapsed(), outcome.is_ok(), file);
+        metrics.run("provisioner", start.elapsed(), result.is_ok(), file);
         let written = metrics.write(file);
         // An earlier error is the more important one.
-        outcome = outcome.and_then(|code| written.map(|()| code));
+        result = result.and_then(|code| written.map(|()| code));
     }
-    let written = termination::write(&change.termination_log, report.sum_up(&outcome));
-    outcome = outcome.and_then(|code| written.map(|()| code));
+    let written = termination::write(&change.termination_log, report.sum_up(&result));
+    result = result.and_then(|code| written.map(|()| code));
     // This may wait for the grace period, so it comes last.
     if let Some(Released { volume, old, retention, .. }) = released {
         let retired = retire(&volume, &old, retention, &shutdown, &mut report);
-        outcome = outcome.and_then(|code| retired.map(|()| code));
+        result = result.and_then(|code| retired.map(|()| code));
     }
-    report.finish(outcome, at.summary.as_deref())
+    report.finish(result, common.summary.as_deref())
 }
 
 /// Runs a command that only reads a volume.
-fn show(options: &Look, command: impl FnOnce(&Look, &mut Report) -> Result<u8>) -> Result<u8> {
-    let mut report = Report::new(options.at.summary.is_none());
+fn show(options: &Show, command: impl FnOnce(&Show, &mut Report) -> Result<u8>) -> Result<u8> {
+    let mut report = Report::new(options.common.summary.is_none());
     let shown = command(options, &mut report);
-    report.finish(shown, options.at.summary.as_deref())
+    report.finish(shown, options.common.summary.as_deref())
 }
 
 /// Removes the pending notifications of a failed run, if the version `before` is still live.
@@ -116,7 +118,7 @@ fn record_history(
 ) {
     let recorded = record(volume, action, digest, totals).and_then(|broken| match broken {
         0 => Ok(()),
-        _ => Err(anyhow!("{broken} lines could not be understood, and are gone")),
+        _ => Err(anyhow!("{broken} lines could not be parsed, and were dropped")),
     });
     report.warn_on_error(recorded, "the history is not complete");
 }

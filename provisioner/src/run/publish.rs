@@ -16,8 +16,9 @@ use super::hooks::RunHooks;
 use super::release::Released;
 use super::{forget_on_failure, print, record_history};
 use crate::archive::history::Action;
+use crate::archive::leftovers::remove_leftovers;
 use crate::archive::pin::{Pin, effective_pin};
-use crate::archive::retire::{self, Retention};
+use crate::archive::retire::Retention;
 use crate::archive::rollback::{Pinned, Restorer, counts as totals_counts};
 use crate::atomic::publish::{self, Outcome};
 use crate::cli::{Cli, Layout};
@@ -41,30 +42,30 @@ pub fn run(
     metrics: &mut Metrics,
 ) -> Result<Released> {
     let listeners = Listeners::of(&cli.change.then)?;
-    let (volume, retention) = (Volume::open(&cli.at.target)?, Retention::of(&cli.change));
+    let (volume, retention) = (Volume::open(&cli.common.target)?, Retention::of(&cli.change));
     let lock = lock(volume.dir(), retention.lock_timeout)?;
-    retire::remove_leftovers(&volume, &lock, report)?;
+    remove_leftovers(&volume, &lock, report)?;
     let before = LiveId::of(&volume)?;
-    let mut notifications = Notifications::find(listeners, &cli.at.target, &volume, report);
+    let mut notifications = Notifications::find(listeners, &cli.common.target, &volume, report);
     if let Some(pin) = effective_pin(cli.unpin, &volume, report) {
-        let live = keep_pinned(cli, &volume, &pin, &mut notifications, report)?;
+        let outcome = keep_pinned(cli, &volume, &pin, &mut notifications, report)?;
         shutdown.defer();
-        return Released::new(volume, lock, before.name, live, notifications, retention);
+        return Released::new(volume, lock, before.name, outcome, notifications, retention);
     }
-    let outcome = publish(cli, &volume, &lock, &mut notifications, report);
-    let mut outcome = forget_on_failure(outcome, &notifications, &volume, &before)?;
-    record_history(&volume, Action::Published, &outcome.digest, outcome.totals, report);
+    let publication = publish(cli, &volume, &lock, &mut notifications, report);
+    let mut publication = forget_on_failure(publication, &notifications, &volume, &before)?;
+    record_history(&volume, Action::Published, &publication.digest, publication.totals, report);
     shutdown.defer();
-    let live = RunOutcome {
+    let outcome = RunOutcome {
         live_id: None,
-        digest: outcome.digest,
-        is_new: outcome.is_published,
-        counts: owned_counts(&publish::counts(&outcome.comparison, outcome.bytes)),
+        digest: publication.digest,
+        is_new: publication.is_published,
+        counts: owned_counts(&publish::counts(&publication.comparison, publication.bytes)),
     };
-    let before = outcome.before.take();
-    let released = Released::new(volume, lock, before, Some(live), notifications, retention);
+    let before = publication.before.take();
+    let released = Released::new(volume, lock, before, Some(outcome), notifications, retention);
     // The version is live, even if the old ones cannot be listed.
-    print_outcome(&outcome, start.elapsed(), report, metrics);
+    print_outcome(&publication, start.elapsed(), report, metrics);
     released
 }
 
@@ -106,7 +107,7 @@ fn publish(
     }
 }
 
-/// Keeps the pinned version live. Returns the live version, if it is known.
+/// Keeps the pinned version live. Returns `None` if it cannot be restored.
 fn keep_pinned(
     cli: &Cli,
     volume: &Volume,
@@ -123,25 +124,25 @@ fn keep_pinned(
     let pinned = restorer.keep_pinned(pin, &mut hooks);
     drop(line);
     let pinned = forget_on_failure(pinned, notifications, volume, &before)?;
-    let live = |totals: Option<Totals>| {
+    let outcome = |totals: Option<Totals>| {
         let counts = totals.map(|totals| owned_counts(&totals_counts(totals))).unwrap_or_default();
         Some(RunOutcome { live_id: None, digest: pin.digest, is_new: totals.is_some(), counts })
     };
-    let (live, more) = match pinned {
-        Pinned::Live => (live(None), ""),
-        Pinned::Relinked(totals) => (live(Some(totals)), ""),
+    let (outcome, more) = match pinned {
+        Pinned::Live => (outcome(None), ""),
+        Pinned::Relinked(totals) => (outcome(Some(totals)), ""),
         Pinned::Restored(totals) => {
             record_history(volume, Action::RolledBack, &pin.digest, totals, report);
-            (live(Some(totals)), ", but restored")
+            (outcome(Some(totals)), ", but restored")
         }
         Pinned::Lost(error) => {
-            report.warn(format!("version {digest} is pinned, but not live and sound: {error:#}"));
+            report.warn(format!("version {digest} is pinned, but missing or damaged: {error:#}"));
             notifications.forget(volume);
             (None, "")
         }
     };
     print(&format!("pinned to sha256:{digest}: not published{more}\n"));
-    Ok(live)
+    Ok(outcome)
 }
 
 /// Counts with owned names, for notifications.

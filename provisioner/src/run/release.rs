@@ -13,13 +13,13 @@ use crate::then::{LiveId, Notifications, RunOutcome};
 pub struct Released {
     /// The volume.
     pub volume: Volume,
-    /// The live version, for notifications; `None` if it is not known.
-    pub live: Option<RunOutcome>,
+    /// The live version after the run; `None` if it is not known.
+    pub outcome: Option<RunOutcome>,
     /// Who is to be notified.
     pub notifications: Notifications,
-    /// Old versions to archive and remove.
+    /// Old versions to retire.
     pub old: Vec<String>,
-    /// How they are kept.
+    /// How long they are kept.
     pub retention: Retention,
 }
 
@@ -32,17 +32,17 @@ impl Released {
         volume: Volume,
         lock: Lock,
         before: Option<String>,
-        mut live: Option<RunOutcome>,
+        mut outcome: Option<RunOutcome>,
         notifications: Notifications,
         mut retention: Retention,
     ) -> Result<Self> {
         let mut old = versions_to_retire(&volume, before, &lock)?;
-        let mark = LiveId::of(&volume)?;
+        let live_id = LiveId::of(&volume)?;
         drop(lock);
-        if let Some(live) = &mut live {
-            live.live_id = Some(mark);
+        if let Some(outcome) = &mut outcome {
+            outcome.live_id = Some(live_id);
         }
-        if !live.as_ref().is_some_and(|live| live.is_new) {
+        if !outcome.as_ref().is_some_and(|outcome| outcome.is_new) {
             // Nothing has changed: readers of old versions have had their time, or the run that
             // replaced those versions still waits for them.
             if !is_grace_over(&volume, retention.grace) {
@@ -50,6 +50,6 @@ impl Released {
             }
             retention.grace = Duration::ZERO;
         }
-        Ok(Self { volume, live, notifications, old, retention })
+        Ok(Self { volume, outcome, notifications, old, retention })
     }
 }

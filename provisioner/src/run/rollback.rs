@@ -15,7 +15,8 @@ use super::release::Released;
 use super::{forget_on_failure, print, record_history};
 use crate::archive::archived::choose;
 use crate::archive::history::Action;
-use crate::archive::retire::{self, Retention};
+use crate::archive::leftovers::remove_leftovers;
+use crate::archive::retire::Retention;
 use crate::archive::rollback::{Restorer, RolledBack, counts};
 use crate::cli::Rollback;
 use crate::files;
@@ -35,10 +36,10 @@ pub fn run(
     report: &mut Report,
 ) -> Result<Released> {
     let listeners = Listeners::of(&options.change.then)?;
-    let target = &options.at.target;
+    let target = &options.common.target;
     let (volume, retention) = (Volume::open(target)?, Retention::of(&options.change));
     let lock = lock(volume.dir(), retention.lock_timeout)?;
-    retire::remove_leftovers(&volume, &lock, report)?;
+    remove_leftovers(&volume, &lock, report)?;
     files::refuse_rollback(&volume)?;
     let before = LiveId::of(&volume)?;
     let mut notifications = Notifications::find(listeners, target, &volume, report);
@@ -57,8 +58,9 @@ pub fn run(
     }
     shutdown.defer();
     let counts = totals.map(|totals| owned_counts(&counts(totals))).unwrap_or_default();
-    let live = RunOutcome { live_id: None, digest, is_new: totals.is_some(), counts };
-    let released = Released::new(volume, lock, before.name, Some(live), notifications, retention);
+    let outcome = RunOutcome { live_id: None, digest, is_new: totals.is_some(), counts };
+    let (before, outcome) = (before.name, Some(outcome));
+    let released = Released::new(volume, lock, before, outcome, notifications, retention);
     let spelt = hex(&digest);
     if let Some(totals) = totals {
         report.count("files", totals.files);

@@ -1,4 +1,5 @@
-//! What is live, pinned and kept, and what was live when, for people and as JSON.
+//! The subcommands `status` and `history`: print the live version, the pin, the versions kept for
+//! rollbacks, and those that have been live; as text or JSON.
 
 use std::fmt::Write;
 
@@ -13,27 +14,27 @@ use serde::Serialize;
 use super::print;
 use crate::archive::Archives;
 use crate::archive::archived::{Archived, archived};
-use crate::archive::history::{self, Action};
+use crate::archive::history::{self, Action, History};
 use crate::archive::pin::Pin;
 use crate::atomic::version::published_at;
-use crate::cli::Look;
+use crate::cli::Show;
 use crate::files::claims::{Claims, FILES};
-use crate::state::time::rfc3339;
+use crate::state::timestamp::rfc3339;
 
 /// The state of a volume.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    /// What is live.
-    pub live: Option<LiveVersion>,
-    /// What is pinned.
-    pub pinned: Option<Pinned>,
-    /// The versions that can be gone back to, the last one that was live first.
-    pub kept: Vec<KeptVersion>,
+    /// The live version; `None` before the first publication.
+    pub live: Option<LiveStatus>,
+    /// The pin; `None` if the volume is not pinned.
+    pub pinned: Option<PinStatus>,
+    /// The versions that a rollback can return to. The one that was live last comes first.
+    pub kept: Vec<KeptStatus>,
 }
 
-/// The live version. What cannot be read is left open.
+/// The live version. A value that cannot be read is `None`.
 #[derive(Debug, Serialize)]
-pub struct LiveVersion {
+pub struct LiveStatus {
     layout: &'static str,
     digest: Option<String>,
     since: Option<String>,
@@ -43,77 +44,83 @@ pub struct LiveVersion {
 
 /// A pin.
 #[derive(Debug, Serialize)]
-pub struct Pinned {
+pub struct PinStatus {
     digest: String,
     since: String,
 }
 
-/// A version that is kept. What cannot be read of it is left open.
+/// A version kept for rollbacks. A value that cannot be read is `None`.
 #[derive(Debug, Serialize)]
-pub struct KeptVersion {
+pub struct KeptStatus {
     digest: String,
-    /// When it was packed; not yet, if it is still there for readers.
+    /// When it was archived; `None` if it still has its directory only.
     packed: Option<String>,
     files: Option<u64>,
     bytes: Option<u64>,
-    /// What it takes packed, in bytes.
+    /// The size of its archive, in bytes.
     packed_bytes: Option<u64>,
 }
 
 impl Status {
-    /// Looks at a volume, and writes nothing to it. What cannot be read beside what is live is
-    /// warned of.
+    /// Reads the state of a volume, and writes nothing to it. A pin or kept version that cannot be
+    /// read causes a warning.
     ///
     /// # Errors
-    /// It cannot be told what is live.
+    /// Fails if the live version cannot be found.
     pub fn of(volume: &Volume, report: &mut Report) -> Result<Self> {
         let live = match volume.live()? {
             Some(live) => Some(live_version(volume, &live)),
             None => plain_files(volume, report)?,
         };
         let pinned = Pin::of(volume).unwrap_or_else(|error| {
-            report.warn(format!("it is not known what is pinned: {error:#}"));
+            report.warn(format!("failed to read the pin: {error:#}"));
             None
         });
         let live_digest = live.as_ref().and_then(|live| live.digest.clone());
-        let kept = all_kept(volume, live_digest.as_deref(), report).unwrap_or_else(|error| {
-            report.warn(format!("it is not known what is kept: {error:#}"));
+        let kept = kept_versions(volume, live_digest.as_deref(), report).unwrap_or_else(|error| {
+            report.warn(format!("failed to list the kept versions: {error:#}"));
             Vec::new()
         });
-        let pinned = pinned.map(|pin| Pinned { digest: hex(&pin.digest), since: pin.since });
+        let pinned = pinned.map(|pin| PinStatus { digest: hex(&pin.digest), since: pin.since });
         Ok(Self { live, pinned, kept })
     }
 
-    /// For people, a line for each version.
+    /// A line for each version, for people.
     pub fn text(&self) -> String {
         let mut text = String::new();
         match &self.live {
             None => text.push_str("live: nothing\n"),
             Some(live) => {
-                let LiveVersion { layout, digest, since, files, bytes } = live;
-                put(&mut text, "live", digest.as_deref(), "since", since.as_deref());
+                let LiveStatus { layout, digest, since, files, bytes } = live;
+                write_version(&mut text, "live", digest.as_deref(), "since", since.as_deref());
                 if *layout == FILES {
                     text.push_str(", as plain files");
                 }
-                amounts(&mut text, *files, *bytes);
+                write_totals(&mut text, *files, *bytes);
             }
         }
         match &self.pinned {
             None => text.push_str("pinned: no\n"),
             Some(pin) => {
-                put(&mut text, "pinned", Some(&pin.digest), "since", Some(&pin.since));
+                write_version(&mut text, "pinned", Some(&pin.digest), "since", Some(&pin.since));
                 text.push('\n');
             }
         }
         for kept in &self.kept {
-            put(&mut text, "kept", Some(&kept.digest), "packed", kept.packed.as_deref());
-            amounts(&mut text, kept.files, kept.bytes);
+            write_version(&mut text, "kept", Some(&kept.digest), "packed", kept.packed.as_deref());
+            write_totals(&mut text, kept.files, kept.bytes);
         }
         text
     }
 }
 
-fn put(text: &mut String, what: &str, digest: Option<&str>, verb: &str, time: Option<&str>) {
+fn write_version(
+    text: &mut String,
+    what: &str,
+    digest: Option<&str>,
+    verb: &str,
+    time: Option<&str>,
+) {
     let digest = digest.map_or("unknown".to_owned(), |digest| format!("sha256:{digest}"));
     // Writing to a string cannot fail.
     let _ = write!(text, "{what}: {digest}");
@@ -122,7 +129,7 @@ fn put(text: &mut String, what: &str, digest: Option<&str>, verb: &str, time: Op
     }
 }
 
-fn amounts(text: &mut String, files: Option<u64>, bytes: Option<u64>) {
+fn write_totals(text: &mut String, files: Option<u64>, bytes: Option<u64>) {
     match (files, bytes) {
         (Some(files), Some(bytes)) => {
             let _ = writeln!(text, ", {files} files, {bytes} bytes");
@@ -131,9 +138,9 @@ fn amounts(text: &mut String, files: Option<u64>, bytes: Option<u64>) {
     }
 }
 
-fn live_version(volume: &Volume, live: &volume::LiveVersion) -> LiveVersion {
+fn live_version(volume: &Volume, live: &volume::LiveVersion) -> LiveStatus {
     let totals = live.published.as_ref().map(|published| published.tree.totals());
-    LiveVersion {
+    LiveStatus {
         layout: "atomic",
         digest: live.published.as_ref().map(|published| hex(&published.digest)),
         since: published_at(volume, &live.name).ok().map(rfc3339),
@@ -142,15 +149,15 @@ fn live_version(volume: &Volume, live: &volume::LiveVersion) -> LiveVersion {
     }
 }
 
-/// What was published as plain files. A run that was killed may have put more in place.
-fn plain_files(volume: &Volume, report: &mut Report) -> Result<Option<LiveVersion>> {
+/// The tree that is published as plain files. A killed run may have put newer files in place.
+fn plain_files(volume: &Volume, report: &mut Report) -> Result<Option<LiveStatus>> {
     let claims = Claims::of(volume, report)?;
     if !claims.pending.is_empty() {
-        report.warn("a publication was cut off: the next run makes it whole".to_owned());
+        report.warn("a publication was interrupted: the next run completes it".to_owned());
     }
     Ok(claims.published.map(|record| {
         let Totals { files, bytes } = record.tree.totals();
-        LiveVersion {
+        LiveStatus {
             layout: FILES,
             digest: Some(hex(&record.digest)),
             since: Some(rfc3339(record.since)),
@@ -160,10 +167,14 @@ fn plain_files(volume: &Volume, report: &mut Report) -> Result<Option<LiveVersio
     }))
 }
 
-/// What is kept, but for what is live, which may be kept to be repaired.
-fn all_kept(volume: &Volume, live: Option<&str>, report: &mut Report) -> Result<Vec<KeptVersion>> {
+/// The kept versions, without the live one, which may be archived for repairs.
+fn kept_versions(
+    volume: &Volume,
+    live: Option<&str>,
+    report: &mut Report,
+) -> Result<Vec<KeptStatus>> {
     let archives = Archives::find(volume)?;
-    let each = |kept: Archived| {
+    let to_status = |kept: Archived| {
         let totals = match (&kept.name, &archives) {
             (Some(name), _) => volume.published(name).map(|published| published.tree.totals()),
             (None, Some(archives)) => archives
@@ -176,7 +187,7 @@ fn all_kept(volume: &Volume, live: Option<&str>, report: &mut Report) -> Result<
             report.warn(format!("the archive of version {digest} cannot be used: {error:#}"));
         }
         let totals = totals.ok();
-        KeptVersion {
+        KeptStatus {
             digest,
             packed: kept.archive.as_ref().map(|archive| rfc3339(archive.packed)),
             files: totals.map(|totals| totals.files),
@@ -185,15 +196,15 @@ fn all_kept(volume: &Volume, live: Option<&str>, report: &mut Report) -> Result<
         }
     };
     let earlier = archived(volume)?.into_iter().filter(|kept| Some(&hex(&kept.digest)[..]) != live);
-    Ok(earlier.map(each).collect())
+    Ok(earlier.map(to_status).collect())
 }
 
 /// Prints the live, pinned and archived versions.
 ///
 /// # Errors
 /// As [`Status::of`].
-pub fn show_status(options: &Look, report: &mut Report) -> Result<u8> {
-    let status = Status::of(&Volume::open(&options.at.target)?, report)?;
+pub fn show_status(options: &Show, report: &mut Report) -> Result<u8> {
+    let status = Status::of(&Volume::open(&options.common.target)?, report)?;
     print(&if options.json { format!("{}\n", serde_json::json!(status)) } else { status.text() });
     Ok(if status.live.is_some() { DONE } else { FAILED })
 }
@@ -202,19 +213,19 @@ pub fn show_status(options: &Look, report: &mut Report) -> Result<u8> {
 ///
 /// # Errors
 /// As [`history()`].
-pub fn show_history(options: &Look, report: &mut Report) -> Result<u8> {
-    print(&history(&Volume::open(&options.at.target)?, options.json, report)?);
+pub fn show_history(options: &Show, report: &mut Report) -> Result<u8> {
+    print(&history(&Volume::open(&options.common.target)?, options.json, report)?);
     Ok(DONE)
 }
 
-/// The history of a volume, the newest first, for people or as an array of JSON.
+/// Formats the history of a volume, the newest version first, as text or as a JSON array.
 ///
 /// # Errors
-/// It cannot be read.
+/// Fails if the history cannot be read.
 pub fn history(volume: &Volume, as_json: bool, report: &mut Report) -> Result<String> {
-    let (mut entries, broken) = history::read(volume)?;
-    if broken > 0 {
-        report.warn(format!("{broken} lines of the history cannot be understood"));
+    let History { mut entries, broken_lines } = history::read(volume)?;
+    if broken_lines > 0 {
+        report.warn(format!("{broken_lines} lines of the history cannot be parsed"));
     }
     entries.reverse();
     if as_json {
@@ -226,8 +237,8 @@ pub fn history(volume: &Volume, as_json: bool, report: &mut Report) -> Result<St
             Action::Published => "published",
             Action::RolledBack => "rolled back to",
         };
-        put(&mut text, &format!("{} {done}", entry.time), Some(&entry.digest), "", None);
-        amounts(&mut text, Some(entry.files), Some(entry.bytes));
+        write_version(&mut text, &format!("{} {done}", entry.time), Some(&entry.digest), "", None);
+        write_totals(&mut text, Some(entry.files), Some(entry.bytes));
     }
     Ok(text)
 }

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 const NAME: &[u8] = b"SHA256SUMS";
 /// Largest list, in bytes: a million files fit.
 const MAX_SIZE: u64 = 1 << 30;
+
 /// The listed hashes of a tree's files.
 pub struct Checksums(Vec<Checksum>);
 

@@ -96,7 +96,7 @@ impl Owner {
         Ok(self.actual_if_wrong(directory, name)?.is_none())
     }
 
-    /// The actual owner of an entry, as [`owns`](Self::owns) compares it; `None` if it is this one.
+    /// The actual owner of an entry, if it is not this one; without a group if this one has none.
     ///
     /// # Errors
     /// Returns the system's error.

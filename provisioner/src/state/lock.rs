@@ -1,5 +1,7 @@
-//! One writer at a time. The lock is on the volume's directory itself, so that taking it leaves no
-//! trace; it ends with the process. It may not reach other nodes: nothing relies on it.
+//! Locks a directory, so that one process at a time writes to it.
+//!
+//! The lock is a `flock(2)` on the directory itself: it leaves no file behind, and ends with the process.
+//! On network file systems it may not reach other nodes, so nothing relies on it.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,23 +13,23 @@ use published_tree::dir::Dir;
 use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::Errno;
 
-/// How often it is tried.
-const EVERY: Duration = Duration::from_millis(50);
+/// Time between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Held as long as it lives; `None` inside where a volume knows no locks.
+/// A lock, released when it is dropped. `None` on file systems without locks.
 pub struct Lock(Option<OwnedFd>);
 
 impl Lock {
-    /// Whether nobody else writes, as far as this node knows.
+    /// Whether no other process of this node writes.
     pub fn is_exclusive(&self) -> bool {
         self.0.is_some()
     }
 }
 
-/// Takes the lock of a volume, for which it waits up to `timeout`.
+/// Locks a directory, and waits up to `timeout` for it.
 ///
 /// # Errors
-/// Somebody else has it, who is named if that is to be seen from here.
+/// Fails if another process still holds the lock. The error names the process, if it can be found.
 pub fn lock(dir: &Dir, timeout: Duration) -> Result<Lock> {
     let failure = |errno| dir.error("lock", b"", errno);
     let fd = dir.open_fd(b"").map_err(failure)?;
@@ -35,15 +37,15 @@ pub fn lock(dir: &Dir, timeout: Duration) -> Result<Lock> {
     loop {
         match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Lock(Some(fd))),
-            // NFS wants a descriptor for writing, which directories do not have.
+            // NFS requires a descriptor that is open for writing, which a directory cannot have.
             Err(Errno::BADF | Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => {
                 return Ok(Lock(None));
             }
-            Err(Errno::WOULDBLOCK) if start.elapsed() < timeout => sleep(EVERY),
+            Err(Errno::WOULDBLOCK) if start.elapsed() < timeout => sleep(RETRY_INTERVAL),
             Err(Errno::WOULDBLOCK) => {
                 let (shown, holder) = (dir.display_path(b""), holder(&fd).unwrap_or_default());
                 bail!(
-                    "`{}` is locked by another writer{holder}, after {timeout:?} still",
+                    "`{}` is locked by another writer{holder}, also after {timeout:?}",
                     shown.display()
                 );
             }
@@ -52,8 +54,8 @@ pub fn lock(dir: &Dir, timeout: Duration) -> Result<Lock> {
     }
 }
 
-/// Who holds the lock, by `/proc/locks` (`proc_locks(5)`): unknown in another PID namespace or on
-/// another node.
+/// Finds the process that holds the lock in `/proc/locks` (`proc_locks(5)`). Processes of other PID
+/// namespaces and other nodes are not found.
 fn holder(fd: impl AsFd) -> Option<String> {
     let inode = fstat(fd).ok()?.st_ino;
     let locks = fs::read_to_string("/proc/locks").ok()?;

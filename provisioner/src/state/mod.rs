@@ -1,18 +1,18 @@
-//! What is remembered on a volume, in a directory that nobody else may look into:
+//! The provisioner's own directory on a volume, closed to other users:
 //!
 //! ```text
-//! ..provisioner/pinned               the version that is to stay (see `pin`)
-//! ..provisioner/history              what was published when (see `history`)
-//! ..provisioner/untold-...           what is still to be told (see `then`)
-//! ..provisioner/versions/5f0c...     earlier versions, packed (see `archive`)
-//! ..provisioner/files/               what is ours among plain files (see `files`)
+//! ..provisioner/pinned               the pin (see `archive::pin`)
+//! ..provisioner/history              the versions that were live (see `archive::history`)
+//! ..provisioner/untold-...           pending notifications (see `then::pending`)
+//! ..provisioner/versions/5f0c...     archives of earlier versions (see `archive`)
+//! ..provisioner/files/               records of plain files (see `files`)
 //! ```
 //!
-//! No name here ends with what directory walkers look for. None of these files decides whether a tree
-//! can go live.
+//! No name has an extension that programs look for when they load everything below a directory. A
+//! damaged file here never keeps a tree from going live.
 
 pub mod lock;
-pub mod time;
+pub mod timestamp;
 
 use std::io::{Read, Write};
 
@@ -22,40 +22,40 @@ use published_tree::records;
 use published_tree::volume::Volume;
 use rustix::io::Errno;
 
-/// The directory on the volume.
+/// The name of the directory.
 pub const STATE: &str = "..provisioner";
-/// Longest file that is read at once, in bytes.
+/// Longest file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// The directory of what is remembered.
+/// The state directory of a volume.
 pub struct State(Dir);
 
 impl State {
-    /// What is remembered on a volume; `None` as long as that is nothing.
+    /// Opens the state directory; `None` if it does not exist.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// Fails if it exists and cannot be opened.
     pub fn find(volume: &Volume) -> Result<Option<Self>> {
         Ok(records::find_dir(volume.dir(), STATE)?.map(Self))
     }
 
-    /// [`find`](Self::find), or the beginning of it.
+    /// Opens the state directory, and creates it if it does not exist.
     ///
     /// # Errors
-    /// It cannot be made or opened.
-    pub fn make(volume: &Volume) -> Result<Self> {
+    /// Fails if it cannot be created or opened.
+    pub fn find_or_create(volume: &Volume) -> Result<Self> {
         Ok(Self(records::create_dir(volume.dir(), STATE)?))
     }
 
-    /// Its directory.
+    /// The open directory.
     pub fn dir(&self) -> &Dir {
         &self.0
     }
 
-    /// What a file holds; `None` if it is not there.
+    /// Reads a file; `None` if it does not exist.
     ///
     /// # Errors
-    /// It cannot be read, or is too large to be ours.
+    /// Fails if it cannot be read or is longer than any file that this program writes.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(file) = records::open(&self.0, name)? else { return Ok(None) };
         let mut content = Vec::new();
@@ -69,10 +69,10 @@ impl State {
         Ok(Some(content))
     }
 
-    /// Replaces a file.
+    /// Replaces a file atomically and durably.
     ///
     /// # Errors
-    /// It is as it was, or not on the disk.
+    /// Fails if the new file cannot be written or synced; see [`records::replace`].
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<()> {
         records::replace(&self.0, name, |file| {
             let written = file.write_all(content);
@@ -83,10 +83,10 @@ impl State {
         })
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file, if it exists.
     ///
     /// # Errors
-    /// It cannot be removed.
+    /// Fails if it cannot be removed.
     pub fn remove(&self, name: &str) -> Result<()> {
         records::remove(&self.0, name)
     }

@@ -1,4 +1,4 @@
-//! A command that is run when another version is live.
+//! Runs the command of `--then` when another version is live.
 
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
@@ -11,8 +11,8 @@ use diagnostics::exit::misconfigured;
 use diagnostics::wording::io_error;
 use outbound::command::{CommandLine, Ending, Limits, Outcome, RunError};
 
-/// A command may take as long as it likes. When provisioner is to end, the command has 10 seconds
-/// after SIGTERM; what it has left in the background goes on.
+/// A command may take any time. When provisioner gets a signal, the command has 10 seconds after
+/// SIGTERM. Processes that it has left in the background go on.
 const LIMITS: Limits = Limits {
     timeout: None,
     grace: Duration::ZERO,
@@ -37,7 +37,7 @@ impl ThenCommand {
     /// Runs the command to its end. Its output goes to stderr.
     ///
     /// # Errors
-    /// Fails if the command cannot be started or fails, also because `is_stopped` ended it.
+    /// Fails if the command cannot be started, fails, or is ended because of `is_stopped`.
     pub fn run(&self, digest: &str, target: &Path, is_stopped: &dyn Fn() -> bool) -> Result<()> {
         let Self(command) = self;
         let variables = [
@@ -50,7 +50,7 @@ impl ThenCommand {
                 Outcome::Exited(status)
                 | Outcome::Stopped(Ending::Terminated(status) | Ending::Killed(status))
                 | Outcome::TimedOut(Ending::Terminated(status) | Ending::Killed(status)),
-            ) => judge(command, status),
+            ) => to_result(command, status),
             Ok(Outcome::Stopped(Ending::Unkillable) | Outcome::TimedOut(Ending::Unkillable)) => {
                 bail!("{command} cannot be killed")
             }
@@ -64,7 +64,7 @@ impl ThenCommand {
     }
 }
 
-fn judge(command: &CommandLine, status: ExitStatus) -> Result<()> {
+fn to_result(command: &CommandLine, status: ExitStatus) -> Result<()> {
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
         (Some(code), _) => bail!("{command} ended with code {code}"),

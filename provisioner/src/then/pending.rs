@@ -62,7 +62,7 @@ impl Pending {
     /// Fails if the file is not on the disk.
     pub fn write(volume: &Volume, listener: Listener, message: &str) -> Result<Self> {
         let name = format!("{}{}", listener.prefix(), unique_suffix());
-        State::make(volume)?.replace(&name, format!("{message}\n").as_bytes())?;
+        State::find_or_create(volume)?.replace(&name, format!("{message}\n").as_bytes())?;
         Ok(Self { listener, name })
     }
 

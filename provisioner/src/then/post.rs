@@ -1,6 +1,6 @@
-//! A server to which JSON is posted when another version is live.
+//! Posts JSON to the URL of `--then-post` when another version is live.
 //!
-//! The URL beyond its host may hold a secret, and is in no message.
+//! The URL may hold a secret after its host, so messages show only scheme and host.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use outbound::roots::NoSystemRoots;
 
 use crate::cli;
 
-/// What the server's log shows of provisioner.
+/// The `User-Agent` header.
 const USER_AGENT: &str = concat!("provisioner/", env!("CARGO_PKG_VERSION"));
 
 /// The request of `--then-post`, with its token and certificates.
@@ -22,11 +22,11 @@ pub struct Post {
 }
 
 impl Post {
-    /// Reads the files of the request and checks all that can be checked without the server.
+    /// Reads the files of the request, and checks everything that needs no server.
     ///
     /// # Errors
     /// Fails if the URL, the authorities or the token cannot be used; errors of configuration.
-    pub fn new(url: &str, options: &cli::Then) -> Result<Self> {
+    pub fn new(url: &str, options: &cli::ThenOptions) -> Result<Self> {
         let url = HttpUrl::parse(url.trim())
             .map_err(|error| misconfigured(format_args!("the URL of --then-post {error}")))?;
         let origin = url.origin();
@@ -62,7 +62,7 @@ impl Post {
         let sent = self.request.clone().body(json.into_bytes()).send(is_stopped);
         let why = match sent.map_err(|failure| failure.cause) {
             Ok(answer) if (200..300).contains(&answer.status) => return Ok(()),
-            Ok(answer) => refused(&answer),
+            Ok(answer) => refusal(&answer),
             Err(Cause::Stopped) => "interrupted by a signal".to_owned(),
             Err(cause @ Cause::UntrustedCertificate) => {
                 format!("{cause} (--then-ca names a private one)")
@@ -73,7 +73,7 @@ impl Post {
     }
 }
 
-fn refused(answer: &Answer) -> String {
+fn refusal(answer: &Answer) -> String {
     let is_redirect = (300..400).contains(&answer.status);
     let more = if is_redirect { ", and redirects are not followed" } else { "" };
     format!("it answers with status {}{more}", answer.status)
@@ -84,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_refused_without_what_it_may_hold_of_secrets() {
-        let options = cli::Then {
+    fn errors_and_origins_show_no_secret_of_a_url() {
+        let options = cli::ThenOptions {
             then: None,
             then_post: None,
             then_token_file: None,

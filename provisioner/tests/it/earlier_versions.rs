@@ -1,7 +1,7 @@
-//! Volumes as earlier versions have left them: what is live is read, gone back from, and replaced.
+//! Volumes as earlier versions of the program have left them are read, rolled back and published to.
 //!
-//! `testdata/VERSION` has them packed, with the status and history that the version itself printed;
-//! `make-volumes.sh` there says how each was made.
+//! `testdata/VERSION` holds them, with the status and history that the version itself printed;
+//! `make-volumes.sh` there makes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,7 +22,7 @@ const TREES: [(&str, &str); 3] = [
     ("v3", "ad43dba46f45436dee8ebf1fda11b95370d56ac03a1211c1d7509a5fc1526676"),
 ];
 
-/// Volumes where readers see no whole tree until the next run.
+/// Volumes where readers see a mixture of trees until the next run.
 const MIXED: [&str; 4] = [
     "atomic-killed-in-gap",
     "atomic-killed-in-migration",
@@ -159,7 +159,7 @@ impl Unpacked {
             .collect()
     }
 
-    fn notes(&self) -> usize {
+    fn pending_notifications(&self) -> usize {
         let names = fs::read_dir(self.volume().join("..provisioner")).expect("read").flatten();
         names.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"untold-")).count()
     }
@@ -200,7 +200,7 @@ fn seen(dir: &Path) -> BTreeMap<PathBuf, Entry> {
     found
 }
 
-/// Asserts that all that was there is there still, and equal; there may be more.
+/// Asserts that `now` has everything that `then` has. It may have more keys.
 fn assert_holds(now: &Value, then: &Value, what: &str) {
     match (now, then) {
         (Value::Object(now), Value::Object(then)) => {
@@ -217,7 +217,7 @@ fn assert_holds(now: &Value, then: &Value, what: &str) {
 }
 
 #[test]
-fn status_and_history_say_what_the_earlier_version_said() {
+fn status_and_history_print_what_the_earlier_version_printed() {
     let volumes = volumes();
     assert!(volumes.len() > 20, "{volumes:?}");
     for name in volumes {
@@ -242,7 +242,7 @@ fn status_and_history_say_what_the_earlier_version_said() {
 }
 
 #[test]
-fn rollback_leads_to_the_version_before_where_one_is_kept() {
+fn rollback_restores_the_version_before_if_one_is_kept() {
     let mut count = 0;
     for name in volumes() {
         let unpacked = Unpacked::new(&name);
@@ -261,7 +261,7 @@ fn rollback_leads_to_the_version_before_where_one_is_kept() {
 }
 
 #[test]
-fn the_next_publication_leaves_nothing_of_what_was_before_in_either_layout() {
+fn the_next_publication_leaves_only_its_own_tree_in_either_layout() {
     let (_, third) = TREES[2];
     for name in volumes() {
         for layout in ["atomic", "files"] {
@@ -287,7 +287,7 @@ fn the_next_publication_leaves_nothing_of_what_was_before_in_either_layout() {
             let expected = ["..data", "..provisioner", "..version"].map(str::to_owned);
             assert_eq!(hidden, BTreeSet::from(expected), "{name}");
 
-            // Back to the version that was live before, or to the one that it had followed. A
+            // Roll back to the version that was live before, or to the one before that. A
             // version that went live only in part need not be kept.
             if MIXED.contains(&&name[..]) {
                 continue;
@@ -304,7 +304,7 @@ fn the_next_publication_leaves_nothing_of_what_was_before_in_either_layout() {
 }
 
 #[test]
-fn a_pin_holds_and_a_rollback_that_was_killed_is_ended() {
+fn a_pin_holds_and_a_killed_rollback_is_completed() {
     let (_, second) = TREES[1];
     for name in ["atomic-pinned", "atomic-killed-rollback"] {
         let unpacked = Unpacked::new(name);
@@ -316,23 +316,23 @@ fn a_pin_holds_and_a_rollback_that_was_killed_is_ended() {
 }
 
 #[test]
-fn a_command_that_was_not_told_is_told() {
+fn a_pending_notification_is_sent() {
     let (_, second) = TREES[1];
     for (name, layout) in [("atomic-untold", "atomic"), ("files-untold", "files")] {
         let unpacked = Unpacked::new(name);
-        assert_eq!(unpacked.notes(), 2, "{name}");
+        assert_eq!(unpacked.pending_notifications(), 2, "{name}");
         let then = "sh -c 'echo $PROVISIONER_DIGEST >>told'";
         let said = unpacked.publish("v2", &["--layout", layout, "--then", then]);
         assert!(said.starts_with("unchanged"), "{name}: {said}");
         let told = fs::read_to_string(unpacked.dir.path().join("told")).expect("told");
         assert_eq!(told, format!("{second}\n"), "{name}");
-        // That of the server is left to a run that has its address.
-        assert_eq!(unpacked.notes(), 1, "{name}");
+        // The notification of the server stays pending for a run with its URL.
+        assert_eq!(unpacked.pending_notifications(), 1, "{name}");
     }
 }
 
 #[test]
-fn the_reloader_takes_the_manifest_for_what_is_live() {
+fn the_reloader_reads_the_manifest_of_the_live_version() {
     for (name, digest) in [("atomic-fresh", TREES[0].1), ("atomic-three", TREES[2].1)] {
         let unpacked = Unpacked::new(name);
         let mut reloader = command("reloader");

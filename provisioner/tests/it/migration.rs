@@ -1,4 +1,4 @@
-//! Volumes that `cp -r` has filled become volumes of versions, under the eyes of readers.
+//! Migrations of volumes that `cp -r` has filled, while readers read.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -32,7 +32,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Reads all files in turn until told to stop; every one must be there, and what is new must not
+/// Reads all files in turn until `stop`. No file may be missing, and a file that is new must not
 /// become old again.
 fn watch(volume: &Path, stop: &AtomicBool) -> usize {
     let (mut has_new, mut reads) = (false, 0);
@@ -51,7 +51,7 @@ fn watch(volume: &Path, stop: &AtomicBool) -> usize {
 }
 
 #[test]
-fn plain_files_become_links_and_no_reader_sees_it() {
+fn plain_files_become_links_without_a_gap_for_readers() {
     let dir = tempfile::tempdir().expect("a directory");
     let (source, volume) = (dir.path().join("source"), dir.path().join("volume"));
     for round in [0, 1, 5] {
@@ -93,7 +93,7 @@ fn plain_files_become_links_and_no_reader_sees_it() {
 }
 
 #[test]
-fn what_cannot_be_copied_is_moved_away_only_if_a_gap_is_allowed() {
+fn files_that_cannot_be_copied_are_moved_only_with_allow_gap() {
     let dir = tempfile::tempdir().expect("a directory");
     let (source, volume) = (dir.path().join("source"), dir.path().join("volume"));
     fill(&source, "new");

@@ -1,4 +1,4 @@
-//! `--owner`: what is published belongs to whom it is to belong to, and is repaired if it does not.
+//! `--owner`: published entries get the owner, and those with another owner are repaired.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
@@ -50,7 +50,7 @@ fn owners(dir: &Path, layout: &str) -> String {
 }
 
 #[test]
-fn all_that_is_published_belongs_to_the_owner() {
+fn published_entries_belong_to_the_owner() {
     if e2e::skip_unless_root("gives files to another user") {
         return;
     }
@@ -76,7 +76,7 @@ fn all_that_is_published_belongs_to_the_owner() {
 }
 
 #[test]
-fn what_belongs_to_somebody_else_is_repaired() {
+fn an_entry_with_another_owner_is_repaired() {
     if e2e::skip_unless_root("gives files to another user") {
         return;
     }
@@ -105,7 +105,7 @@ fn what_belongs_to_somebody_else_is_repaired() {
 }
 
 #[test]
-fn a_file_that_did_not_change_is_not_given_away_in_place() {
+fn an_unchanged_file_is_copied_before_its_owner_changes() {
     if e2e::skip_unless_root("gives files to another user") {
         return;
     }
@@ -125,7 +125,7 @@ fn a_file_that_did_not_change_is_not_given_away_in_place() {
 }
 
 #[test]
-fn a_rollback_and_a_pin_give_to_the_owner_too() {
+fn a_rollback_and_a_pin_set_the_owner_too() {
     if e2e::skip_unless_root("gives files to another user") {
         return;
     }
@@ -146,7 +146,7 @@ fn a_rollback_and_a_pin_give_to_the_owner_too() {
 }
 
 #[test]
-fn who_may_not_give_files_away_is_told_so_and_nothing_is_changed() {
+fn without_the_right_to_change_owners_a_run_fails_and_changes_nothing() {
     if e2e::skip_unless_root("becomes another user") {
         return;
     }
@@ -184,7 +184,7 @@ fn who_may_not_give_files_away_is_told_so_and_nothing_is_changed() {
 }
 
 #[test]
-fn a_volume_that_keeps_no_owners_is_told_of() {
+fn a_file_system_that_ignores_owners_is_an_error() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }

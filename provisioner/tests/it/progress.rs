@@ -1,4 +1,4 @@
-//! How far a run is, for people at a terminal.
+//! The progress line on a terminal.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use e2e::programs::{program, run};
 
-/// What is seen on a terminal of a run whose calls `slow` take so many seconds each.
+/// What a terminal shows of a run in which each of the calls `slow` takes so many seconds.
 fn seen(dir: &Path, (slow, seconds): (&str, f64), redirection: &str) -> String {
     let delay = format!("-e inject={slow}:delay_enter={:.0}", seconds * 1e6);
     let run_it = format!(
@@ -34,7 +34,7 @@ fn places() -> tempfile::TempDir {
 }
 
 #[test]
-fn each_phase_is_shown_and_gone_at_the_end() {
+fn each_phase_is_shown_and_removed_at_the_end() {
     for (slow, phase) in [("fchmod", "copying "), ("fsync,syncfs", "syncing, ")] {
         let dir = places();
         let shown = seen(dir.path(), (slow, 1.0), "");

@@ -1,4 +1,4 @@
-//! A run as a Job sees it: what it says, and how it ends.
+//! A run as a Job sees it: output, signals, exit codes, options.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -33,7 +33,7 @@ fn versions(dir: &Path) -> usize {
 }
 
 #[test]
-fn who_is_told_to_end_does_not_wait_for_readers_of_the_old_version() {
+fn sigterm_ends_the_wait_for_readers_of_the_old_version() {
     let dir = places();
     let path = dir.path();
     assert_eq!(run(provisioner(path).args(["--grace", "0"]), b"").code, Some(0));
@@ -54,7 +54,7 @@ fn who_is_told_to_end_does_not_wait_for_readers_of_the_old_version() {
 }
 
 #[test]
-fn summary_metrics_and_termination_message_say_what_was_done() {
+fn summary_metrics_and_termination_log_show_the_result() {
     let dir = places();
     let path = dir.path();
     fs::write(path.join("log"), "of an earlier container").expect("written");
@@ -87,7 +87,7 @@ fn summary_metrics_and_termination_message_say_what_was_done() {
 }
 
 #[test]
-fn without_a_termination_log_none_is_made() {
+fn a_missing_termination_log_is_not_created() {
     let dir = places();
     let outcome = run(provisioner(dir.path()).args(["--termination-log", "log"]), b"");
     assert_eq!(outcome.code, Some(0));
@@ -95,7 +95,7 @@ fn without_a_termination_log_none_is_made() {
 }
 
 #[test]
-fn flags_stand_where_they_mean_something() {
+fn each_command_accepts_only_the_options_that_it_uses() {
     let dir = places();
     let usage = |args: &[&str]| {
         let outcome = run(provisioner(dir.path()).args(args), b"");
@@ -117,6 +117,18 @@ fn flags_stand_where_they_mean_something() {
         for command in [&["history"][..], &["rollback"], &[]] {
             let outcome = run(provisioner(dir.path()).args(command).env(variable, value), b"");
             assert!(!outcome.stderr.contains("try --help"), "{variable}: {}", outcome.stderr);
+        }
+    }
+}
+
+#[test]
+fn short_help_of_each_command_fits_one_screen() {
+    for command_line in [&["-h"][..], &["rollback", "-h"], &["status", "-h"], &["history", "-h"]] {
+        let help = run(command("provisioner").args(command_line).env("COLUMNS", "80"), b"").stdout;
+        assert!(help.lines().count() <= 24, "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
+        for part in ["Usage: provisioner ", "--target", "--help", "\nExample: provisioner "] {
+            assert!(help.contains(part), "{part}: {help}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is published and what is not: checksums, empty sources, names of every kind.
+//! Sources: checksums, modes, and the empty source.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,7 +35,7 @@ fn refused(outcome: &Outcome, code: i32, message: &str) {
 }
 
 #[test]
-fn a_source_that_is_not_what_its_checksums_say_is_not_published() {
+fn a_source_with_a_wrong_checksum_is_not_published() {
     let dir = places();
     let path = dir.path();
     list(path, &["certs/a.pem", "list"]);
@@ -66,7 +66,7 @@ fn a_source_that_is_not_what_its_checksums_say_is_not_published() {
 }
 
 #[test]
-fn checksums_can_be_made_compulsory() {
+fn require_checksums_refuses_a_file_without_a_checksum() {
     let dir = places();
     let path = dir.path();
     let required = ["--require-checksums"];
@@ -79,7 +79,7 @@ fn checksums_can_be_made_compulsory() {
 }
 
 #[test]
-fn modes_are_kept_or_given() {
+fn modes_are_those_of_the_source_or_of_the_options() {
     let dir = places();
     let path = dir.path();
     let of = |name: &str| {
@@ -108,7 +108,7 @@ fn modes_are_kept_or_given() {
 }
 
 #[test]
-fn an_empty_source_is_published_only_if_that_is_allowed() {
+fn an_empty_source_needs_allow_empty() {
     let dir = places();
     let path = dir.path();
     assert_eq!(publish(path, &[]).code, Some(0));

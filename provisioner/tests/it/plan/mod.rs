@@ -194,7 +194,7 @@ fn a_pinned_version_would_stay_live_or_be_restored() {
     sh(&places.path("volume"), "rm ..data/a");
     assert!(
         places.plan(&[]).1.ends_with(", but would restore")
-            || places.run(&["--dry-run"]).stderr.contains("not live and sound")
+            || places.run(&["--dry-run"]).stderr.contains("but missing or damaged")
     );
     let (lines, last) = places.plan(&["--unpin"]);
     assert_eq!(lines, "~ a (content)");

@@ -1,4 +1,4 @@
-//! What goes wrong while versions are kept and gone back to.
+//! Kills, failed calls, damage and full disks, while versions are archived and restored.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -7,11 +7,11 @@ use e2e::programs::program;
 
 use super::{Places, digest_in, names, output, traces};
 
-/// System calls that change something, or bring it to the disk.
+/// System calls that change or sync a file.
 const CALLS: [&str; 8] =
     ["mkdirat", "symlinkat", "renameat", "fchmod", "write", "fsync", "syncfs", "unlinkat"];
 
-/// Runs the program with something injected into a system call; whether it succeeds.
+/// Runs the program with a fault injected into a system call. Returns whether it succeeds.
 fn injected(places: &Places, args: &[&str], call: &str, what: &str) -> bool {
     let provisioner = places.provisioner(args);
     let mut strace = Command::new("strace");
@@ -41,7 +41,7 @@ fn killed_at_each(args: &[&str], before: impl Fn() -> Places, after: impl Fn(&Pl
     assert!(kills > 20, "only {kills} places were found");
 }
 
-/// Nothing is on the volume but what is live, and what is remembered.
+/// Asserts that the volume holds only the live version and complete state files.
 fn assert_tidy(places: &Places, at: &str) {
     assert_eq!(places.hidden(), 3, "{at}");
     assert!(places.archives().iter().all(|name| name.len() == 64), "{at}");
@@ -50,7 +50,7 @@ fn assert_tidy(places: &Places, at: &str) {
 }
 
 #[test]
-fn killed_anywhere_a_publication_loses_no_version() {
+fn a_publication_that_is_killed_anywhere_loses_no_version() {
     let before = || {
         let places = Places::new();
         places.publish("one");
@@ -60,7 +60,7 @@ fn killed_anywhere_a_publication_loses_no_version() {
     killed_at_each(&[], before, |places, at| {
         let live = places.live();
         assert!(["one", "two"].contains(&&live[..]), "{at}");
-        // The next version: so what was never live must not be kept as if it had been.
+        // A version that was never live must not be archived by the next run.
         places.write("three");
         places.done(&[]);
         assert_eq!(places.live(), "three", "{at}");
@@ -73,7 +73,7 @@ fn killed_anywhere_a_publication_loses_no_version() {
 }
 
 #[test]
-fn killed_anywhere_a_rollback_is_done_or_not() {
+fn a_rollback_that_is_killed_anywhere_is_complete_or_undone() {
     let before = || {
         let places = Places::new();
         places.publish("one");
@@ -93,7 +93,7 @@ fn killed_anywhere_a_rollback_is_done_or_not() {
 }
 
 #[test]
-fn what_was_live_until_a_sync_failed_is_none_to_go_back_to() {
+fn a_version_that_was_undone_is_not_kept() {
     let mut failed = 0;
     for number in 1.. {
         let places = Places::new();
@@ -113,7 +113,7 @@ fn what_was_live_until_a_sync_failed_is_none_to_go_back_to() {
 }
 
 #[test]
-fn what_is_damaged_is_neither_kept_nor_gone_back_to() {
+fn a_damaged_version_is_neither_kept_nor_restored() {
     let places = Places::new();
     let one = places.publish("one");
     let path = places.path("volume/..provisioner/versions").join(&one);
@@ -140,7 +140,7 @@ fn what_is_damaged_is_neither_kept_nor_gone_back_to() {
             assert!(places.status().contains("pinned: no"), "{at}");
         }
     }
-    // The archive of another version is none of this one.
+    // An archive under the digest of another version is refused.
     fs::copy(path.with_file_name(&places.archives()[0]), path.with_file_name("0".repeat(64)))
         .expect("copied");
     assert_eq!(places.run(&["rollback", "0000"]).code, Some(1));
@@ -150,7 +150,7 @@ fn what_is_damaged_is_neither_kept_nor_gone_back_to() {
 }
 
 #[test]
-fn a_pinned_tree_that_is_damaged_is_repaired_from_its_archive() {
+fn a_damaged_pinned_version_is_repaired_from_its_archive() {
     let places = Places::new();
     let (one, _) = (places.publish("one"), places.publish("two"));
     places.done(&["rollback"]);
@@ -167,11 +167,11 @@ fn a_pinned_tree_that_is_damaged_is_repaired_from_its_archive() {
     fs::write(places.path("volume/..data/a"), "0ne").expect("written");
     let outcome = places.run(&[]);
     assert_eq!((outcome.code, outcome.stdout), (Some(0), format!("{pinned}\n")));
-    assert!(outcome.stderr.contains("is pinned, but not live and sound"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("is pinned, but missing or damaged"), "{}", outcome.stderr);
 }
 
 #[test]
-fn no_broken_state_keeps_a_tree_from_going_live() {
+fn damaged_state_files_do_not_stop_a_publication() {
     let breaks: [fn(&Places); 5] = [
         |places| fs::write(places.path("volume/..provisioner/pinned"), "{}").expect("written"),
         |places| fs::write(places.path("volume/..provisioner/history"), "{\n").expect("written"),
@@ -204,7 +204,7 @@ fn no_broken_state_keeps_a_tree_from_going_live() {
 }
 
 #[test]
-fn many_at_once_leave_one_version_that_is_whole() {
+fn concurrent_runs_leave_one_complete_version() {
     let places = Places::new();
     let (one, two) = (places.publish("one"), places.publish("two"));
     let all: [&[&str]; 5] =
@@ -223,7 +223,7 @@ fn many_at_once_leave_one_version_that_is_whole() {
     assert_tidy(&places, "at the end");
 }
 
-/// A volume of its own for a script, with `$PROVISIONER` to run; nothing stays mounted.
+/// Runs a script on a new small volume, with the program in `$PROVISIONER`. Returns its output.
 fn on_a_small_volume(size: &str, script: &str) -> String {
     let places = Places::new();
     let script = format!("mount -t tmpfs -o size={size} tmpfs volume\n{script}");
@@ -235,11 +235,11 @@ fn on_a_small_volume(size: &str, script: &str) -> String {
 }
 
 #[test]
-fn a_full_volume_costs_the_archive_alone() {
+fn on_a_nearly_full_volume_only_the_archive_is_given_up() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
-    // Nothing of it can be compressed: two trees and an archive would fill the volume.
+    // Random bytes cannot be compressed: two trees and an archive would fill the volume.
     let said = on_a_small_volume(
         "3M",
         r#"head -c 1200K /dev/urandom >source/a; $PROVISIONER
@@ -249,12 +249,12 @@ ls -A volume | grep -c version
 $PROVISIONER; $PROVISIONER status"#,
     );
     assert!(said.contains("is not kept: failed to"), "{said}");
-    assert!(said.contains("the last of the room on the volume is for others\n0\n1\n"), "{said}");
+    assert!(said.contains("an archive leaves a twentieth of the volume free\n0\n1\n"), "{said}");
     assert!(!said.contains("kept: sha256"), "{said}");
 }
 
 #[test]
-fn archives_make_room_for_what_is_published() {
+fn archives_are_removed_if_a_publication_needs_their_space() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -267,7 +267,8 @@ cmp source/a volume/a && ls -A volume/..provisioner/versions | wc -l"#,
     );
     let digests: Vec<_> = said.lines().filter_map(digest_in).collect();
     assert_eq!(digests.len(), 4, "{said}");
-    let given_up = format!("Warning: version {} is kept no more: its room is needed\n", digests[0]);
+    let given_up =
+        format!("Warning: version {} is no longer kept: its space is needed\n", digests[0]);
     assert!(said.contains(&given_up), "{said}");
     assert!(said.ends_with("\n1\n"), "{said}");
 }

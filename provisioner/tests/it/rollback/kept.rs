@@ -1,4 +1,4 @@
-//! What is kept, and how it is told of and gone back to.
+//! Kept versions: which there are, how they are shown and restored.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -10,7 +10,7 @@ use e2e::wait_for;
 
 use super::{Places, digest_in, listing, names, output, traces};
 
-/// Everything that a tree can hold, with names that want to be something else.
+/// Fills the source with every kind of entry and with odd names.
 fn fill_with_oddities(places: &Places) {
     let source = places.path("source");
     let odd = source.join(OsStr::from_bytes(b"odd \xff\n\"name"));
@@ -34,7 +34,7 @@ fn fill_with_oddities(places: &Places) {
 }
 
 #[test]
-fn a_rollback_gives_back_every_byte_without_the_source() {
+fn a_rollback_restores_every_byte_without_the_source() {
     let places = Places::new();
     fill_with_oddities(&places);
     let first = places.publish("one");
@@ -58,7 +58,7 @@ fn a_rollback_gives_back_every_byte_without_the_source() {
 }
 
 #[test]
-fn a_pin_holds_until_it_is_taken_away() {
+fn a_pin_holds_until_unpin() {
     let places = Places::new();
     let (one, two) = (places.publish("one"), places.publish("two"));
     places.done(&["rollback"]);
@@ -80,7 +80,7 @@ fn a_pin_holds_until_it_is_taken_away() {
 }
 
 #[test]
-fn what_is_kept_is_bounded_and_an_unchanged_run_leaves_no_trace() {
+fn keep_limits_the_archives_and_an_unchanged_run_leaves_no_trace() {
     let places = Places::new();
     let digests = ["1", "2", "3", "4", "5"].map(|content| places.publish(content));
     let mut kept = [digests[2].clone(), digests[3].clone()];
@@ -106,7 +106,7 @@ fn what_is_kept_is_bounded_and_an_unchanged_run_leaves_no_trace() {
 }
 
 #[test]
-fn a_version_is_named_by_the_beginning_of_its_digest() {
+fn rollback_finds_a_version_by_the_first_digits_of_its_digest() {
     let places = Places::new();
     assert_eq!(places.run(&["rollback"]).code, Some(2));
     let one = places.publish("one");
@@ -118,14 +118,18 @@ fn a_version_is_named_by_the_beginning_of_its_digest() {
     }
     let unknown = places.run(&["rollback", &"0".repeat(64)]);
     assert_eq!(unknown.code, Some(2));
-    assert!(unknown.stderr.contains(&format!("those are: {two}, {one}\n")), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains(&format!("kept versions: {two}, {one}\n")),
+        "{}",
+        unknown.stderr
+    );
     assert_eq!(places.live(), "three");
     places.done(&["rollback", &format!("sha256:{}", one[..12].to_uppercase())]);
     assert_eq!(places.live(), "one");
 }
 
 #[test]
-fn status_and_history_tell_what_is_so() {
+fn status_and_history_show_live_pinned_and_kept_versions() {
     let places = Places::new();
     let nothing = places.run(&["status"]);
     assert_eq!((nothing.code, &nothing.stdout[..]), (Some(1), "live: nothing\npinned: no\n"));
@@ -172,7 +176,7 @@ for entry in json.load(sys.stdin): print(entry["action"], entry["digest"], entry
 }
 
 #[test]
-fn one_can_go_back_while_the_old_tree_is_still_there_for_readers() {
+fn rollback_restores_a_version_that_still_has_its_directory() {
     let places = Places::new();
     let one = places.publish("one");
     places.write("two");

@@ -1,4 +1,4 @@
-//! Earlier versions: kept, told of, gone back to, and what goes wrong meanwhile.
+//! Earlier versions: how they are kept, shown and restored, also when something fails.
 
 mod faults;
 mod kept;
@@ -27,7 +27,7 @@ impl Places {
         names(&self.path("volume/..provisioner/versions"))
     }
 
-    /// The trees on the volume, and whatever else is hidden.
+    /// The number of names on the volume that begin with `..`.
     fn hidden(&self) -> usize {
         names(&self.path("volume")).iter().filter(|name| name.starts_with("..")).count()
     }

@@ -63,7 +63,7 @@ fn look(place: &Path, path: Vec<u8>, seen: &mut Seen) {
 }
 
 /// All that is to be seen on a volume by the names at its top, without the root itself: links into
-/// a version, and what `cp -r` has left. Links that lead nowhere are not seen by anybody.
+/// a version, and what `cp -r` has left. Dangling links are left out.
 pub fn seen_by_name(volume: &Path) -> Seen {
     let mut all = Seen::new();
     for entry in fs::read_dir(volume).expect("a volume") {

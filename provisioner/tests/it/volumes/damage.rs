@@ -1,4 +1,4 @@
-//! What others do to the live tree is found and repaired.
+//! Damage to the live tree is found and repaired.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::run::{Place, assert_publishes, assert_settled, provisioner, publish, strace};
 use crate::support::tree::{directory, file, make_old, seen_by_name};
 
-/// Does `harm` to a live tree, and asserts that the next run finds and repairs it, as `says` it.
+/// Damages a live tree by `harm`. Asserts that the next run repairs it and prints `says`.
 fn assert_repaired(harm: impl Fn(&Path), says: &str) {
     let place = Place::new();
     let (tree, volume) = (place.at("tree"), place.volume());
@@ -58,7 +58,7 @@ fn a_stray_write_is_repaired_even_if_the_source_has_it_too() {
 }
 
 #[test]
-fn what_does_not_belong_into_the_live_tree_is_not_in_the_next() {
+fn a_stray_entry_in_the_live_tree_is_not_in_the_next() {
     let none = "0 added, 0 changed, 0 removed";
     assert_repaired(|volume| file(volume.join("a/stray"), "stray", 0o644), none);
     assert_repaired(|volume| directory(volume.join("..data/stray"), 0o755), none);
@@ -96,7 +96,7 @@ fn a_tree_without_its_manifest_is_published_again() {
 }
 
 #[test]
-fn a_repair_that_fails_keeps_what_is_there() {
+fn a_failed_repair_leaves_the_live_tree_unchanged() {
     let place = Place::new();
     let (tree, volume) = (place.at("tree"), place.volume());
     make_old(&tree);

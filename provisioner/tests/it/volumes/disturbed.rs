@@ -53,7 +53,7 @@ impl Case {
         make_new(&place.at("new"));
         let [before, mut after] = ["old", "new"].map(|tree| without_root(seen(&place.at(tree))));
         if over.has_plain_files() {
-            // What was not published is nobody's business.
+            // An entry that was not published is left alone.
             after.insert(GONE.into(), before[GONE.as_bytes()].clone());
         }
         let before = if over == Over::Nothing { Seen::new() } else { before };
@@ -147,7 +147,7 @@ impl Case {
         assert_eq!((again.code, &again.stderr[..]), (Some(0), ""), "{inject}");
         assert_eq!(self.shown(&place.volume()), self.shown[1], "{inject}");
         if self.over.has_plain_files() {
-            fs::remove_file(place.volume().join(GONE)).expect("somebody else's file");
+            fs::remove_file(place.volume().join(GONE)).expect("a foreign file");
         }
         assert_settled(&self.place.at("new"), &place.volume());
         Some((outcome, shown == self.shown[1]))

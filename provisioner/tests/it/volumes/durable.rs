@@ -1,4 +1,4 @@
-//! What is written is on the disk before anybody is told so, in the order that makes it safe.
+//! The order of writes, syncs and the switch makes a publication durable.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn traced(place: &Path, mount: &str) -> Vec<Call> {
     e2e::strace::read(&place.join("log"))
 }
 
-/// From when all of the version is on the disk.
+/// When the whole version is on the disk.
 const SWITCH: [&[&str]; 6] = [
     &["fsync(", "/..version-", ">)"],
     &["symlinkat(", "/tree\"", "\"..next-"],

@@ -1,10 +1,10 @@
-//! Runs that are told that one of their system calls has failed.
+//! Runs in which one system call fails.
 
 use e2e::programs::Outcome;
 
 use super::disturbed::{Case, Over};
 
-/// What a call can fail with, and what is said of it.
+/// The error that a call fails with, and its text in the message.
 fn error_of(call: &str) -> (&'static str, &'static str) {
     match call {
         "fsync" | "syncfs" | "renameat" | "unlinkat" => ("EIO", "input/output error"),
@@ -13,8 +13,8 @@ fn error_of(call: &str) -> (&'static str, &'static str) {
     }
 }
 
-/// Asserts that a run which was told of a failure has said so, and left the old tree live; whether
-/// it had to.
+/// Asserts that a run with a failed call has reported it, and left the old tree live. Returns whether
+/// the call mattered.
 fn assert_says_so(over: Over, call: &str, what: &str, (outcome, is_new): (Outcome, bool)) -> bool {
     let (at, stderr) = (format!("{call}:{what}"), &outcome.stderr);
     if outcome.code == Some(0) {
@@ -40,7 +40,7 @@ fn assert_says_so(over: Over, call: &str, what: &str, (outcome, is_new): (Outcom
     true
 }
 
-/// Lets each call fail, one in a run; how often the run had to.
+/// Lets each call fail, one in a run. Returns how many of the failures mattered.
 fn fail_everywhere(over: Over) -> u32 {
     let case = Case::new(over);
     let mut failed = 0;
@@ -59,19 +59,19 @@ fn fail_everywhere(over: Over) -> u32 {
 }
 
 #[test]
-fn a_call_that_fails_leaves_the_old_tree_live_and_one_line() {
+fn a_failed_call_leaves_the_old_tree_live_and_prints_one_line() {
     let failed = fail_everywhere(Over::Old);
     assert!(failed > 80, "{failed}");
 }
 
 #[test]
-fn a_call_that_fails_in_a_first_publication_leaves_nothing_live() {
+fn a_failed_call_in_a_first_publication_leaves_nothing_live() {
     let failed = fail_everywhere(Over::Nothing);
     assert!(failed > 40, "{failed}");
 }
 
 #[test]
-fn a_call_that_fails_in_a_migration_leaves_the_old_files() {
+fn a_failed_call_in_a_migration_leaves_the_old_files() {
     for over in [Over::Plain, Over::PlainWithGap] {
         let failed = fail_everywhere(over);
         assert!(failed > 80, "{failed}");
@@ -79,7 +79,7 @@ fn a_call_that_fails_in_a_migration_leaves_the_old_files() {
 }
 
 #[test]
-fn a_disk_that_fails_for_good_at_any_sync_leaves_the_old_tree_live() {
+fn a_disk_that_keeps_failing_from_any_sync_on_leaves_the_old_tree_live() {
     for over in [Over::Nothing, Over::Old, Over::Plain, Over::PlainWithGap, Over::Mixed] {
         let case = Case::new(over);
         let syncs =
@@ -99,7 +99,7 @@ fn a_disk_that_fails_for_good_at_any_sync_leaves_the_old_tree_live() {
 }
 
 #[test]
-fn what_cannot_be_taken_back_is_said_to_stay_live() {
+fn if_undo_fails_the_error_says_that_the_new_version_stays_live() {
     // Links are removed after the switch only where there were others.
     for (over, syncs, back) in [(Over::Old, 2, "renameat"), (Over::Nothing, 1, "unlinkat")] {
         let case = Case::new(over);

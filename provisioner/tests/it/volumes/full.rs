@@ -1,4 +1,4 @@
-//! Disks that are full.
+//! Full disks.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -16,11 +16,11 @@ use crate::support::run::{
 };
 use crate::support::tree::{make_new, make_old, seen, seen_by_name, without_root};
 
-/// How much more room there is each time, in bytes.
+/// How many more bytes are free each time.
 const STEP: u64 = 16 * 1024;
 
-/// Updates a volume with so much room as `leave` makes, a little more each time, until there is
-/// room for both versions. Returns how often there was not.
+/// Updates a volume with as much free space as `leave` leaves, a little more each time, until there is
+/// space for both versions. Returns how often there was not.
 fn fill(place: &Path, leave: impl Fn(u64)) -> u64 {
     let (old, new, volume) = (place.join("old"), place.join("new"), place.join("volume"));
     make_old(&old);
@@ -96,7 +96,7 @@ impl Drop for Group {
     }
 }
 
-/// Publishes a tree, and calls `fill` when its version has been begun, after there was room.
+/// Publishes a tree, and calls `fill` after the check of the free space, when its version is begun.
 fn publish_while(place: &Path, fill: impl FnOnce()) -> Outcome {
     let volume = place.join("volume");
     let run = provisioner(&place.join("tree"), &volume, &["--grace", "0"]);
@@ -138,7 +138,7 @@ fn assert_full(outcome: &Outcome, place: &Path, what: &str) -> [u64; 2] {
 }
 
 #[test]
-fn a_disk_that_others_fill_meanwhile_is_said_to_lack_what_is_missing() {
+fn the_error_of_a_disk_that_others_fill_says_how_many_bytes_are_missing() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -164,7 +164,7 @@ fn a_disk_that_others_fill_meanwhile_is_said_to_lack_what_is_missing() {
 }
 
 #[test]
-fn a_disk_without_inodes_is_said_to_lack_them() {
+fn the_error_of_a_disk_without_inodes_says_how_many_are_missing() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -187,7 +187,7 @@ fn a_disk_without_inodes_is_said_to_lack_them() {
 }
 
 #[test]
-fn a_quota_is_said_to_lack_about_what_is_missing() {
+fn the_error_of_a_full_quota_says_about_how_many_bytes_are_missing() {
     let place = crate::support::run::Place::new();
     fs::create_dir(place.at("tree")).expect("made");
     fs::write(place.at("tree/a"), vec![b'a'; 1 << 20]).expect("written");

@@ -1,4 +1,4 @@
-//! Trees of any shape.
+//! Generated trees of any shape.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -95,12 +95,12 @@ fn assert_no_difference(source: &Path, live: &Path) {
     assert!(output.status.success() && found.is_empty(), "{found:.1000}");
 }
 
-/// What is said at last, but for what was done and how long it took.
+/// The counts and the digest in a result, without its first word and its time.
 fn figures(said: &str) -> Option<&str> {
     Some(said.lines().last()?.split_once(": ")?.1.rsplit_once(", ")?.0)
 }
 
-/// Asserts that a plan tells of all that one sees differ, and of nothing else.
+/// Asserts that a dry run lists every difference that readers would see, and no others.
 fn assert_plan(plan: &str, source: &Path, volume: &Path) {
     let new = seen(source);
     let live = volume.join("..data/");
@@ -137,7 +137,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_published_is_the_source_whatever_was_before(
+    fn the_published_tree_equals_the_source_over_any_earlier_tree(
         trees in [vec(made(), 1..40), vec(made(), 1..40)]
     ) {
         let place = Place::in_memory();
@@ -156,7 +156,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_plan_tells_what_the_run_then_does(trees in [vec(made(), 1..40), vec(made(), 1..40)]) {
+    fn a_dry_run_lists_what_the_run_then_changes(trees in [vec(made(), 1..40), vec(made(), 1..40)]) {
         let place = Place::new();
         for (number, tree) in trees.iter().enumerate() {
             let source = place.at(&format!("tree{number}"));

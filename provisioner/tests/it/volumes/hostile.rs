@@ -14,7 +14,7 @@ use crate::support::run::{Place, assert_publishes, names, publish};
 use crate::support::tree::{Entry, directory, file, make_old, seen};
 
 #[test]
-fn all_that_must_not_be_published_is_named_in_one_line_and_nothing_is_written() {
+fn a_refused_source_names_each_bad_entry_in_one_line_and_writes_nothing() {
     let place = Place::new();
     let (tree, volume) = (place.at("tree"), place.volume());
     make_old(&tree);
@@ -103,7 +103,7 @@ fn publish_while(disturb: Disturb) {
                 assert!([Some(0), Some(1), Some(2)].contains(&outcome.code), "{outcome:?}");
                 assert!(outcome.stderr.lines().count() <= 1, "{}", outcome.stderr);
                 if names(&volume).contains(OsStr::new("..data")) {
-                    assert_sound(&volume);
+                    assert_verified(&volume);
                 }
                 outcome.code == Some(0)
             })
@@ -121,7 +121,7 @@ fn pause() {
 }
 
 /// Asserts that the live tree is what its manifest says, and holds nothing from outside.
-fn assert_sound(volume: &Path) {
+fn assert_verified(volume: &Path) {
     let live = volume.join("..data/");
     for (path, entry) in seen(&live) {
         match entry {
@@ -162,7 +162,7 @@ fn a_file_that_grows_shrinks_and_vanishes_is_published_as_the_manifest_says() {
 }
 
 #[test]
-fn a_directory_that_becomes_a_link_leads_nobody_out() {
+fn a_directory_that_becomes_a_link_publishes_nothing_from_outside() {
     publish_while(|tree, outside, _| {
         fs::rename(tree.join("a"), tree.join("a-away")).unwrap();
         symlink(outside, tree.join("a")).unwrap();
@@ -174,7 +174,7 @@ fn a_directory_that_becomes_a_link_leads_nobody_out() {
 }
 
 #[test]
-fn a_file_that_becomes_a_link_or_a_fifo_leads_nobody_out() {
+fn a_file_that_becomes_a_link_or_a_fifo_publishes_nothing_from_outside() {
     publish_while(|tree, outside, turn| {
         let path = tree.join("same");
         fs::remove_file(&path).unwrap();
@@ -199,7 +199,7 @@ fn a_file_that_becomes_a_link_or_a_fifo_leads_nobody_out() {
 }
 
 #[test]
-fn a_link_that_turns_out_of_the_tree_is_never_live() {
+fn a_link_that_begins_to_lead_out_of_the_tree_is_never_live() {
     publish_while(|tree, outside, turn| {
         let next = tree.with_file_name("next");
         if turn % 2 == 0 {

@@ -1,4 +1,4 @@
-//! Runs that are killed at any of their system calls.
+//! Runs that are killed at each of their system calls.
 
 use super::disturbed::{Case, Over};
 
@@ -36,7 +36,7 @@ fn a_migration_that_is_killed_anywhere_shows_the_old_or_the_new_tree() {
 }
 
 #[test]
-fn so_does_one_of_a_volume_where_only_some_files_are_plain() {
+fn a_migration_of_some_plain_files_that_is_killed_anywhere_shows_the_old_or_the_new_tree() {
     let [old, new] = kill_everywhere(Over::Mixed);
     assert!(old > 50 && new > 10, "{old} before, {new} after");
 }
@@ -48,7 +48,7 @@ fn a_migration_with_a_gap_that_is_killed_anywhere_is_completed_by_the_next_run()
 }
 
 #[test]
-fn one_that_is_killed_while_it_is_taken_back_shows_the_old_or_the_new_tree() {
+fn a_run_that_is_killed_while_it_undoes_a_publication_shows_the_old_or_the_new_tree() {
     for over in [Over::Nothing, Over::Old, Over::PlainWithGap] {
         let case = Case::new(over);
         let made = |call| case.calls.at_switch.get(call).copied().unwrap_or(0);

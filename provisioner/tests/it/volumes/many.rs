@@ -1,4 +1,4 @@
-//! Much of everything.
+//! Many publications, and many files.
 
 use std::fs::{self, File};
 use std::process::Command;
@@ -17,7 +17,7 @@ const MAX_PEAK: u64 = 200 * 1024;
 
 #[test]
 #[ignore = "heavy: run by make test-volumes"]
-fn ten_thousand_publications_take_no_more_room_than_one() {
+fn ten_thousand_publications_take_no_more_space_than_one() {
     let place = Place::new();
     let (trees, volume) = (["x", "y"].map(|name| place.at(name)), place.volume());
     for tree in &trees {

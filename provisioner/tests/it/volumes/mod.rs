@@ -1,4 +1,4 @@
-//! Publications as others see them: readers at any moment, programs that die or fail at any system
+//! Publications as readers see them, at any moment: runs that are killed or fail at any system
 //! call, full and broken disks, hostile sources.
 
 mod damage;

@@ -1,4 +1,4 @@
-//! Readers, while versions alternate under them.
+//! Readers while versions alternate.
 
 use std::collections::VecDeque;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Targets that cannot be published to.
+//! Volumes that cannot be published to, or only as plain files.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn assert_refused(source: &Path, volume: &Path, reason: &str) {
 }
 
 #[test]
-fn a_volume_that_must_not_be_written_stays_as_it_is() {
+fn a_read_only_volume_is_unchanged() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -80,14 +80,14 @@ fn make_plain(tree: &Path) {
 }
 
 #[test]
-fn names_that_somebody_else_uses_are_left_alone() {
+fn entries_of_other_programs_are_left_alone() {
     let place = Place::new();
     let (tree, volume) = (place.at("tree"), place.volume());
     make_old(&tree);
     symlink("2026_11_22/data", volume.join("..data")).unwrap();
     assert_refused(&tree, &volume, "in use by another program");
     std::fs::remove_file(volume.join("..data")).unwrap();
-    std::fs::write(volume.join("other"), "of somebody else").unwrap();
+    std::fs::write(volume.join("other"), "of another program").unwrap();
     assert_eq!(publish(&tree, &volume).code, Some(0));
-    assert_eq!(std::fs::read(volume.join("other")).unwrap(), b"of somebody else");
+    assert_eq!(std::fs::read(volume.join("other")).unwrap(), b"of another program");
 }

@@ -1,4 +1,4 @@
-//! Nothing is touched if nothing has changed.
+//! Unchanged runs and dry runs write nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use e2e::strace::Call;
 use crate::support::run::{Place, assert_publishes, may_change, provisioner, strace};
 use crate::support::tree::make_old;
 
-/// What `stat` tells of all that is at `paths`.
+/// What `stat` returns for each path.
 fn stats(paths: &[PathBuf]) -> BTreeMap<&Path, [i64; 8]> {
     let stat = |path: &PathBuf| {
         let stat = fs::symlink_metadata(path).expect("an entry");
@@ -40,7 +40,7 @@ fn paths(root: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Asserts that another run makes no call that changes anything, and no time is another.
+/// Asserts that another run makes no call that changes a file, and changes no time.
 fn assert_untouched(source: &Path, volume: &Path, log: &Path) {
     assert_publishes(source, volume);
     let paths = paths(volume);
@@ -59,14 +59,14 @@ fn assert_untouched(source: &Path, volume: &Path, log: &Path) {
 }
 
 #[test]
-fn a_run_that_finds_nothing_changed_touches_nothing() {
+fn an_unchanged_run_writes_nothing() {
     let place = Place::new();
     make_old(&place.at("tree"));
     assert_untouched(&place.at("tree"), &place.volume(), &place.at("log"));
 }
 
 #[test]
-fn not_even_a_time_of_access_is_another_where_each_is_noted() {
+fn an_unchanged_run_leaves_access_times_alone() {
     if e2e::skip_unless_root("mounts file systems") {
         return;
     }
@@ -78,7 +78,7 @@ fn not_even_a_time_of_access_is_another_where_each_is_noted() {
 }
 
 #[test]
-fn a_dry_run_makes_no_call_that_changes_anything() {
+fn a_dry_run_makes_no_call_that_changes_a_file() {
     let place = Place::new();
     let (source, volume, log) = (place.at("tree"), place.volume(), place.at("log"));
     make_old(&source);

@@ -15,7 +15,7 @@ use crate::support::run::{
 use crate::support::tree::{make_new, make_old, seen, seen_by_name, without_root};
 
 #[test]
-fn a_writer_that_waits_too_long_names_who_holds_the_lock() {
+fn a_writer_that_waits_too_long_names_the_holder_of_the_lock() {
     let place = Place::new();
     make_old(&place.at("tree"));
     let held = File::open(place.volume()).unwrap();
@@ -55,7 +55,7 @@ fn two_writers_at_once_both_succeed() {
     }
 }
 
-/// Publishes without a lock, as on a network file system that knows none.
+/// Publishes without a lock, as on a network file system that does not support locks.
 fn publish_unlocked(tree: &Path, volume: &Path, log: &Path) {
     let run_it = provisioner(tree, volume, &["--grace", "0"]);
     let mut command = strace_command(&["-e", "inject=flock:error=EBADF"], log, &run_it);

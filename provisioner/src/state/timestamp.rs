@@ -1,10 +1,10 @@
-//! Points in time as people and programs read them: RFC 3339, in UTC, to the second.
+//! Formats points in time as in RFC 3339, in UTC, to the second.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// A point in time as `2026-11-22T23:34:24Z`; those before 1970 as its first second.
+/// Formats a point in time, as in `2026-11-22T23:34:24Z`. Times before 1970 become its first second.
 pub fn rfc3339(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (year, month, day) = date(seconds / DAY);
@@ -13,10 +13,10 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Year, month and day, by days since 1970. Years begin with March here, so that the leap day is
-/// the last one (<https://howardhinnant.github.io/date_algorithms.html#civil_from_days>).
+/// Year, month and day of a number of days since 1970. The calculation uses years that begin in March,
+/// so that the leap day is their last day (<https://howardhinnant.github.io/date_algorithms.html#civil_from_days>).
 fn date(days: u64) -> (u64, u64, u64) {
-    // Since 0000-03-01; 400 years are 146,097 days.
+    // Days since 0000-03-01. An era of 400 years has 146,097 days.
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -35,17 +35,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_date() {
+    fn times_are_formatted_as_date_formats_them() {
         let mut seconds: Vec<u64> = vec![0, 951_782_399, 951_868_800, 1_795_390_464, 4_107_542_400];
-        // A second before each of many days.
+        // The last second of many days.
         seconds.extend((1..60_000).step_by(397).map(|day| day * DAY - 1));
         for at in seconds {
-            let said = Command::new("date")
+            let printed = Command::new("date")
                 .args(["-u", &format!("-d@{at}"), "+%Y-%m-%dT%H:%M:%SZ"])
                 .output()
                 .unwrap();
-            let said = String::from_utf8(said.stdout).unwrap();
-            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(at)), said.trim_end());
+            let printed = String::from_utf8(printed.stdout).unwrap();
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(at)), printed.trim_end());
         }
     }
 }
