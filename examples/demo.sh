@@ -1,6 +1,6 @@
 #!/bin/sh
-# Shows the ownership pipeline on a small tree of directories, with the users of an LDIF file in
-# place of a directory server. `make demo` runs it; usage: demo.sh DIRECTORY-OF-THE-BINARIES
+# Shows the ownership pipeline on a small tree of directories, with users from an LDIF file instead of
+# a directory server. `make demo` runs it; usage: demo.sh DIRECTORY-OF-THE-BINARIES
 set -eu
 
 bin=$(cd "${1:?usage: demo.sh DIRECTORY-OF-THE-BINARIES}" && pwd)
@@ -17,7 +17,7 @@ if [ "$(id -u)" -eq 0 ]; then
     chown 30003 data/project-beta/drafts
     chown 30005 data/shared-datasets
 else
-    # Only root can give directories away: all of them are the caller's own.
+    # Only root can change owners: all directories belong to the caller.
     cat >users.ldif <<LDIF
 dn: uid=$(id -un),dc=example,dc=com
 uidNumber: $(id -u)

@@ -1,17 +1,17 @@
 #!/bin/sh
-# Starts a scan from the CronJob, waits for its end, and prints its result.
+# Starts a scan from the CronJob, waits until it has ended, and prints its result.
 #
 # usage: trigger-scan.sh [-n NAMESPACE] [-c CRONJOB] [-j JOB] [-t SECONDS]
 #
 #   -n  the namespace [data-owner-resolver]
-#   -c  the CronJob to take the Job from [data-owner-resolver]
-#   -j  the Job's name [the CronJob's, with the time and a number]
-#   -t  how long to wait, in seconds [14700: the Job's own deadline, and 5 minutes]
+#   -c  the CronJob that is the template of the Job [data-owner-resolver]
+#   -j  the name of the Job [the name of the CronJob, the time and a number]
+#   -t  how long to wait, in seconds [14700: the deadline of the Job and 5 minutes]
 #
-# Exit codes: 0 done, with the result on stdout; 1 the scan has failed, or its time is over; 2 it
-# has failed for its configuration, or this was called wrongly. The Job is removed at the end, but
-# for one that has failed: that stays to be looked at. The account needs what
-# k8s/ownership/components/trigger gives it. $KUBECTL is called in place of kubectl, if set.
+# Exit codes: 0 done, with the result on stdout; 1 the scan has failed or takes too long; 2 the
+# configuration of the scan or the usage of this script is wrong. The Job is removed at the end, unless
+# it has failed. The account needs the rights of k8s/ownership/components/trigger. If $KUBECTL is set,
+# it is called in place of kubectl.
 set -eu
 
 namespace=data-owner-resolver
@@ -62,12 +62,12 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Fails if there is one of that name: it belongs to somebody else.
+# Fails if a Job of that name exists: this script has not created it.
 kube create job "$job" --from="cronjob/$cronjob" >&2 || exit 1
 is_ours=yes
 
-# What has become of the Job: Complete, Failed, or nothing yet. `kubectl wait` knows only one of
-# them, and would wait for a success that cannot come.
+# The state of the Job: Complete, Failed, or empty while it runs. `kubectl wait` waits for only one of
+# them, so it would not notice a failure.
 deadline=$(($(date +%s) + seconds))
 misses=0
 state=
@@ -81,7 +81,7 @@ while [ -z "$state" ]; do
         misses=$((misses + 1))
         if grep -q NotFound "$place/errors"; then
             is_ours=
-            say "job/$job is gone: somebody has removed it"
+            say "job/$job is gone: it was removed by another client"
             exit 1
         fi
         if [ "$misses" -ge 10 ]; then
@@ -103,17 +103,17 @@ if [ "$state" = Failed ]; then
     is_ours=
     query='{range .status.conditions[?(@.type=="Failed")]}{.reason}: {.message}{"\n"}{end}'
     say "job/$job has failed: $(kube get job "$job" --output "jsonpath=$query" || true)"
-    # Of each pod its exit code and its termination message.
+    # The exit code and the termination message of each pod.
     ended="{.status.containerStatuses[?(@.name==\"$container\")].state.terminated"
     query="{range .items[*]}$ended.exitCode}{\"\\t\"}$ended.message}{\"\\n\"}{end}"
     kube get pods --selector "$pods" --output "jsonpath=$query" >"$place/pods" || true
     cat "$place/pods" >&2
-    say "job/$job stays until its time is over, or: kubectl -n $namespace delete job $job"
+    say "job/$job is not removed yet; remove it with: kubectl -n $namespace delete job $job"
     if grep -q "^2$(printf '\t')" "$place/pods"; then exit 2; fi
     exit 1
 fi
 
-# A Job that was tried again has several pods.
+# After a retry, a Job has several pods.
 query='{.items[0].metadata.name}'
 pod=$(kube get pods --selector "$pods" --field-selector status.phase=Succeeded \
     --output "jsonpath=$query")
@@ -125,7 +125,7 @@ if [ ! -s "$place/result" ]; then
     say "nothing in the log: the result is in the file that RESOLVE_IN_POD_OUTPUT names"
     exit 0
 fi
-# The node rotates a log that is too large for it: then the beginning is missing.
+# If the node has rotated a log that is too large, the beginning is missing.
 if [ "$(head -n 1 "$place/result") $(tail -n 1 "$place/result")" != "{ }" ] &&
     [ "$(head -c 4 "$place/result")" != "{}" ]; then
     say "the log of pod/$pod is not complete: use k8s/ownership/components/results-volume"

@@ -1,10 +1,10 @@
-"""Who owns the directories of a storage, each day: a scan as an Airflow task.
+"""Finds the owners of directories each day: a scan as an Airflow task.
 
-The pod is what the CronJob `data-owner-resolver` would start (k8s/ownership/base), read from the
-cluster at each run: so the image, the directories, the volumes and the rights stand there alone.
-The CronJob may be suspended if only Airflow starts scans.
+The task starts the pod of the CronJob `data-owner-resolver` (k8s/ownership/base), which it reads from
+the cluster at each run. So image, directories, volumes and rights are defined only in the CronJob. The
+CronJob may be suspended if only Airflow starts scans.
 
-The account of the connection needs what k8s/ownership/components/airflow gives it.
+The account of the connection needs the rights of k8s/ownership/components/airflow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONNECTION = "kubernetes_default"
 
 
 def pod_of(cron_job: k8s.V1CronJob) -> dict:
-    """The pod that a CronJob starts, as a manifest."""
+    """Returns the pod of a CronJob, as a manifest."""
     template = cron_job.spec.job_template.spec.template
     pod = k8s.V1Pod(
         api_version="v1",
@@ -37,8 +37,8 @@ def pod_of(cron_job: k8s.V1CronJob) -> dict:
 
 
 class Scan(KubernetesPodOperator):
-    """A pod whose exit code 2 is not tried again, as in the CronJob: it is a mistake in the
-    configuration, such as a wrong password, and servers lock accounts for that."""
+    """A scan that is not retried after exit code 2, as in the CronJob: the configuration is wrong, and
+    trying a wrong password again may lock the account."""
 
     def execute(self, context):
         try:
@@ -50,7 +50,7 @@ class Scan(KubernetesPodOperator):
 
 
 def exit_code(pod: k8s.V1Pod | None) -> int | None:
-    """What the scan ended with, if it has."""
+    """Returns the exit code of the scan, or None if it has not ended."""
     statuses = pod.status.container_statuses if pod and pod.status else None
     for status in statuses or []:
         if status.name == CONTAINER and status.state and status.state.terminated:
@@ -60,7 +60,7 @@ def exit_code(pod: k8s.V1Pod | None) -> int | None:
 
 @task
 def read_pod() -> dict:
-    """What to run, from the CronJob."""
+    """Reads the pod from the CronJob."""
     api = BatchV1Api(KubernetesHook(conn_id=CONNECTION).get_conn())
     return pod_of(api.read_namespaced_cron_job(CRONJOB, NAMESPACE))
 
@@ -72,7 +72,7 @@ with DAG(
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,
-    # So that the pod comes to the operator as a manifest, not as its text.
+    # Passes the pod to the operator as a manifest, not as text.
     render_template_as_native_obj=True,
     default_args={"retries": 1, "retry_delay": timedelta(minutes=10)},
     tags=["audit"],
@@ -86,7 +86,7 @@ with DAG(
         base_container_name=CONTAINER,
         # The result goes to the task's log, unless the CronJob writes it to a volume.
         get_logs=True,
-        # As in the CronJob: of this field the operator does not take the pod's own value.
+        # As in the CronJob: the operator ignores the value in the pod.
         termination_message_policy="FallbackToLogsOnError",
         startup_timeout_seconds=600,
         execution_timeout=timedelta(hours=4),
