@@ -17,7 +17,7 @@ pub enum Format {
     Ndjson,
     /// One line a path: path, tab, UID; with `\\`, `\t`, `\n` and `\r` in paths escaped.
     Tsv,
-    /// CSV as in RFC 4180: a header line, then one record a path, each with CRLF at its end.
+    /// RFC 4180: the header path,uid, then one record a path.
     Csv,
     /// Path, tab, UID and a NUL byte, with nothing escaped.
     Nul,
@@ -64,8 +64,8 @@ impl Format {
 }
 
 impl Encoder {
-    /// Appends the part of a record that ends with the path; `push_path` appends the encoded path.
-    pub fn push_up_to_path(&self, out: &mut Vec<u8>, push_path: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends a record up to the end of its path; `push_path` appends the encoded path.
+    pub fn push_start_and_path(&self, out: &mut Vec<u8>, push_path: impl FnOnce(&mut Vec<u8>)) {
         self.start.iter().for_each(|part| out.extend_from_slice(part));
         let path = out.len();
         push_path(out);
@@ -89,7 +89,7 @@ impl Encoder {
 
     /// Appends a whole record.
     pub fn push_record(&self, out: &mut Vec<u8>, path: &[u8], uid: u32) {
-        self.push_up_to_path(out, |out| (self.push_path)(out, path));
+        self.push_start_and_path(out, |out| (self.push_path)(out, path));
         if self.adds_base64 && std::str::from_utf8(path).is_err() {
             out.extend_from_slice(&self.end_with_base64(uid, path));
         } else {
