@@ -17,7 +17,7 @@ pub enum Format {
     Ndjson,
     /// One line a path: path, tab, UID; with `\\`, `\t`, `\n` and `\r` in paths escaped.
     Tsv,
-    /// RFC 4180: the header path,uid, then one record a path.
+    /// One record a path, as RFC 4180 defines; the first line is path,uid.
     Csv,
     /// Path, tab, UID and a NUL byte, with nothing escaped.
     Nul,
@@ -69,7 +69,7 @@ impl Encoder {
         self.start.iter().for_each(|part| out.extend_from_slice(part));
         let path = out.len();
         push_path(out);
-        // Only the whole path tells: a comma in a directory's name puts all paths below into quotes.
+        // A path needs quotes also because of the names of the directories above.
         if self.quotes_paths && out[path..].iter().any(|byte| b",\"\r\n".contains(byte)) {
             out.insert(path, b'"');
             out.push(b'"');
