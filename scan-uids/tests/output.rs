@@ -14,12 +14,16 @@ use e2e::programs::{command, program, python_pairs, run};
 use tempfile::TempDir;
 
 /// Paths below `tree` with all bytes that a format must escape.
-const NAMES: [&[u8]; 8] = [
+const NAMES: [&[u8]; 12] = [
     b"plain",
     b"tab\there",
     b"new\nline",
     b"return\rhere",
     b"back\\slash",
+    b"comma,here",
+    b"comma,here/below",
+    b"\"quotes\"",
+    b"\"\r\n,\"\xff\r",
     b"\xff\xfe",
     b"a",
     b"a/b",
@@ -40,6 +44,16 @@ fn printed(dir: &Path, args: &[&str]) -> Vec<u8> {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     output.stdout
 }
+
+/// Python's reader of CSV. Its writer must give the same bytes, so nothing is quoted without need.
+const CSV_READER: &str = "import csv, io\n\
+    text = data.decode('utf-8', 'surrogateescape')\n\
+    header, *rows = csv.reader(io.StringIO(text, newline=''), strict=True)\n\
+    assert header == ['path', 'uid'], header\n\
+    again = io.StringIO(newline='')\n\
+    csv.writer(again).writerows([header, *rows])\n\
+    assert again.getvalue() == text\n\
+    for path, uid in rows: emit(os.fsencode(path), uid)";
 
 fn owners(pairs: impl IntoIterator<Item = (Vec<u8>, String)>) -> BTreeMap<Vec<u8>, String> {
     pairs.into_iter().collect()
@@ -91,6 +105,7 @@ fn every_format_has_the_same_paths_and_owners() {
              \x20   path = path.replace(a, bytes([b]))\n\
              \x20 emit(path, uid)",
         ),
+        ("--format=csv", CSV_READER),
         ("--print0", "for record in data.split(b'\\0')[:-1]: emit(*record.rsplit(b'\\t', 1))"),
     ];
     for (option, script) in readers {
@@ -99,6 +114,42 @@ fn every_format_has_the_same_paths_and_owners() {
             assert_eq!(by_python(script, &printed(dir.path(), &args)), expected, "{args:?}");
         }
     }
+}
+
+#[test]
+fn csv_of_entries_comes_back_whole_and_in_order() {
+    let dir = tree();
+    for name in [&b"=1+1"[..], b" ", b"'", b"\n", b"\"", b"\r", b"tree\xff,", b"a/,\xc3"] {
+        fs::write(dir.path().join("tree").join(OsStr::from_bytes(name)), "").unwrap();
+    }
+    let json = printed(dir.path(), &["--entries", "--sort", "tree"]);
+    let expected = owners(python_pairs(std::str::from_utf8(&json).unwrap()));
+    assert_eq!(expected.len(), NAMES.len() + 1 + 8);
+    let args = ["--entries", "--format=csv", "--summary=summary", "tree"];
+    assert_eq!(by_python(CSV_READER, &printed(dir.path(), &args)), expected);
+    let summary = fs::read_to_string(dir.path().join("summary")).unwrap();
+    assert!(summary.contains(&format!("\"entries\":{}", expected.len())), "{summary}");
+    let sorted = printed(dir.path(), &["--entries", "--sort", "--format=csv", "tree"]);
+    let in_order = "\nassert rows == sorted(rows, key=lambda row: os.fsencode(row[0]))";
+    by_python(&format!("{CSV_READER}{in_order}"), &sorted);
+    assert_eq!(by_python(CSV_READER, &sorted), expected);
+}
+
+#[test]
+fn csv_without_a_record_is_the_header_alone() {
+    let dir = tree();
+    for sort in [&[][..], &["--sort"]] {
+        let mut scan = command("scan-uids");
+        scan.current_dir(dir.path()).args(["--format=csv", "--files0-from=-"]).args(sort);
+        let outcome = run(&mut scan, b"");
+        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(0), "path,uid\r\n"));
+        let outcome = run(&mut scan, b"missing\0");
+        assert_eq!((outcome.code, &outcome.stdout[..]), (Some(0), "path,uid\r\n"));
+        assert_eq!(outcome.stderr, "Warning: missing is not a directory, skipping\n");
+    }
+    let mut scan = command("scan-uids");
+    let outcome = run(scan.args(["--format=csv", "--files0-from=/nowhere"]), b"");
+    assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""));
 }
 
 #[test]
@@ -229,8 +280,9 @@ fn metrics_and_summary_count_directories_by_result() {
     let args = ["-r", "--metrics-file", "x.prom", "--summary", "summary", "tree", "missing"];
     printed(dir.path(), &args);
     let metrics = fs::read_to_string(dir.path().join("x.prom")).unwrap();
+    let listed = NAMES.len() + 1;
     for sample in [
-        "scan_uids_directories_scanned_total{result=\"listed\"} 9\n",
+        &format!("scan_uids_directories_scanned_total{{result=\"listed\"}} {listed}\n")[..],
         "scan_uids_directories_scanned_total{result=\"skipped\"} 1\n",
         "scan_uids_directories_scanned_total{result=\"unreadable\"} 0\n",
         "scan_uids_directories_scanned_total{result=\"vanished\"} 0\n",
@@ -240,8 +292,9 @@ fn metrics_and_summary_count_directories_by_result() {
         assert!(metrics.contains(sample), "{sample}: {metrics}");
     }
     let summary = fs::read_to_string(dir.path().join("summary")).unwrap();
-    let counts = r#""counts":{"directories":9,"skipped":1,"unreadable":0,"vanished":0}"#;
-    assert!(summary.contains(counts), "{summary}");
+    let counts = r#""skipped":1,"unreadable":0,"vanished":0}"#;
+    let counts = format!("\"counts\":{{\"directories\":{listed},{counts}");
+    assert!(summary.contains(&counts), "{summary}");
 
     let outcome = run(command("scan-uids").args(["--metrics-file", "/nowhere/x", "/"]), b"");
     let message =

@@ -17,14 +17,21 @@ pub enum Format {
     Ndjson,
     /// One line a path: path, tab, UID; with `\\`, `\t`, `\n` and `\r` in paths escaped.
     Tsv,
+    /// One record a path, as RFC 4180 defines; the first line is path,uid.
+    Csv,
     /// Path, tab, UID and a NUL byte, with nothing escaped.
     Nul,
 }
+
+/// The header line of CSV.
+pub const CSV_HEADER: &[u8] = b"path,uid\r\n";
 
 /// Writes records in one format: start, path, end.
 #[derive(Clone, Copy)]
 pub struct Encoder {
     start: [&'static [u8]; 2],
+    /// Whether a path with a comma, a quote, CR or LF stands in quotes.
+    quotes_paths: bool,
     before_uid: &'static str,
     end: &'static str,
     /// Appends a path, or a part of one.
@@ -36,9 +43,11 @@ pub struct Encoder {
 impl Format {
     /// The encoder of this format.
     pub fn encoder(self) -> Encoder {
+        let quotes_paths = self == Self::Csv;
         let adds_base64 = self == Self::Ndjson;
         let encoder = |start, push_path, before_uid, end| Encoder {
             start,
+            quotes_paths,
             before_uid,
             end,
             push_path,
@@ -48,15 +57,23 @@ impl Format {
             Self::Json => encoder([SEPARATOR, b"\""], push_fragment, "\": ", ""),
             Self::Ndjson => encoder([b"{\"path\":\"", b""], push_fragment, "\",\"uid\":", "}\n"),
             Self::Tsv => encoder([b"", b""], push_escaped, "\t", "\n"),
+            Self::Csv => encoder([b"", b""], push_with_doubled_quotes, ",", "\r\n"),
             Self::Nul => encoder([b"", b""], push_raw, "\t", "\0"),
         }
     }
 }
 
 impl Encoder {
-    /// Appends the part of a record before the path.
-    pub fn push_start(&self, out: &mut Vec<u8>) {
+    /// Appends a record up to the end of its path; `push_path` appends the encoded path.
+    pub fn push_start_and_path(&self, out: &mut Vec<u8>, push_path: impl FnOnce(&mut Vec<u8>)) {
         self.start.iter().for_each(|part| out.extend_from_slice(part));
+        let path = out.len();
+        push_path(out);
+        // A path needs quotes also because of the names of the directories above.
+        if self.quotes_paths && out[path..].iter().any(|byte| b",\"\r\n".contains(byte)) {
+            out.insert(path, b'"');
+            out.push(b'"');
+        }
     }
 
     /// Returns the part of a record after the path.
@@ -72,8 +89,7 @@ impl Encoder {
 
     /// Appends a whole record.
     pub fn push_record(&self, out: &mut Vec<u8>, path: &[u8], uid: u32) {
-        self.push_start(out);
-        (self.push_path)(out, path);
+        self.push_start_and_path(out, |out| (self.push_path)(out, path));
         if self.adds_base64 && std::str::from_utf8(path).is_err() {
             out.extend_from_slice(&self.end_with_base64(uid, path));
         } else {
@@ -90,6 +106,15 @@ fn push_escaped(out: &mut Vec<u8>, path: &[u8]) {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             _ => out.push(byte),
+        }
+    }
+}
+
+fn push_with_doubled_quotes(out: &mut Vec<u8>, path: &[u8]) {
+    for &byte in path {
+        out.push(byte);
+        if byte == b'"' {
+            out.push(byte);
         }
     }
 }
@@ -113,7 +138,20 @@ mod tests {
             b"{\"path\":\"a\\tb\\n\\\\\\udcff\\r\",\"uid\":7,\"path_b64\":\"YQliClz/DQ==\"}\n"
         );
         assert_eq!(record(Format::Tsv, path), b"a\\tb\\n\\\\\xff\\r\t7\n");
+        assert_eq!(record(Format::Csv, path), b"\"a\tb\n\\\xff\r\",7\r\n");
         assert_eq!(record(Format::Nul, path), b"a\tb\n\\\xff\r\t7\0");
+    }
+
+    #[test]
+    fn csv_has_quotes_only_around_paths_that_need_them() {
+        for plain in [&b"/srv/a b"[..], b" ", b"a;b\tc'd\\", b"=1", b"\xff", "\u{fc}".as_bytes()] {
+            assert_eq!(record(Format::Csv, plain), [plain, b",7\r\n"].concat());
+        }
+        assert_eq!(record(Format::Csv, b","), b"\",\",7\r\n");
+        assert_eq!(record(Format::Csv, b"\""), b"\"\"\"\",7\r\n");
+        assert_eq!(record(Format::Csv, b"a\r"), b"\"a\r\",7\r\n");
+        assert_eq!(record(Format::Csv, b"\na"), b"\"\na\",7\r\n");
+        assert_eq!(record(Format::Csv, b"\"a\"/\"\""), b"\"\"\"a\"\"/\"\"\"\"\",7\r\n");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use diagnostics::report::Report;
 use owner_json::{ObjectWriter, write_error};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-use format::{Encoder, Format};
+use format::{CSV_HEADER, Encoder, Format};
 use sort::{Sorter, push_sort_record};
 use thread::ThreadListing;
 
@@ -78,7 +78,7 @@ struct PendingRoots {
 /// Where encoded results go.
 enum Sink {
     Object(ObjectWriter<File>),
-    Records(File),
+    Records(RecordWriter),
     Sorted(Sorter, Box<Sink>),
 }
 
@@ -88,7 +88,7 @@ impl Sink {
         match self {
             _ if count == 0 => Ok(()),
             Self::Object(object) => object.write_members(encoded, count),
-            Self::Records(file) => file.write_all(encoded).map_err(|error| write_error(&error)),
+            Self::Records(records) => records.write(encoded),
             Self::Sorted(sorter, _) => sorter.add(encoded),
         }
     }
@@ -97,7 +97,7 @@ impl Sink {
     fn finish(self, encoder: &Encoder) -> Result<()> {
         match self {
             Self::Object(object) => object.finish(),
-            Self::Records(_) => Ok(()),
+            Self::Records(mut records) => records.write(b""),
             Self::Sorted(sorter, mut sink) => {
                 let (mut buffer, mut count) = (Vec::with_capacity(BUFFER_SIZE), 0);
                 sorter.finish(|path, uid| {
@@ -114,6 +114,24 @@ impl Sink {
                 sink.finish(encoder)
             }
         }
+    }
+}
+
+/// Writes records below a header, which may be empty.
+///
+/// The header goes out with the first record, or at the end if there is none. A run that fails
+/// early leaves its output empty.
+struct RecordWriter {
+    out: File,
+    /// The header until it is written, then nothing.
+    header: &'static [u8],
+}
+
+impl RecordWriter {
+    fn write(&mut self, records: &[u8]) -> Result<()> {
+        let header = std::mem::take(&mut self.header);
+        let written = self.out.write_all(header).and_then(|()| self.out.write_all(records));
+        written.map_err(|error| write_error(&error))
     }
 }
 
@@ -141,7 +159,10 @@ impl<'r> Listing<'r> {
     pub fn new(out: File, format: Format, sort: bool, report: &'r mut Report) -> Self {
         let sink = match format {
             Format::Json => Sink::Object(ObjectWriter::new(out)),
-            Format::Ndjson | Format::Tsv | Format::Nul => Sink::Records(out),
+            Format::Csv => Sink::Records(RecordWriter { out, header: CSV_HEADER }),
+            Format::Ndjson | Format::Tsv | Format::Nul => {
+                Sink::Records(RecordWriter { out, header: b"" })
+            }
         };
         let sink = match sort {
             true => Sink::Sorted(Sorter::new(temporary_directory()), Box::new(sink)),
@@ -280,9 +301,31 @@ mod tests {
     }
 
     #[test]
-    fn without_any_result_the_output_is_an_empty_object() {
-        assert_eq!(listed(Format::Json, false, |_| ()).0, "{}\n");
-        assert_eq!(listed(Format::Ndjson, true, |_| ()).0, "");
+    fn without_any_result_the_output_has_no_record() {
+        for sort in [false, true] {
+            assert_eq!(listed(Format::Json, sort, |_| ()).0, "{}\n");
+            assert_eq!(listed(Format::Ndjson, sort, |_| ()).0, "");
+            assert_eq!(listed(Format::Csv, sort, |_| ()).0, "path,uid\r\n");
+        }
+    }
+
+    #[test]
+    fn csv_of_a_thread_has_one_header_and_quotes_around_whole_paths() {
+        let fill = |listing: &Listing<'_>| {
+            listing.add_root(b"a,b", 1).unwrap();
+            let mut thread = listing.visitor();
+            thread.enter_directory(0, b"a,b");
+            thread.entry(b"\"x\"", 2, true).unwrap();
+            thread.before_idle().unwrap();
+            thread.enter_directory(0, b"c");
+            thread.entry(b"x", 3, true).unwrap();
+            thread.entry(b"\n", 3, false).unwrap();
+            thread.before_idle().unwrap();
+        };
+        let expected = "path,uid\r\n\"a,b\",1\r\n\"a,b/\"\"x\"\"\",2\r\nc/x,3\r\n\"c/\n\",3\r\n";
+        assert_eq!(listed(Format::Csv, false, fill).0, expected);
+        let sorted = "path,uid\r\n\"a,b\",1\r\n\"a,b/\"\"x\"\"\",2\r\n\"c/\n\",3\r\nc/x,3\r\n";
+        assert_eq!(listed(Format::Csv, true, fill).0, sorted);
     }
 
     #[test]
@@ -295,6 +338,18 @@ mod tests {
         };
         let expected = "{\"path\":\"\\udcff/x\",\"uid\":0,\"path_b64\":\"/y94\"}\n";
         assert_eq!(listed(Format::Ndjson, false, fill).0, expected);
+    }
+
+    #[test]
+    fn a_failure_before_the_first_result_leaves_the_output_empty() {
+        for format in [Format::Json, Format::Csv] {
+            let file = tempfile::tempfile().unwrap();
+            let mut report = Report::new(false);
+            let listing = Listing::new(file.try_clone().unwrap(), format, false, &mut report);
+            let (_, outcome) = listing.finish(Err(anyhow::anyhow!("lost")));
+            assert!(outcome.is_err());
+            assert_eq!(file.metadata().unwrap().len(), 0, "{format:?}");
+        }
     }
 
     #[test]

@@ -43,8 +43,7 @@ impl<'l, 'r> ThreadListing<'l, 'r> {
 
     fn push_record(&mut self, name: &[u8], uid: u32) {
         let encoder = &self.listing.encoder;
-        encoder.push_start(&mut self.buffer);
-        self.path.push_child(&mut self.buffer, name);
+        encoder.push_start_and_path(&mut self.buffer, |out| self.path.push_child(out, name));
         if let Some(raw_path) = &self.raw_path {
             let mut path = Vec::new();
             raw_path.push_child(&mut path, name);
