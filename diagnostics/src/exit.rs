@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 
 use crate::help::env_in_long_help_only;
-use crate::stderr::tell;
+use crate::stderr::print_line;
 use crate::wording::one_line;
 
 /// Done.
@@ -54,7 +54,7 @@ pub fn conclude(program: &str, outcome: Result<u8>) -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            tell(&format!("{program}: {error:#}"));
+            print_line(&format!("{program}: {error:#}"));
             ExitCode::from(code_of(&error))
         }
     }
@@ -66,7 +66,7 @@ pub fn conclude(program: &str, outcome: Result<u8>) -> ExitCode {
 ///
 /// # Errors
 /// The signals cannot be taken.
-pub fn end_on_signals_as_first_process() -> Result<()> {
+pub fn exit_on_signals_as_pid_1() -> Result<()> {
     if std::process::id() != 1 {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, fstat};
 
-use crate::stderr::show;
+use crate::stderr::print;
 
 /// How often the line changes.
 const EVERY: Duration = Duration::from_millis(200);
@@ -17,7 +17,7 @@ const CLEAR: &str = "\r\x1b[K";
 #[derive(Clone)]
 pub struct Progress {
     start: Instant,
-    is_wanted: bool,
+    is_enabled: bool,
     line: Arc<Mutex<Line>>,
 }
 
@@ -30,32 +30,32 @@ struct Line {
 impl Progress {
     /// Shows a line if it is wanted, stderr is a terminal that can clear a line, and the output
     /// goes to neither a terminal nor a pipe, at whose other end one may be.
-    pub fn new(is_wanted: bool) -> Self {
-        Self::on_terminal(is_wanted && is_stdout_a_file())
+    pub fn new(is_enabled: bool) -> Self {
+        Self::on_terminal(is_enabled && is_stdout_a_file())
     }
 
     /// As [`new`](Self::new), for who writes nothing to stdout as long as the line is shown: it may
     /// be a terminal too.
-    pub fn before_output(is_wanted: bool) -> Self {
-        Self::on_terminal(is_wanted && (is_stdout_a_file() || stdout().is_terminal()))
+    pub fn before_output(is_enabled: bool) -> Self {
+        Self::on_terminal(is_enabled && (is_stdout_a_file() || stdout().is_terminal()))
     }
 
-    fn on_terminal(is_wanted: bool) -> Self {
+    fn on_terminal(is_enabled: bool) -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let is_wanted = is_wanted && !is_dumb && stderr().is_terminal();
+        let is_enabled = is_enabled && !is_dumb && stderr().is_terminal();
         let start = Instant::now();
         let line = Line { next: start + EVERY, is_shown: false };
-        Self { start, is_wanted, line: Arc::new(Mutex::new(line)) }
+        Self { start, is_enabled, line: Arc::new(Mutex::new(line)) }
     }
 
     /// Whether a line is ever shown.
-    pub fn is_wanted(&self) -> bool {
-        self.is_wanted
+    pub fn is_enabled(&self) -> bool {
+        self.is_enabled
     }
 
     /// Shows the line that is made of the seconds since the start, unless one was shown just now.
     pub fn show(&mut self, line: impl FnOnce(f64) -> String) {
-        if !self.is_wanted {
+        if !self.is_enabled {
             return;
         }
         let (now, mut shown) = (Instant::now(), self.line());
@@ -63,15 +63,15 @@ impl Progress {
             return;
         }
         let seconds = (now - self.start).as_secs_f64().max(0.001);
-        show(&format!("{CLEAR}{}", line(seconds)));
+        print(&format!("{CLEAR}{}", line(seconds)));
         *shown = Line { next: now + EVERY, is_shown: true };
     }
 
     /// Takes the line away, for a message: it does not come back at once.
-    pub fn hide(&mut self) {
+    pub fn clear(&mut self) {
         let mut shown = self.line();
         if shown.is_shown {
-            show(CLEAR);
+            print(CLEAR);
         }
         *shown = Line { next: Instant::now() + EVERY, is_shown: false };
     }
@@ -83,7 +83,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.hide();
+        self.clear();
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::DONE;
 use crate::progress::Progress;
-use crate::stderr::tell;
+use crate::stderr::print_line;
 use crate::wording::io_failure;
 
 /// Warnings kept for a summary; more are only counted.
@@ -97,8 +97,8 @@ impl Report {
     /// Notes something that the reader of a complete result should know.
     pub fn warn(&mut self, warning: String) {
         if self.show_warnings {
-            self.progress.hide();
-            tell(&format!("Warning: {warning}"));
+            self.progress.clear();
+            print_line(&format!("Warning: {warning}"));
         }
         if self.summary.warnings.len() < MAX_WARNINGS {
             self.summary.warnings.push(warning);
@@ -116,8 +116,8 @@ impl Report {
 
     /// Notes a failure after which the run goes on, to end as done only in part.
     pub fn partial_failure(&mut self, program: &str, error: &anyhow::Error) {
-        self.progress.hide();
-        tell(&format!("{program}: {error:#}"));
+        self.progress.clear();
+        print_line(&format!("{program}: {error:#}"));
         self.errors += 1;
         self.summary.error.get_or_insert_with(|| format!("{error:#}"));
     }
@@ -133,7 +133,7 @@ impl Report {
     }
 
     /// Sums up the run, as far as it went, with its outcome.
-    pub fn sum_up(&mut self, outcome: &Result<u8>) -> &Summary {
+    pub fn summarize(&mut self, outcome: &Result<u8>) -> &Summary {
         self.summary.exit_code = match outcome {
             Ok(code) => *code,
             Err(error) => crate::exit::code_of(error),
@@ -149,8 +149,8 @@ impl Report {
     /// # Errors
     /// The summary cannot be written, after a run that succeeded.
     pub fn finish(mut self, outcome: Result<u8>, file: Option<&Path>) -> Result<u8> {
-        self.progress.hide();
-        self.sum_up(&outcome);
+        self.progress.clear();
+        self.summarize(&outcome);
         if outcome.is_ok()
             && self.errors > 1
             && let Some(first) = &mut self.summary.error
@@ -165,7 +165,7 @@ impl Report {
             return Err(error);
         }
         // The run has an error of its own, which is the more important.
-        tell(&format!("Warning: {error:#}"));
+        print_line(&format!("Warning: {error:#}"));
         outcome
     }
 }

@@ -22,7 +22,7 @@ impl ProgressLine {
     pub fn start(line: &Line, progress: &Arc<Progress>) -> Self {
         let has_ended = Arc::new(AtomicBool::new(false));
         let (mut line, progress, ended) = (line.clone(), progress.clone(), has_ended.clone());
-        let is_wanted = line.is_wanted();
+        let is_wanted = line.is_enabled();
         let show = move || {
             while !ended.load(Ordering::Relaxed) {
                 if let Some(snapshot) = progress.snapshot() {
@@ -30,7 +30,7 @@ impl ProgressLine {
                 }
                 thread::park_timeout(INTERVAL);
             }
-            line.hide();
+            line.clear();
         };
         Self { has_ended, thread: is_wanted.then(|| thread::spawn(show)) }
     }

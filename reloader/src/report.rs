@@ -12,5 +12,5 @@ pub fn print(line: &str) {
 
 /// Prints a problem to stderr.
 pub fn warn(line: &str) {
-    stderr::tell(&format!("reloader: {line}"));
+    stderr::print_line(&format!("reloader: {line}"));
 }

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use diagnostics::exit::{DONE, code_of, conclude};
 use diagnostics::report::Summary;
-use diagnostics::stderr::tell;
+use diagnostics::stderr::print_line;
 use diagnostics::termination::{self, TERMINATION_LOG};
 
 use cli::TERMINATION_LOG_VARIABLE;
@@ -57,11 +57,11 @@ fn run() -> Result<u8> {
         print_warnings(&summary);
     }
     match termination::write(&log, &summary) {
-        Err(error) if prints => tell(&format!("resolve-in-pod: {error:#}")),
+        Err(error) if prints => print_line(&format!("resolve-in-pod: {error:#}")),
         _ => {}
     }
     for line in outcome?.unreported {
-        tell(&format!("resolve-in-pod: {line}"));
+        print_line(&format!("resolve-in-pod: {line}"));
     }
     Ok(summary.exit_code)
 }
@@ -80,10 +80,10 @@ fn run_stages(invocation: &Invocation) -> Result<Outcome> {
 
 fn print_warnings(summary: &Summary) {
     for warning in &summary.warnings {
-        tell(&format!("Warning: {warning}"));
+        print_line(&format!("Warning: {warning}"));
     }
     if summary.warnings_dropped > 0 {
-        tell(&format!("Warning: {} more warnings are not shown", summary.warnings_dropped));
+        print_line(&format!("Warning: {} more warnings are not shown", summary.warnings_dropped));
     }
 }
 

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
-use diagnostics::exit::{DONE, conclude, end_on_signals_as_first_process, parse};
+use diagnostics::exit::{DONE, conclude, exit_on_signals_as_pid_1, parse};
 use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use owner_json::{OutputClosed, unbuffered_stdout};
@@ -36,8 +36,8 @@ pub use ldap::protocol::validator::{Validator, Violation};
 
 /// The whole program: parses the command line, runs it, and prints an error to stderr.
 pub fn main() -> ExitCode {
-    let outcome = end_on_signals_as_first_process()
-        .and_then(|()| parse::<Cli>()?.map_or(Ok(DONE), |cli| run(&cli)));
+    let outcome =
+        exit_on_signals_as_pid_1().and_then(|()| parse::<Cli>()?.map_or(Ok(DONE), |cli| run(&cli)));
     conclude("resolver", outcome)
 }
 

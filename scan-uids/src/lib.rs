@@ -16,9 +16,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
-use diagnostics::exit::{
-    DONE, FAILED, conclude, end_on_signals_as_first_process, misconfigured, parse,
-};
+use diagnostics::exit::{DONE, FAILED, conclude, exit_on_signals_as_pid_1, misconfigured, parse};
 use diagnostics::metrics::Metrics;
 use diagnostics::report::Report;
 use diagnostics::wording::one_line;
@@ -33,8 +31,8 @@ use walk::{TrustLinkCounts, Walk};
 
 /// The whole program: parses the command line, runs it, and prints an error to stderr.
 pub fn main() -> ExitCode {
-    let outcome = end_on_signals_as_first_process()
-        .and_then(|()| parse::<Cli>()?.map_or(Ok(DONE), |cli| run(&cli)));
+    let outcome =
+        exit_on_signals_as_pid_1().and_then(|()| parse::<Cli>()?.map_or(Ok(DONE), |cli| run(&cli)));
     conclude("scan-uids", outcome)
 }
 

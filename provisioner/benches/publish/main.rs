@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use diagnostics::stderr::tell;
+use diagnostics::stderr::print_line;
 use e2e::is_root;
 use e2e::measure::{self, Cost, Job, median, setting, words};
 use e2e::place::{in_private_mounts, mount_image, sh};
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Runs all comparisons in a directory.
 fn compare(dir: &Path, runs: usize) -> Result<(), Box<dyn Error>> {
     for (name, files, bytes) in SOURCES {
-        tell(&format!("preparing {name}"));
+        print_line(&format!("preparing {name}"));
         make_source(&dir.join(name), files, bytes)?;
         for (before, what) in [
             (Before::Empty, "first publication"),
@@ -99,7 +99,7 @@ fn race(dir: &Path, source: &str, before: Before, runs: usize) -> Result<(), Box
             fs::create_dir_all(&target)?;
         }
         for (number, (name, command)) in contenders.iter().enumerate() {
-            tell(&format!("round {round} of {runs}: {name}"));
+            print_line(&format!("round {round} of {runs}: {name}"));
             if round > 0 && before == Before::OneChanged {
                 change(&dir.join(source).join("00/0"))?;
             }

@@ -78,7 +78,7 @@ pub fn run(cli: &Cli) -> Result<u8> {
         // An earlier error is the more important one.
         result = result.and_then(|code| written.map(|()| code));
     }
-    let written = termination::write(&change.termination_log, report.sum_up(&result));
+    let written = termination::write(&change.termination_log, report.summarize(&result));
     result = result.and_then(|code| written.map(|()| code));
     // This may wait for the grace period, so it comes last.
     if let Some(Released { volume, old, retention, .. }) = released {

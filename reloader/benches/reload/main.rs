@@ -11,7 +11,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use diagnostics::stderr::tell;
+use diagnostics::stderr::print_line;
 use e2e::measure::{median, setting};
 use e2e::nginx::{Nginx, Setup};
 use tempfile::{TempDir, tempdir};
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("\n## From a change to its answer ({runs} changes, one at a time)\n");
     println!("| | median ms | most ms | served at last |\n|---|---:|---:|---|");
     for kind in Kind::ALL {
-        tell(&format!("measuring {}", kind.name()));
+        print_line(&format!("measuring {}", kind.name()));
         let site = Site::new()?;
         let _watcher = site.watch(kind)?;
         let mut times = Vec::new();
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("\n## {BURST} changes, {} ms between them\n", BURST_PAUSE.as_millis());
     println!("| | reloads | the last is served |\n|---|---:|---|");
     for kind in Kind::ALL {
-        tell(&format!("measuring {}", kind.name()));
+        print_line(&format!("measuring {}", kind.name()));
         let site = Site::new()?;
         let _watcher = site.watch(kind)?;
         for n in 0..BURST {
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("\n## Nothing happens to {FILES} files ({idle} seconds)\n");
     println!("| | RSS, MB | CPU, % |\n|---|---:|---:|");
     for kind in Kind::ALL {
-        tell(&format!("measuring {}", kind.name()));
+        print_line(&format!("measuring {}", kind.name()));
         let site = Site::new()?;
         fill(&site.data())?;
         let watcher = site.watch(kind)?;

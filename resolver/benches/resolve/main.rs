@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use diagnostics::stderr::tell;
+use diagnostics::stderr::print_line;
 use e2e::USERS;
 use e2e::measure::{self, Cost, Job, median, own_command, setting, words};
 use e2e::slapd::{BASE_DN, Setup, Slapd, many_users};
@@ -48,7 +48,7 @@ fn compare() -> Result<(), Box<dyn Error>> {
     let own = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-resolver");
     let dir = setting("BENCH_DIR").map_or(own, PathBuf::from);
     let runs = setting("BENCH_RUNS").map_or(Ok(5), |runs| runs.parse::<usize>())?.max(1);
-    tell("preparing the input and the server");
+    print_line("preparing the input and the server");
     let [owners, pairs] = inputs::ready(&dir, &inputs::some_uids(ENTRIES))?;
     let setup = Setup { entries: many_users(ENTRIES), ..Setup::default() };
     let slapd = Slapd::start(&setup);
@@ -106,7 +106,7 @@ fn race(
     for round in 0..=runs {
         let waits = |contender: &Contender| contender.runs_once && round != 1;
         for (number, contender) in contenders.iter().enumerate().filter(|(_, c)| !waits(c)) {
-            tell(&format!("round {round} of {runs}: {}", contender.name));
+            print_line(&format!("round {round} of {runs}: {}", contender.name));
             let cost = Job { dir, command: &contender.command, input: Some(input) }.measure()?;
             if round > 0 {
                 costs.entry(number).or_default().push(cost);

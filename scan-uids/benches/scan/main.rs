@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use contenders::{Contender, Work, contenders};
-use diagnostics::stderr::tell;
+use diagnostics::stderr::print_line;
 use e2e::measure::{self, Cost, median, setting};
 use kernel::Calls;
 use trees::TREES;
@@ -60,7 +60,7 @@ fn compare() -> Result<(), Box<dyn Error>> {
         |name: &str| wanted.as_ref().is_none_or(|names| names.split(' ').any(|n| n == name));
     println!("Trees:\n");
     for tree in TREES.iter().filter(|tree| is_wanted(tree.name)) {
-        tell(&format!("preparing {}", tree.name));
+        print_line(&format!("preparing {}", tree.name));
         tree.prepare(&dir)?;
         println!("- {}: {}", tree.name, tree.shape);
     }
@@ -88,7 +88,7 @@ fn race(
     // Round 0 fills the kernel's caches.
     for round in usize::from(is_cold)..=runs {
         for (contender, costs) in contenders.iter().zip(&mut costs) {
-            tell(&format!("round {round} of {runs}: {}", contender.name));
+            print_line(&format!("round {round} of {runs}: {}", contender.name));
             if is_cold {
                 nix::unistd::sync();
                 fs::write("/proc/sys/vm/drop_caches", "3")?;
