@@ -1,7 +1,9 @@
-//! Exit codes and the printing of failures.
+//! Exit codes, and the one place that prints the error that ends a run.
 //!
-//! 0: done. 1: failed, or done only in part. 2: usage or configuration, where retrying will not
-//! help. A wrapper returns its child's code, or 128 + signal.
+//! * 0: the run has done everything.
+//! * 1: the run failed, or did only a part.
+//! * 2: the command line or the configuration is wrong: retrying will not help.
+//! * 128 + N: signal N ended the program, or the child of a wrapper.
 
 use std::error::Error;
 use std::fmt;
@@ -18,15 +20,14 @@ use crate::help::env_in_long_help_only;
 use crate::stderr::print_line;
 use crate::wording::one_line;
 
-/// Done.
+/// The run has done everything.
 pub const DONE: u8 = 0;
-/// Failed, or done only in part.
+/// The run failed, or did only a part.
 pub const FAILED: u8 = 1;
-/// Usage or configuration: retrying will not help.
+/// The command line or the configuration is wrong: retrying will not help.
 pub const MISCONFIGURED: u8 = 2;
 
-/// Marks an error that only a change of the configuration mends. Attach it with
-/// [`misconfigured`]; it carries the whole message.
+/// An error of the command line or the configuration, made by [`misconfigured`].
 #[derive(Debug)]
 pub struct Misconfigured(String);
 
@@ -38,18 +39,18 @@ impl fmt::Display for Misconfigured {
 
 impl Error for Misconfigured {}
 
-/// An error that ends the run with code 2.
+/// An error with this message that ends the run with code 2.
 pub fn misconfigured(message: impl fmt::Display) -> anyhow::Error {
     Misconfigured(message.to_string()).into()
 }
 
-/// The exit code that an error deserves.
+/// The exit code for an error: 2 if a [`Misconfigured`] is in its chain, otherwise 1.
 pub fn code_of(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<Misconfigured>()) { MISCONFIGURED } else { FAILED }
 }
 
-/// Prints a failure, if there is one, as `program: message` on one line of stderr, and turns
-/// the outcome into the exit code.
+/// Turns the outcome of a run into the exit code. An error is printed to stderr first, as one line
+/// `program: message`.
 pub fn conclude(program: &str, outcome: Result<u8>) -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -60,12 +61,14 @@ pub fn conclude(program: &str, outcome: Result<u8>) -> ExitCode {
     }
 }
 
-/// Lets SIGTERM and SIGINT end the program, with 128 + signal, where it is the first process of a
-/// container: to that one the kernel delivers only what it has asked for (pid_namespaces(7)).
-/// Anywhere else they do so by themselves, and whoever waits for the program sees the signal.
+/// Lets SIGTERM and SIGINT end the program with code 128 + N if its process id is 1, as in a
+/// container.
+///
+/// The kernel delivers to process 1 only signals that it handles (pid_namespaces(7)). Any other
+/// process needs no handler, and its parent sees which signal ended it.
 ///
 /// # Errors
-/// The signals cannot be taken.
+/// Fails if the handlers cannot be installed.
 pub fn exit_on_signals_as_pid_1() -> Result<()> {
     if std::process::id() != 1 {
         return Ok(());
@@ -78,33 +81,33 @@ pub fn exit_on_signals_as_pid_1() -> Result<()> {
     Ok(())
 }
 
-/// Parses the command line; `None` when help or the version was asked for, and printed. An
-/// environment variable that is empty counts as unset, since a ConfigMap cannot leave a key out.
+/// Parses the command line. Returns `None` after printing help or the version. An empty environment
+/// variable counts as unset, because a ConfigMap cannot leave a key out.
 ///
 /// # Errors
-/// What is wrong with the command line, on one line, as an error of configuration.
+/// Fails with an error of configuration, on one line, if the command line is wrong.
 pub fn parse<C: Parser>() -> Result<Option<C>> {
     let matches = parse_command(C::command())?;
-    matches.map(|matches| C::from_arg_matches(&matches).map_err(|said| usage(&said))).transpose()
+    matches.map(|matches| C::from_arg_matches(&matches).map_err(|error| usage(&error))).transpose()
 }
 
-/// [`parse`] for a caller that also wants to know where each value came from.
+/// Like [`parse`], but returns the matches, which say where each value comes from.
 ///
 /// # Errors
-/// As [`parse`].
+/// As for [`parse`].
 pub fn parse_command(command: Command) -> Result<Option<ArgMatches>> {
     match without_empty(env_in_long_help_only(command)).try_get_matches() {
         Ok(matches) => Ok(Some(matches)),
-        Err(said) if said.use_stderr() => Err(usage(&said)),
-        Err(said) => {
-            // A closed stdout is nothing to complain of.
-            let _ = said.print();
+        Err(error) if error.use_stderr() => Err(usage(&error)),
+        Err(help) => {
+            // A closed stdout is not an error.
+            let _ = help.print();
             Ok(None)
         }
     }
 }
 
-/// The command, and those below it, as if variables that are empty were unset.
+/// Ignores empty environment variables, in the command and its subcommands.
 fn without_empty(command: Command) -> Command {
     let command = command.mut_args(|arg| {
         let value = arg.get_env().and_then(std::env::var_os);
@@ -117,9 +120,9 @@ fn without_empty(command: Command) -> Command {
     command.mut_subcommands(without_empty)
 }
 
-/// What clap has to say, without its usage paragraph, on one line.
-fn usage(said: &clap::Error) -> anyhow::Error {
-    let text = said.render().to_string();
+/// The error of clap without its usage paragraph, on one line.
+fn usage(error: &clap::Error) -> anyhow::Error {
+    let text = error.render().to_string();
     let paragraph = text.split("\n\n").next().unwrap_or_default();
     let words = paragraph.strip_prefix("error: ").unwrap_or(paragraph).split_whitespace();
     let line = words.collect::<Vec<_>>().join(" ");
@@ -132,13 +135,13 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     #[test]
-    fn usage_is_told_on_one_line() {
+    fn a_wrong_command_line_is_reported_on_one_line() {
         let command = || Command::new("x").arg(clap::arg!(<DIR>)).arg(clap::arg!(--n <N>));
-        let told =
+        let report =
             |args: &[&str]| usage(&command().try_get_matches_from(args).unwrap_err()).to_string();
         let missing = "the following required arguments were not provided: <DIR> (try --help)";
-        assert_eq!(told(&["x"]), missing);
-        let unknown = told(&["x", "--no\nsuch\x1b"]);
+        assert_eq!(report(&["x"]), missing);
+        let unknown = report(&["x", "--no\nsuch\x1b"]);
         assert!(!unknown.contains(char::is_control), "{unknown}");
     }
 

@@ -1,13 +1,12 @@
-//! What a run tells people, the same for every binary: error wording, exit codes, warnings, the
-//! summary, progress and metrics.
+//! How all programs report to people and to other programs.
 //!
-//! * [`stderr`]: lines on stderr.
-//! * [`wording`]: operating system errors and file names as they stand in one-line messages.
-//! * [`exit`]: the exit codes, and the one place that prints a failure.
-//! * [`report`]: counts and warnings of a run, shown on stderr or written as a summary.
-//! * [`termination`]: the summary as a container's termination message.
-//! * [`progress`]: how far it is, on a terminal.
-//! * [`metrics`]: counts of a run for Prometheus.
+//! * [`exit`]: exit codes, the command line, and the error that ends a run.
+//! * [`stderr`]: prints lines to stderr.
+//! * [`wording`]: formats system errors and file names for one-line messages.
+//! * [`report`]: counts, warnings and failures of a run, on stderr or in a summary.
+//! * [`termination`]: writes the summary as a container's termination message.
+//! * [`progress`]: shows on a terminal how far a run is.
+//! * [`metrics`]: metrics for Prometheus.
 
 pub mod exit;
 mod help;

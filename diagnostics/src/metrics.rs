@@ -1,5 +1,5 @@
-//! Metrics in Prometheus's text format: in a file of a run that ends, for the textfile collector
-//! of its node exporter, or to be served.
+//! Metrics in Prometheus's text format. A batch program writes them to a file for the textfile
+//! collector of the node exporter; a program that keeps running serves them.
 
 use std::fmt::{Display, Write as _};
 use std::fs::{self, Permissions};
@@ -14,26 +14,26 @@ use tempfile::Builder;
 
 use crate::wording::io_failure;
 
-/// What is read of an older file at most, in bytes.
+/// How much of an older file is read at most, in bytes.
 const MAX_OLD: u64 = 1024 * 1024;
 
-/// Upper bounds of the durations that are counted together, in seconds.
+/// Upper bounds of the buckets, in seconds.
 const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// How long things took.
+/// Durations for a histogram.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Durations {
-    /// Those within each of the bounds and not the one before; all others last.
+    /// How many durations are in each bucket and not in the one before. The last bucket has no bound.
     counts: [u64; BOUNDS.len() + 1],
     sum: Duration,
 }
 
 impl Durations {
-    /// Counts one more.
+    /// Counts a duration.
     pub fn add(&mut self, took: Duration) {
         let seconds = took.as_secs_f64();
-        let place = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
-        self.counts[place] += 1;
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.counts[bucket] += 1;
         self.sum += took;
     }
 }
@@ -78,7 +78,7 @@ impl Metrics {
         self.sample(name, value);
     }
 
-    /// Adds a gauge that is 1, and tells something by its labels. Their values need no escape.
+    /// Adds a gauge of value 1 whose labels carry the information. The values are not escaped.
     pub fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
         self.head(name, help, "gauge");
         let labels: Vec<_> =
@@ -86,13 +86,13 @@ impl Metrics {
         self.sample(format_args!("{name}{{{}}}", labels.join(",")), 1);
     }
 
-    /// All of them, as a scrape answers with.
+    /// All metrics, as the answer to a scrape.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Adds how long the run of `binary` took, and when one last succeeded: this one now, or else
-    /// an earlier one of which `file` tells.
+    /// Adds how long the run of `binary` took, and when a run last succeeded: now if this one did,
+    /// otherwise the time that `file` has from an earlier run.
     pub fn run(&mut self, binary: &str, took: Duration, succeeded: bool, file: &Path) {
         let name = format!("{binary}_last_run_duration_seconds");
         self.gauge(&name, "How long the last run took.", took.as_secs_f64());
@@ -121,16 +121,17 @@ impl Metrics {
         let _ = writeln!(self.text, "{line}");
     }
 
-    /// Puts the metrics in the place of `file`, readable by everybody: whole, or not at all.
+    /// Replaces `file` by the metrics, in one step and readable by all users.
     ///
     /// # Errors
-    /// ``failed to write the metrics to `FILE`: ...``.
+    /// Fails if the file cannot be replaced, is not a regular file, or is the file that stdout goes
+    /// to.
     pub fn write(&self, file: &Path) -> Result<()> {
         self.replace(file).map_err(|error| io_failure("write the metrics to", file, &error))
     }
 
     fn replace(&self, file: &Path) -> io::Result<()> {
-        // What stands behind a link is replaced, not the link.
+        // The target of a link is replaced, not the link.
         let file = &match fs::canonicalize(file) {
             Err(_) if fs::symlink_metadata(file).is_ok() => {
                 return Err(io::Error::other("a link that leads nowhere"));
@@ -146,7 +147,7 @@ impl Metrics {
             }
         }
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        // The collector reads what ends in `.prom`, which this must not.
+        // The name must not end in `.prom`, because the collector reads such files.
         let builder = &mut Builder::new();
         let mut part = builder.prefix(".metrics-").tempfile_in(parent.unwrap_or(Path::new(".")))?;
         part.as_file().set_permissions(Permissions::from_mode(0o644))?;

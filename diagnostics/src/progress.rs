@@ -1,4 +1,4 @@
-//! How far a run is, on a terminal.
+//! A line on the terminal that shows how far a run is.
 
 use std::io::{IsTerminal, stderr, stdout};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,12 +8,12 @@ use rustix::fs::{FileType, fstat};
 
 use crate::stderr::print;
 
-/// How often the line changes.
-const EVERY: Duration = Duration::from_millis(200);
-/// Back to the start of the line, and away with it.
+/// How often the line changes at most.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// Moves to the start of the line and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
-/// A line on stderr that is written over again and again. Clones are the same line.
+/// A line on stderr that is overwritten again and again. Clones share the line.
 #[derive(Clone)]
 pub struct Progress {
     start: Instant,
@@ -22,20 +22,20 @@ pub struct Progress {
 }
 
 struct Line {
-    /// When it changes next.
+    /// When the line may change next.
     next: Instant,
     is_shown: bool,
 }
 
 impl Progress {
-    /// Shows a line if it is wanted, stderr is a terminal that can clear a line, and the output
-    /// goes to neither a terminal nor a pipe, at whose other end one may be.
+    /// A line that is shown if `is_enabled`, if stderr is a terminal that can clear a line, and if
+    /// stdout is a file. A pipe may end at a terminal, where the line would mix with the output.
     pub fn new(is_enabled: bool) -> Self {
         Self::on_terminal(is_enabled && is_stdout_a_file())
     }
 
-    /// As [`new`](Self::new), for who writes nothing to stdout as long as the line is shown: it may
-    /// be a terminal too.
+    /// Like [`new`](Self::new), but also shown if stdout is a terminal. For programs that write nothing
+    /// to stdout while the line is shown.
     pub fn before_output(is_enabled: bool) -> Self {
         Self::on_terminal(is_enabled && (is_stdout_a_file() || stdout().is_terminal()))
     }
@@ -44,16 +44,17 @@ impl Progress {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let is_enabled = is_enabled && !is_dumb && stderr().is_terminal();
         let start = Instant::now();
-        let line = Line { next: start + EVERY, is_shown: false };
+        let line = Line { next: start + INTERVAL, is_shown: false };
         Self { start, is_enabled, line: Arc::new(Mutex::new(line)) }
     }
 
-    /// Whether a line is ever shown.
+    /// Whether [`show`](Self::show) can show a line.
     pub fn is_enabled(&self) -> bool {
         self.is_enabled
     }
 
-    /// Shows the line that is made of the seconds since the start, unless one was shown just now.
+    /// Shows the line that `line` makes of the seconds since the start. Does nothing if the line
+    /// changed less than 0.2 seconds ago.
     pub fn show(&mut self, line: impl FnOnce(f64) -> String) {
         if !self.is_enabled {
             return;
@@ -64,16 +65,16 @@ impl Progress {
         }
         let seconds = (now - self.start).as_secs_f64().max(0.001);
         print(&format!("{CLEAR}{}", line(seconds)));
-        *shown = Line { next: now + EVERY, is_shown: true };
+        *shown = Line { next: now + INTERVAL, is_shown: true };
     }
 
-    /// Takes the line away, for a message: it does not come back at once.
+    /// Clears the line, for example before a message. It is not shown again for 0.2 seconds.
     pub fn clear(&mut self) {
         let mut shown = self.line();
         if shown.is_shown {
             print(CLEAR);
         }
-        *shown = Line { next: Instant::now() + EVERY, is_shown: false };
+        *shown = Line { next: Instant::now() + INTERVAL, is_shown: false };
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -87,7 +88,7 @@ impl Drop for Progress {
     }
 }
 
-/// A file, or a device like `/dev/null`.
+/// Whether stdout is a regular file, or a device like `/dev/null`.
 fn is_stdout_a_file() -> bool {
     let kind = fstat(stdout()).map(|stat| FileType::from_raw_mode(stat.st_mode));
     let is_device = kind == Ok(FileType::CharacterDevice) && !stdout().is_terminal();

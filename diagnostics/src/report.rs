@@ -1,4 +1,4 @@
-//! Counts, warnings and failures of a run, shown on stderr or written as a summary.
+//! Collects the counts, warnings and failures of a run. They go to stderr or into a summary.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,28 +12,29 @@ use crate::progress::Progress;
 use crate::stderr::print_line;
 use crate::wording::io_failure;
 
-/// Warnings kept for a summary; more are only counted.
+/// How many warnings a summary has at most. Further ones are counted.
 const MAX_WARNINGS: usize = 100;
 
 /// The summary of a run, as JSON: `{"exit_code": 0, "counts": {...}, "warnings": [...],
 /// "warnings_dropped": 0, "error": null}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// What the run exited with.
+    /// The exit code of the run.
     pub exit_code: u8,
-    /// What was counted, by name.
+    /// Counts by name.
     pub counts: BTreeMap<String, u64>,
-    /// Remarks on a result that is complete all the same.
+    /// Warnings. They do not mean that the result is incomplete.
     pub warnings: Vec<String>,
-    /// Warnings that there was no room for.
+    /// How many warnings were left out.
     pub warnings_dropped: u64,
-    /// What went wrong first, if anything did.
+    /// The error that ended the run, or else its first partial failure.
     pub error: Option<String>,
 }
 
 impl Summary {
-    /// The summary as one line of JSON of at most `limit` bytes (at least 200): warnings are
-    /// dropped from the end, and then the error is cut, until it fits.
+    /// Formats the summary as one line of JSON of at most `limit` bytes, which must be 200 or more.
+    /// Until it fits, first warnings are left out from the end, then the error is truncated, then
+    /// counts are left out.
     pub fn to_json_within(&self, limit: usize) -> String {
         let mut fitted = self.clone();
         loop {
@@ -55,10 +56,10 @@ impl Summary {
     }
 }
 
-/// Collects what a run has to say.
+/// The report of a run while it lasts.
 ///
-/// Without a place for a summary, warnings go to stderr as they come. With one, they are kept
-/// for it and stderr stays empty unless something fails.
+/// A run without a summary file prints warnings to stderr as they occur. A run with one keeps them
+/// for the summary, and prints only failures.
 pub struct Report {
     summary: Summary,
     errors: u64,
@@ -67,13 +68,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report that shows warnings on stderr, or keeps them for a summary.
+    /// A report that prints warnings to stderr if `show_warnings`, and keeps them for the summary.
     pub fn new(show_warnings: bool) -> Self {
         Self::with(show_warnings, Progress::new(show_warnings))
     }
 
-    /// [`new`](Self::new) for a run that writes to stdout only at its end, after
-    /// [`progress`](Self::progress) was shown.
+    /// Like [`new`](Self::new), for a run that writes to stdout only after it has shown its
+    /// [`progress`](Self::progress).
     pub fn before_output(show_warnings: bool) -> Self {
         Self::with(show_warnings, Progress::before_output(show_warnings))
     }
@@ -82,7 +83,7 @@ impl Report {
         Self { summary: Summary::default(), errors: 0, show_warnings, progress }
     }
 
-    /// The line on the terminal that tells how far the run is, if somebody may look at it.
+    /// The line on the terminal that shows how far the run is.
     pub fn progress(&mut self) -> &mut Progress {
         &mut self.progress
     }
@@ -94,7 +95,7 @@ impl Report {
         }
     }
 
-    /// Notes something that the reader of a complete result should know.
+    /// Adds a warning, and prints it if this report shows warnings.
     pub fn warn(&mut self, warning: String) {
         if self.show_warnings {
             self.progress.clear();
@@ -107,14 +108,14 @@ impl Report {
         }
     }
 
-    /// [`warn`](Self::warn), unless the same was said already.
+    /// Adds a warning unless the report already has the same one.
     pub fn warn_once(&mut self, warning: String) {
         if !self.summary.warnings.contains(&warning) {
             self.warn(warning);
         }
     }
 
-    /// Notes a failure after which the run goes on, to end as done only in part.
+    /// Prints and records a failure after which the run goes on. Its result will be partial.
     pub fn partial_failure(&mut self, program: &str, error: &anyhow::Error) {
         self.progress.clear();
         print_line(&format!("{program}: {error:#}"));
@@ -122,7 +123,7 @@ impl Report {
         self.summary.error.get_or_insert_with(|| format!("{error:#}"));
     }
 
-    /// How many failures the run survived.
+    /// How many failures were recorded by [`partial_failure`](Self::partial_failure).
     pub fn partial_failures(&self) -> u64 {
         self.errors
     }
@@ -132,7 +133,7 @@ impl Report {
         self.summary.counts.insert(name.to_owned(), value);
     }
 
-    /// Sums up the run, as far as it went, with its outcome.
+    /// Adds the outcome of the run to the summary.
     pub fn summarize(&mut self, outcome: &Result<u8>) -> &Summary {
         self.summary.exit_code = match outcome {
             Ok(code) => *code,
@@ -144,10 +145,11 @@ impl Report {
         &self.summary
     }
 
-    /// Ends the report with the run's outcome and writes the summary to `file`, if there is one.
+    /// Adds the outcome of the run and writes the summary to `file`, unless that is `None`.
     ///
     /// # Errors
-    /// The summary cannot be written, after a run that succeeded.
+    /// Fails with the error of the run. After a run that succeeded, fails if the summary cannot be
+    /// written.
     pub fn finish(mut self, outcome: Result<u8>, file: Option<&Path>) -> Result<u8> {
         self.progress.clear();
         self.summarize(&outcome);
@@ -164,7 +166,7 @@ impl Report {
         if matches!(outcome, Ok(DONE)) {
             return Err(error);
         }
-        // The run has an error of its own, which is the more important.
+        // The error of the run is more important than this one.
         print_line(&format!("Warning: {error:#}"));
         outcome
     }
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_that_fits_is_whole() {
+    fn a_summary_that_fits_is_complete() {
         let whole = summary(2, Some("lost".to_owned()));
         let json = whole.to_json_within(4096);
         assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), whole);
@@ -199,14 +201,15 @@ mod tests {
         assert_eq!(fitted.warnings_dropped, 1000);
         assert!(fitted.error.unwrap().ends_with('…'));
 
-        let fitted: Summary =
-            serde_json::from_str(&summary(1000, None).to_json_within(4096)).unwrap();
+        let json = summary(1000, None).to_json_within(4096);
+        assert!((4000..=4096).contains(&json.len()), "{} bytes", json.len());
+        let fitted: Summary = serde_json::from_str(&json).unwrap();
         assert_eq!(fitted.warnings.len() as u64 + fitted.warnings_dropped, 1000);
         assert_eq!(fitted.warnings[0], "warning 0 🦀");
     }
 
     #[test]
-    fn the_first_of_several_failures_is_told_with_their_number() {
+    fn the_first_of_several_failures_is_reported_with_their_number() {
         let file = std::env::temp_dir().join(format!("report-{}", std::process::id()));
         let mut report = Report::new(false);
         report.warn("odd".to_owned());

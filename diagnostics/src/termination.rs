@@ -1,4 +1,4 @@
-//! The summary as the termination message of a container.
+//! Writes the summary of a run as the termination message of a container.
 
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
@@ -11,17 +11,16 @@ use rustix::fs::OFlags;
 use crate::report::Summary;
 use crate::wording::io_failure;
 
-/// Where the kubelet takes termination messages from, unless told otherwise.
+/// The file that the kubelet reads termination messages from, by default.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
-/// Kubernetes cuts termination messages here, in bytes.
+/// Kubernetes truncates longer termination messages, in bytes.
 const MAX_MESSAGE: usize = 4096;
 
-/// Writes the summary where the kubelet takes termination messages from. Outside of a pod there
-/// is no such file, and none is made. What is not a regular file is left alone: a pipe nobody
-/// reads would stop us for good.
+/// Writes the summary to `file`, if that exists. Outside of a pod it does not, and is not created.
 ///
 /// # Errors
-/// The file is there and cannot be written.
+/// Fails if the file exists and cannot be written, or is not a regular file. Writing to a pipe that
+/// no process reads would block.
 pub fn write(file: &Path, summary: &Summary) -> Result<()> {
     let message = summary.to_json_within(MAX_MESSAGE);
     let flags = OFlags::NONBLOCK.bits().cast_signed();

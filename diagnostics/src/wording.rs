@@ -1,4 +1,4 @@
-//! Words for operating system errors and file names, fit for one-line messages.
+//! Formats operating system errors and file names for one-line messages.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -7,15 +7,15 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::anyhow;
 
-/// An I/O error as this project words it: lower case, without the error number, so that
-/// `Permission denied (os error 13)` reads `permission denied`.
+/// Formats an I/O error in lower case and without its number: `permission denied`, not
+/// `Permission denied (os error 13)`.
 pub fn io_error(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or_default();
     lower_first(text.strip_prefix("failed to lookup address information: ").unwrap_or(text))
 }
 
-/// The text without its capital letter, unless it starts with an acronym.
+/// The text with a lower-case first letter, unless it starts with an acronym.
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     let second_is_lower = text.chars().nth(1).is_none_or(char::is_lowercase);
@@ -30,8 +30,8 @@ pub fn io_failure(operation: &str, path: impl AsRef<OsStr>, error: &io::Error) -
     anyhow!("failed to {operation} `{}`: {}", one_line(path.as_ref().as_bytes()), io_error(error))
 }
 
-/// Bytes from outside as one line of text: control characters and whatever is not UTF-8 are
-/// escaped (`\n`, `\x1b`, `\xff`), so that a name can neither break a line nor drive a terminal.
+/// Formats untrusted bytes as one line of text. Control characters and bytes that are not UTF-8 are
+/// escaped (`\n`, `\x1b`, `\xff`), so that a name can neither break a line nor control a terminal.
 pub fn one_line(bytes: &[u8]) -> String {
     let mut line = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -50,7 +50,7 @@ pub fn one_line(bytes: &[u8]) -> String {
     line
 }
 
-/// Line and paragraph separators, and the marks that reorder the text around them.
+/// Whether a character separates lines or paragraphs, or reorders the text around it.
 fn is_separator(character: char) -> bool {
     matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
