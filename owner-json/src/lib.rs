@@ -1,12 +1,10 @@
-//! The ownership JSON contract, shared by the binaries that write and read it.
+//! Reads and writes the ownership JSON that the programs exchange.
 //!
-//! * `{"path": uid}` (or `{"path": [uid, ...]}`), one pair a line: read by [`PairReader`].
-//! * Any object of that layout, one member a line: written by [`ObjectWriter`].
-//! * Names that are not UTF-8: written losslessly by [`push_string`].
-//!
-//! What the values mean is left to the callers.
+//! * [`PairReader`] reads `{"path": uid}` or `{"path": [uid, ...]}` as a stream.
+//! * [`ObjectWriter`] writes an object with one member a line. Callers write the values.
+//! * [`push_string`] writes names losslessly that are not UTF-8.
 
-mod quick;
+mod fast_path;
 mod reader;
 mod source;
 mod string;

@@ -1,33 +1,33 @@
-//! Reads `{"path": uid, ...}` as a stream, with the keys left exactly as they were spelt.
+//! Reads `{"path": uid, ...}` as a stream and leaves the keys exactly as they are spelt.
 //!
-//! A general JSON reader would decode keys (and refuse the lone surrogates that stand for bytes
-//! outside UTF-8) or hold the whole document. This one knows a single shape, copies key tokens
-//! raw, keeps duplicates and order, and reports what is wrong with its byte offset. Grammar:
-//! RFC 8259, with one array level allowed in a value.
+//! A general JSON reader decodes keys, and refuses the lone surrogates that stand for bytes outside
+//! UTF-8, or it keeps the whole document. This reader knows only one kind of document. It copies key
+//! tokens unchanged, keeps duplicates and the order, and reports each error with the byte offset.
+//! The grammar is that of RFC 8259; a value is a UID or an array of UIDs.
 
 use std::fmt;
 
 use anyhow::Result;
 
-use crate::quick::quick_pair;
+use crate::fast_path::fast_pair;
 use crate::source::{BeforeRead, Source};
 
-/// Longest pair accepted, in bytes: 10,000 levels of 255 escaped bytes fit.
+/// The longest pair that is accepted, in bytes. A path of 10,000 levels of 255 escaped bytes fits.
 const MAX_PAIR: usize = 32 * 1024 * 1024;
-/// Most UIDs accepted for one path.
+/// How many UIDs are accepted for one path.
 const MAX_OWNERS: usize = 1 << 20;
 
-/// The input is not the ownership JSON.
+/// The input is not ownership JSON.
 #[derive(Debug)]
 pub struct InputError {
-    /// Where, counted in bytes from the start of the input.
+    /// The offset of the error from the start of the input, in bytes.
     pub offset: u64,
-    what: String,
+    problem: String,
 }
 
 impl fmt::Display for InputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bad input at byte {}: {}", self.offset, self.what)
+        write!(f, "bad input at byte {}: {}", self.offset, self.problem)
     }
 }
 
@@ -47,7 +47,7 @@ pub enum Owners<'a> {
 pub struct Pair<'a> {
     /// The key as a JSON string token, quotes included, byte for byte as it was read.
     pub key: &'a [u8],
-    /// The UIDs that own it.
+    /// The owners of the path.
     pub owners: Owners<'a>,
 }
 
@@ -63,20 +63,21 @@ enum State {
 pub struct PairReader<S> {
     input: S,
     buffer: Vec<u8>,
-    /// Start of the pair being read: what stands before it may be forgotten.
+    /// Start of the pair being read. Bytes before it are not needed any more.
     mark: usize,
-    /// Next byte to look at.
+    /// The next byte to read.
     at: usize,
-    /// End of the bytes read so far.
+    /// End of the input in the buffer.
     end: usize,
-    /// Offset in the input of `buffer[0]`; below zero, wrapped, if the input starts behind that.
+    /// Offset of `buffer[0]` in the input. If the input starts behind `buffer[0]`, the offset is
+    /// negative and wrapped.
     base: u64,
     state: State,
     many: Vec<u32>,
 }
 
 impl<S: Source> PairReader<S> {
-    /// A reader of `input`, which need not be buffered.
+    /// A reader of `input`, which needs no buffer.
     pub fn new(input: S) -> Self {
         Self {
             input,
@@ -90,31 +91,31 @@ impl<S: Source> PairReader<S> {
         }
     }
 
-    /// The next pair, or `None` after a complete object and nothing but white space.
+    /// Reads the next pair. Returns `None` at the end of the input, after the closing brace.
     ///
     /// `before_read` is called before every read of the input that may block.
     ///
     /// # Errors
-    /// [`InputError`] where the input is not as the contract says or ends early; the I/O error
-    /// of the input; whatever `before_read` returned.
+    /// Fails with an [`InputError`] if the input is not ownership JSON or ends early, and with the
+    /// error of the input or of `before_read`.
     pub fn next_pair(&mut self, before_read: BeforeRead<'_>) -> Result<Option<Pair<'_>>> {
         self.mark = self.at;
         if self.state == State::Start {
             self.open(before_read)?;
         }
         if self.state == State::NextMember
-            && let Some(pair) = quick_pair(&self.buffer[self.at..self.end])
+            && let Some(pair) = fast_pair(&self.buffer[self.at..self.end])
         {
             let start = self.at;
             self.at += pair.end;
             let key = &self.buffer[start + pair.key..start + pair.key_end];
             return Ok(Some(Pair { key, owners: Owners::One(pair.uid) }));
         }
-        self.careful_pair(before_read)
+        self.any_pair(before_read)
     }
 
-    /// A pair that may be cut off by the end of the buffer, need care, or be wrong.
-    fn careful_pair(&mut self, before_read: BeforeRead<'_>) -> Result<Option<Pair<'_>>> {
+    /// Reads any pair, also one that is not complete in the buffer, has escapes, or is wrong.
+    fn any_pair(&mut self, before_read: BeforeRead<'_>) -> Result<Option<Pair<'_>>> {
         if self.state == State::Done || !self.member(before_read)? {
             return Ok(None);
         }
@@ -138,7 +139,7 @@ impl<S: Source> PairReader<S> {
         Ok(())
     }
 
-    /// Moves to the next key; false when the object is closed and nothing follows.
+    /// Moves to the next key. Returns false at the end of the object.
     fn member(&mut self, before_read: BeforeRead<'_>) -> Result<bool> {
         let mut next = self.token(before_read)?;
         if self.state == State::NextMember && next == Some(b',') {
@@ -175,7 +176,7 @@ impl<S: Source> PairReader<S> {
         Ok(())
     }
 
-    /// The value of a pair: its only UID, or `None` when `self.many` holds several.
+    /// Reads the value of a pair. Returns its UID, or `None` if `self.many` has the UIDs of an array.
     fn owners(&mut self, before_read: BeforeRead<'_>) -> Result<Option<u32>> {
         if self.inner_token(before_read)? != Some(b'[') {
             return self.uid(before_read).map(Some);
@@ -205,7 +206,7 @@ impl<S: Source> PairReader<S> {
         }
     }
 
-    /// A UID: digits alone, at most 4294967295. Errors carry the offset of its first byte.
+    /// Reads a UID: digits, at most 4294967295. An error has the offset of the first byte.
     fn uid(&mut self, before_read: BeforeRead<'_>) -> Result<u32> {
         let offset = self.offset();
         let (mut value, mut digits) = (0u64, 0u32);
@@ -234,7 +235,7 @@ impl<S: Source> PairReader<S> {
         }
     }
 
-    /// Passes a string token, of which the opening quote is next.
+    /// Reads a string token. The next byte is its opening quote.
     fn string(&mut self, before_read: BeforeRead<'_>) -> Result<()> {
         self.at += 1;
         loop {
@@ -277,7 +278,7 @@ impl<S: Source> PairReader<S> {
         Ok(())
     }
 
-    /// The next byte that is not white space, outside a pair.
+    /// Skips white space outside a pair, and returns the byte behind it.
     fn token(&mut self, before_read: BeforeRead<'_>) -> Result<Option<u8>> {
         loop {
             self.mark = self.at;
@@ -288,7 +289,7 @@ impl<S: Source> PairReader<S> {
         }
     }
 
-    /// The next byte that is not white space, inside a pair, whose start is kept.
+    /// Skips white space inside a pair, whose start stays in the buffer.
     fn inner_token(&mut self, before_read: BeforeRead<'_>) -> Result<Option<u8>> {
         loop {
             match self.peek(before_read)? {
@@ -312,7 +313,7 @@ impl<S: Source> PairReader<S> {
         if count >= MAX_PAIR {
             return self.fail(&format!("a pair longer than {MAX_PAIR} bytes"));
         }
-        let found = self.input.more(&mut self.buffer, kept, before_read)?;
+        let found = self.input.fill(&mut self.buffer, kept, before_read)?;
         let moved = (self.mark as u64).wrapping_sub(found.start as u64);
         self.base = self.base.wrapping_add(moved);
         (self.mark, self.at, self.end) = (found.start, found.start + passed, found.end);
@@ -323,11 +324,11 @@ impl<S: Source> PairReader<S> {
         self.base.wrapping_add(self.at as u64)
     }
 
-    fn fail<T>(&self, what: &str) -> Result<T> {
-        fail_at(self.offset(), what)
+    fn fail<T>(&self, problem: &str) -> Result<T> {
+        fail_at(self.offset(), problem)
     }
 }
 
-fn fail_at<T>(offset: u64, what: &str) -> Result<T> {
-    Err(InputError { offset, what: what.to_owned() }.into())
+fn fail_at<T>(offset: u64, problem: &str) -> Result<T> {
+    Err(InputError { offset, problem: problem.to_owned() }.into())
 }

@@ -1,4 +1,4 @@
-//! Where the reader's bytes come from: anything that can be read, or a thread that reads ahead.
+//! The sources of the reader's bytes: any [`Read`], or a thread that reads ahead.
 
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
@@ -8,24 +8,25 @@ use std::thread::Builder;
 use anyhow::{Result, anyhow};
 use diagnostics::wording::io_error;
 
-/// Bytes read at a time, at most.
+/// How many bytes are read at a time, at most.
 const CHUNK: usize = 256 * 1024;
-/// Room before a chunk that was read ahead, for the start of a pair from the chunk before it.
+/// Free bytes before a chunk that was read ahead. The start of a pair that the chunk before ends
+/// with is copied there.
 const HEADROOM: usize = 16 * 1024;
-/// Chunks that wait to be taken.
+/// How many chunks are read ahead.
 const AHEAD: usize = 2;
 
-/// Called before waiting for input, so that a caller can write out what is there before it blocks.
+/// Called before a read that may block, so that the caller can flush its output.
 pub type BeforeRead<'h> = &'h mut dyn FnMut() -> Result<()>;
 
-/// Gives bytes to a [`PairReader`](crate::PairReader).
+/// A source of bytes for a [`PairReader`](crate::PairReader).
 pub trait Source {
-    /// Adds bytes after those at `kept` in `buffer`, and tells where both stand then; the others
-    /// are lost. Nothing is added at the end of the input.
+    /// Reads more bytes into `buffer`, behind those at `kept`. Other bytes may be overwritten. Returns
+    /// the range of the kept and the new bytes, which are none at the end of the input.
     ///
     /// # Errors
-    /// That of the input, or of `before_read`.
-    fn more(
+    /// Fails with the error of the input or of `before_read`.
+    fn fill(
         &mut self,
         buffer: &mut Vec<u8>,
         kept: Range<usize>,
@@ -34,7 +35,7 @@ pub trait Source {
 }
 
 impl<R: Read> Source for R {
-    fn more(
+    fn fill(
         &mut self,
         buffer: &mut Vec<u8>,
         kept: Range<usize>,
@@ -51,19 +52,19 @@ impl<R: Read> Source for R {
     }
 }
 
-/// Reads in a thread of its own, so that the kernel copies while pairs are looked at.
+/// Reads the input in another thread, so that the kernel copies while pairs are parsed.
 pub struct ReadAhead {
-    /// Buffers with so many bytes after their headroom.
+    /// Filled buffers, with the number of bytes after the headroom.
     chunks: Receiver<io::Result<(Vec<u8>, usize)>>,
-    /// Buffers to be filled again.
+    /// Buffers that the thread may fill again.
     used: Sender<Vec<u8>>,
 }
 
 impl ReadAhead {
-    /// Starts to read.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// There can be no more threads.
+    /// Fails if no thread can be started.
     pub fn start(input: impl Read + Send + 'static) -> io::Result<Self> {
         let (fill, chunks) = sync_channel(AHEAD);
         let (used, empty) = channel();
@@ -73,7 +74,7 @@ impl ReadAhead {
 }
 
 impl Source for ReadAhead {
-    fn more(
+    fn fill(
         &mut self,
         buffer: &mut Vec<u8>,
         kept: Range<usize>,
@@ -86,7 +87,7 @@ impl Source for ReadAhead {
             }
             chunk => chunk.ok(),
         };
-        // A thread that is gone has told of the end before.
+        // The thread has sent the end of the input or an error before it ended.
         let Some(chunk) = chunk else { return Ok(kept) };
         let kept_len = kept.len();
         let (mut chunk, count) = chunk.map_err(|error| input_error(&error))?;
@@ -101,14 +102,14 @@ impl Source for ReadAhead {
             }
         };
         if used.len() == HEADROOM + CHUNK {
-            // There may be nobody to fill it.
+            // The thread may have ended.
             let _ = self.used.send(used);
         }
         Ok(start..start + kept_len + count)
     }
 }
 
-/// Makes `buffer` start with what stands at `kept`, followed by `more`.
+/// Moves the bytes at `kept` to the start of `buffer` and appends `more`.
 fn append(buffer: &mut Vec<u8>, kept: Range<usize>, more: &[u8]) {
     let end = kept.len();
     buffer.copy_within(kept, 0);
@@ -118,7 +119,7 @@ fn append(buffer: &mut Vec<u8>, kept: Range<usize>, more: &[u8]) {
     buffer[end..end + more.len()].copy_from_slice(more);
 }
 
-/// Reads to the end, an error, or until nobody takes the chunks.
+/// Reads until the end of the input, an error, or the end of the receiver.
 fn read_all(
     mut input: impl Read,
     fill: &SyncSender<io::Result<(Vec<u8>, usize)>>,

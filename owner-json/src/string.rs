@@ -1,4 +1,4 @@
-//! JSON strings that carry arbitrary bytes.
+//! Writes JSON strings that carry arbitrary bytes.
 
 /// Appends `bytes` as a JSON string, quotes included.
 ///
@@ -12,8 +12,8 @@ pub fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
 }
 
-/// Appends `bytes` as part of a JSON string, without quotes. A string may be put together of
-/// fragments that were cut next to an ASCII character.
+/// Appends `bytes` as part of a JSON string, without quotes. A string may be written in fragments that
+/// are cut next to an ASCII character.
 pub fn push_fragment(out: &mut Vec<u8>, bytes: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         push_text(out, chunk.valid().as_bytes());

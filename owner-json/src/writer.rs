@@ -1,4 +1,5 @@
-//! Writes one JSON object, a member a line, so that a cut-off result is never valid JSON.
+//! Writes one JSON object with a member a line. The closing brace comes last, so a result that was cut
+//! off is not valid JSON.
 
 use std::fmt;
 use std::fs::File;
@@ -8,13 +9,13 @@ use std::os::fd::AsFd;
 use anyhow::anyhow;
 use diagnostics::wording::io_error;
 
-/// Output collected before it is written, in bytes.
+/// How many bytes are buffered before they are written.
 const CHUNK: usize = 64 * 1024;
 
-/// What stands between two members; without its comma, before the first.
+/// The separator of two members. The first member is preceded by the separator without its comma.
 pub const SEPARATOR: &[u8] = b",\n  ";
 
-/// The reader of our output went away (`EPIPE`): the run should end without a complaint.
+/// The reader of the output has closed it (`EPIPE`). A run should end then without a message.
 #[derive(Debug)]
 pub struct OutputClosed;
 
@@ -29,17 +30,17 @@ impl std::error::Error for OutputClosed {}
 /// Standard output without the line buffer of [`io::stdout`], which would cut every chunk in two.
 ///
 /// # Errors
-/// No more descriptors.
+/// Fails if the process has no free descriptor.
 pub fn unbuffered_stdout() -> anyhow::Result<File> {
     let stdout = io::stdout().as_fd().try_clone_to_owned();
     stdout.map(File::from).map_err(|error| anyhow!("failed to open stdout: {}", io_error(&error)))
 }
 
-/// A JSON object being written: two spaces of indent, one member a line, closed by
-/// [`finish`](Self::finish) alone.
+/// Writes a JSON object: one member a line, with an indent of two spaces. Only
+/// [`finish`](Self::finish) closes the object.
 ///
-/// Nothing is written before the first member, so that a run that fails early leaves its
-/// output empty.
+/// The opening brace is written with the first member. A run that fails before leaves its output
+/// empty.
 pub struct ObjectWriter<W> {
     out: W,
     buffer: Vec<u8>,
@@ -47,16 +48,15 @@ pub struct ObjectWriter<W> {
 }
 
 impl<W: Write> ObjectWriter<W> {
-    /// Starts an object on `out`, which should not buffer by itself.
+    /// Starts an object on `out`, which should have no buffer.
     pub fn new(out: W) -> Self {
         Self { out, buffer: Vec::with_capacity(2 * CHUNK), members: 0 }
     }
 
-    /// Starts the next member and returns the buffer to which the caller appends exactly
-    /// `"key": value`.
+    /// Starts the next member. The caller appends exactly `"key": value` to the returned buffer.
     ///
     /// # Errors
-    /// Writing the members before it failed: [`OutputClosed`] or the I/O error.
+    /// Fails with [`OutputClosed`] or an I/O error if earlier members cannot be written.
     pub fn member(&mut self) -> anyhow::Result<&mut Vec<u8>> {
         if self.buffer.len() >= CHUNK {
             self.flush()?;
@@ -69,10 +69,10 @@ impl<W: Write> ObjectWriter<W> {
         Ok(&mut self.buffer)
     }
 
-    /// Writes members that were put together elsewhere, each preceded by [`SEPARATOR`], at once.
+    /// Writes complete members at once. Each is preceded by [`SEPARATOR`].
     ///
     /// # Errors
-    /// [`OutputClosed`] or the I/O error.
+    /// Fails with [`OutputClosed`] or an I/O error.
     pub fn write_members(&mut self, members: &[u8], count: u64) -> anyhow::Result<()> {
         self.flush()?;
         let skip = if self.members == 0 && count > 0 { 1 } else { 0 };
@@ -83,10 +83,10 @@ impl<W: Write> ObjectWriter<W> {
         self.write(&members[skip..])
     }
 
-    /// Writes what is buffered, so that readers see every member begun so far.
+    /// Writes the buffered members.
     ///
     /// # Errors
-    /// [`OutputClosed`] or the I/O error.
+    /// Fails with [`OutputClosed`] or an I/O error.
     pub fn flush(&mut self) -> anyhow::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -103,17 +103,18 @@ impl<W: Write> ObjectWriter<W> {
         written.map_err(|error| write_error(&error))
     }
 
-    /// Closes the object: only now is the output valid JSON.
+    /// Closes the object and writes the rest. Only then is the output valid JSON.
     ///
     /// # Errors
-    /// [`OutputClosed`] or the I/O error.
+    /// Fails with [`OutputClosed`] or an I/O error.
     pub fn finish(mut self) -> anyhow::Result<()> {
         self.buffer.extend_from_slice(if self.members == 0 { b"{}\n" } else { b"\n}\n" });
         self.flush()
     }
 }
 
-/// What a failure to write the output means: [`OutputClosed`], or an error to be told.
+/// The error for a failed write of the output: [`OutputClosed`] for `EPIPE`, otherwise one with the
+/// message of the system.
 pub fn write_error(error: &io::Error) -> anyhow::Error {
     if error.kind() == ErrorKind::BrokenPipe {
         return OutputClosed.into();
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn members_put_together_elsewhere_fit_in() {
+    fn complete_members_can_be_written_between_others() {
         let mut out = Vec::new();
         let mut object = ObjectWriter::new(&mut out);
         object.write_members(b"", 0).unwrap();
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_told_apart() {
+    fn a_closed_pipe_is_an_error_of_a_type_of_its_own() {
         let error = ObjectWriter::new(Closed).finish().unwrap_err();
         assert!(error.is::<OutputClosed>());
     }

@@ -1,4 +1,4 @@
-//! The reader against good input cut into any pieces, and against every kind of bad input.
+//! Reads good input in pieces of any size, and every kind of bad input.
 
 use std::io::{self, Read};
 
@@ -26,12 +26,12 @@ fn error(input: &str) -> (u64, String) {
     (error.offset, error.to_string())
 }
 
-/// The same, read by another thread.
+/// Like [`parse`], with the input read by another thread.
 fn parse_ahead(input: impl Read + Send + 'static) -> anyhow::Result<Parsed> {
     parse(ReadAhead::start(input).expect("a thread"))
 }
 
-/// Hands out `data` in pieces of `step` bytes.
+/// Returns `data` in pieces of `step` bytes.
 struct Pieces<R> {
     data: R,
     step: usize,
@@ -167,7 +167,7 @@ fn long_keys_are_read_ahead_in_pieces_of_any_size() {
 }
 
 #[test]
-fn what_is_wrong_with_the_input_itself_is_told_after_what_came_before() {
+fn an_error_of_the_input_comes_after_the_pairs_before_it() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -182,7 +182,7 @@ fn what_is_wrong_with_the_input_itself_is_told_after_what_came_before() {
 }
 
 #[test]
-fn the_caller_is_told_before_every_read() {
+fn before_read_is_called_before_every_read() {
     let mut reads = 0;
     let data = b"{\"a\": 1}";
     let mut reader = PairReader::new(Pieces { data: &data[..], step: 1 });
@@ -227,7 +227,7 @@ fn spell(document: &Parsed) -> (Parsed, Vec<u8>) {
 
 proptest! {
     #[test]
-    fn what_the_writer_writes_is_read_back_in_pieces_of_any_size(
+    fn written_documents_are_read_back_in_pieces_of_any_size(
         document in documents(), step in 1usize..64
     ) {
         let (expected, text) = spell(&document);
@@ -243,7 +243,7 @@ proptest! {
         prop_assert!(parse(&text[..cut.index(closed)]).is_err());
     }
 
-    // Byte by byte, no pair ever stands in the buffer as a whole.
+    // Byte by byte, no pair is ever complete in the buffer, so the fast path is not taken.
     #[test]
     fn a_changed_byte_means_the_same_at_once_and_byte_by_byte(
         document in documents(), place in any::<prop::sample::Index>(), byte: u8
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_end_in_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_are_read_or_refused_within_their_length(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         if let Err(error) = parse(&bytes[..]) {
             prop_assert!(error.downcast::<InputError>().unwrap().offset <= bytes.len() as u64);
         }

@@ -1,5 +1,5 @@
-//! The reader with everything that generated input can find in a second; `make fuzz` looks for
-//! longer.
+//! Checks the properties of the reader with input that is generated within a second. `make fuzz`
+//! searches longer.
 
 mod property;
 
@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-/// Pieces of the grammar, and pieces of what is not in it.
+/// Tokens of the grammar, and tokens that it refuses.
 const TOKENS: [&str; 29] = [
     "{",
     "}",

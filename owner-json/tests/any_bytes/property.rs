@@ -1,5 +1,5 @@
-//! What must hold whatever stands in the input. Shared by the test beside this file and by the
-//! fuzz target `owner_json_reader`.
+//! Properties of the reader that must hold for all inputs. The test beside this file and the fuzz
+//! target `owner_json_reader` check them.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -10,11 +10,15 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 /// A key as it was spelt, its UIDs, and whether they came as an array.
 type Pairs = Vec<(Vec<u8>, Vec<u32>, bool)>;
 
-/// Checks all of it: the result does not depend on where the input was cut; what is accepted can
-/// be written and read again; and it is what serde_json accepts, plus keys with lone surrogates.
+/// Checks the properties for one input:
+///
+/// 1. The result does not depend on the sizes of the reads.
+/// 2. The offset of an error lies within the input.
+/// 3. serde_json accepts the same inputs, except for keys with lone surrogates, and reads the same.
+/// 4. Accepted pairs are read again as they were after they were written.
 ///
 /// # Panics
-/// When something of it does not hold.
+/// Panics if a property does not hold.
 pub fn check(input: &[u8], cuts: &[u8]) {
     let read = pairs(Pieces { rest: input, sizes: &[], at: 0 });
     assert_eq!(read, pairs(Pieces { rest: input, sizes: cuts, at: 0 }), "cut by {cuts:?}");
@@ -34,7 +38,7 @@ pub fn check(input: &[u8], cuts: &[u8]) {
     }
 }
 
-/// What the reader makes of it; an error with its offset.
+/// The pairs that the reader reads, or its error with the offset.
 fn pairs(input: impl Read) -> Result<Pairs, (u64, String)> {
     let mut reader = PairReader::new(input);
     let mut pairs = Vec::new();
@@ -69,7 +73,7 @@ fn write(pairs: &Pairs) -> Vec<u8> {
     text
 }
 
-/// The pairs with the keys' own text; `None` if one has a lone surrogate.
+/// The pairs with decoded keys; `None` if a key has a lone surrogate.
 fn decoded(pairs: &Pairs) -> Option<Vec<(String, Value)>> {
     let decode = |(key, uids, is_array): &(Vec<u8>, Vec<u32>, bool)| {
         let key = serde_json::from_slice(key).ok()?;
@@ -78,7 +82,7 @@ fn decoded(pairs: &Pairs) -> Option<Vec<(String, Value)>> {
     pairs.iter().map(decode).collect()
 }
 
-/// The document as serde_json reads it, duplicates and all.
+/// The document as serde_json reads it, with duplicate keys.
 struct Document(Vec<(String, Value)>);
 
 #[derive(Debug, PartialEq, serde::Deserialize)]
@@ -112,7 +116,7 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// Hands out `rest` in pieces of these sizes, again and again; all at once if there are none.
+/// Returns `rest` in pieces of these sizes, which are repeated; in one piece if there are no sizes.
 struct Pieces<'p> {
     rest: &'p [u8],
     sizes: &'p [u8],

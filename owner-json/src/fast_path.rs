@@ -1,27 +1,31 @@
-//! The way that nearly all pairs take: one that stands in the buffer as a whole, spelt plainly.
+//! Parses the usual kind of pair fast: a pair with one UID that is complete in the buffer and whose
+//! key has no escapes.
 //!
-//! It is found by a vectorised search for the quote and one pass over the key, instead of asking
-//! before every byte whether there is one. Anything else is left to the reader, and so is saying
-//! what is wrong: nothing is accepted here that would be refused there.
+//! 1. Find the end of the key by a vectorised search for a quote or a backslash.
+//! 2. Check in one pass over the key that it is UTF-8 without control characters.
+//! 3. Parse the digits of the UID.
+//!
+//! The reader parses all other pairs itself, byte by byte, and finds the errors in wrong ones. The
+//! fast path accepts no pair that the reader would refuse.
 
 use memchr::memchr2;
 
-/// A pair with one UID; places are counted from the start of what was looked at.
-pub struct QuickPair {
-    /// Where the key starts, quotes included.
+/// A pair with one UID. Positions count from the start of the bytes.
+pub struct FastPair {
+    /// The position of the key's opening quote.
     pub key: usize,
-    /// Where it ends.
+    /// The position behind the key's closing quote.
     pub key_end: usize,
-    /// Its owner.
+    /// The UID.
     pub uid: u32,
-    /// Where the pair ends.
+    /// The position behind the last digit.
     pub end: usize,
 }
 
-/// The pair at the start of `bytes`, from the comma before it to the last digit of its UID;
-/// `None` if it is spelt in a way that needs care, is not whole, or wrong.
+/// Parses the pair at the start of `bytes`, from the comma before the pair to the last digit of the
+/// UID. Returns `None` if the reader has to parse the pair.
 #[inline]
-pub fn quick_pair(bytes: &[u8]) -> Option<QuickPair> {
+pub fn fast_pair(bytes: &[u8]) -> Option<FastPair> {
     if *bytes.first()? != b',' {
         return None;
     }
@@ -40,8 +44,8 @@ pub fn quick_pair(bytes: &[u8]) -> Option<QuickPair> {
         return None;
     }
     let start = after_space(bytes, colon + 1);
-    let (uid, end) = quick_uid(bytes, start)?;
-    Some(QuickPair { key, key_end, uid, end })
+    let (uid, end) = fast_uid(bytes, start)?;
+    Some(FastPair { key, key_end, uid, end })
 }
 
 fn after_space(bytes: &[u8], from: usize) -> usize {
@@ -50,15 +54,16 @@ fn after_space(bytes: &[u8], from: usize) -> usize {
     from + space.count()
 }
 
-/// Whether it is UTF-8 without control characters.
+/// Whether a key is UTF-8 without control characters.
 #[inline]
 fn is_plain(name: &[u8]) -> bool {
     is_plain_ascii(name)
         || name.iter().all(|&byte| byte >= 0x20) && std::str::from_utf8(name).is_ok()
 }
 
-/// Looks at words instead of bytes: the highest bit of each byte tells, by itself or, below a space,
-/// after one is subtracted. What a subtraction borrows from the next byte has been told by then.
+/// Whether a key is ASCII without control characters. Checks eight bytes at a time: the highest bit
+/// of a byte is set if the byte is not ASCII, and it is set after subtracting a space if the byte is
+/// less than a space. A subtraction that borrows from the next byte has set the bit of its own byte.
 #[inline]
 fn is_plain_ascii(name: &[u8]) -> bool {
     let (words, rest) = name.as_chunks();
@@ -72,12 +77,12 @@ fn is_plain_ascii(name: &[u8]) -> bool {
         == 0
 }
 
-/// The UID that starts at `start`, and where it ends.
+/// Parses the UID at `start`. Returns the UID and the position behind its last digit.
 #[inline]
-fn quick_uid(bytes: &[u8], start: usize) -> Option<(u32, usize)> {
+fn fast_uid(bytes: &[u8], start: usize) -> Option<(u32, usize)> {
     let (mut value, mut end) = (0u64, start);
     while let digit @ b'0'..=b'9' = *bytes.get(end)? {
-        // What overflows here has more digits than a UID.
+        // A number that overflows has more digits than a UID, and is refused below.
         value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
         end += 1;
     }
