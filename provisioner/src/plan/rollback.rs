@@ -151,7 +151,8 @@ fn archived_tree(volume: &Volume, digest: &Hash, progress: &Progress) -> Result<
         verify(&published, progress)?;
         return Ok(published.tree);
     }
-    let archives = Archives::find(volume)?.with_context(|| format!("version {spelt} is no longer kept"))?;
+    let archives =
+        Archives::find(volume)?.with_context(|| format!("version {spelt} is no longer kept"))?;
     let verified = archives.open(digest).and_then(|(tree, mut content)| {
         unpack::verify(&tree, &mut content, progress)?;
         Ok(tree)

@@ -15,16 +15,16 @@ fn error_of(call: &str) -> (&'static str, &'static str) {
 
 /// Asserts that a run with a failed call has reported it, and left the old tree live. Returns whether
 /// the call mattered.
-fn assert_says_so(over: Over, call: &str, what: &str, (outcome, is_new): (Outcome, bool)) -> bool {
+fn assert_reported(over: Over, call: &str, what: &str, (outcome, is_new): (Outcome, bool)) -> bool {
     let (at, stderr) = (format!("{call}:{what}"), &outcome.stderr);
     if outcome.code == Some(0) {
-        // The line on stdout is nothing but news, a clone may be a copy, what is removed needs no
-        // mode, nobody has to know how many processors there are, and a history that cannot be
-        // written is only told of. Links that names were exchanged with for a try are left over.
-        let is_told = stderr.starts_with("Warning: ");
-        let is_spare = ["write", "ioctl", "fchmod", "openat"].contains(&call)
+        // These failures do not matter: the line on stdout is not printed; a clone becomes a copy; a
+        // removed entry needs no mode; the number of processors is not read; a history that cannot be
+        // written causes a warning; the links of the check for exchanges are left over.
+        let has_warning = stderr.starts_with("Warning: ");
+        let is_harmless = ["write", "ioctl", "fchmod", "openat"].contains(&call)
             || (call == "unlinkat" && over == Over::Plain);
-        assert!(is_new && (is_told || is_spare), "{at}: {stderr}");
+        assert!(is_new && (has_warning || is_harmless), "{at}: {stderr}");
         return false;
     }
     // Each thread has its own count: the line itself may be what cannot be written.
@@ -51,7 +51,7 @@ fn fail_everywhere(over: Over) -> u32 {
             }
             let what = format!("error={}:when={number}", error_of(call).0);
             if let Some(found) = case.disturb(call, &what) {
-                failed += u32::from(assert_says_so(over, call, &what, found));
+                failed += u32::from(assert_reported(over, call, &what, found));
             }
         }
     }
@@ -91,7 +91,7 @@ fn a_disk_that_keeps_failing_from_any_sync_on_leaves_the_old_tree_live() {
                 let Some((outcome, is_new)) = case.disturb(call, &what) else { continue };
                 let stderr = &outcome.stderr;
                 unsure += u32::from(stderr.contains("perhaps not after a crash ("));
-                assert_says_so(over, call, &what, (outcome, is_new));
+                assert_reported(over, call, &what, (outcome, is_new));
             }
         }
         assert!(unsure >= 1, "{over:?}: {unsure}");
