@@ -77,7 +77,7 @@ def run(dag, cron_job: dict) -> None:
             outcomes.append("not tried again")
         except AirflowException:
             outcomes.append("tried again")
-    # The last pod once more, as if somebody had marked the task as failed.
+    # The last pod once more, as if a user had marked the task as failed.
     scan.on_kill()
     print(", ".join(outcomes))
 
