@@ -1,21 +1,21 @@
-//! Throw-away certificate authorities.
+//! Creates certificate authorities and server certificates for one test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
-/// A private authority whose files lie in a directory of the caller's.
+/// A private authority. Its files are in a directory that the caller gives.
 pub struct Authority {
     dir: PathBuf,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// Makes an authority and writes its certificate to `dir`/`name`.pem.
+    /// Creates an authority and writes its certificate to `dir`/`name`.pem.
     ///
     /// # Panics
-    /// When that fails.
+    /// Panics if this fails.
     pub fn new(dir: &Path, name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -30,15 +30,15 @@ impl Authority {
     /// the certificate and of its key.
     ///
     /// # Panics
-    /// When that fails.
+    /// Panics if this fails.
     pub fn issue(&self, name: &str, subjects: &[&str]) -> (PathBuf, PathBuf) {
         self.sign(name, &params(subjects))
     }
 
-    /// Issues one that is valid no more.
+    /// Issues a server certificate that has expired.
     ///
     /// # Panics
-    /// When that fails.
+    /// Panics if this fails.
     pub fn issue_expired(&self, name: &str, subjects: &[&str]) -> (PathBuf, PathBuf) {
         let mut params = params(subjects);
         params.not_before = date_time_ymd(2001, 1, 1);

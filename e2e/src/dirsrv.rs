@@ -1,4 +1,4 @@
-//! A real 389 Directory Server on free loopback ports.
+//! Starts a real 389 Directory Server on free loopback ports.
 //!
 //! `dscreate` sets it up from a file, as people do. What it writes, it writes below paths that
 //! `defaults.inf` names; a copy of that file, found through `PREFIX`, moves all of them into a
@@ -17,9 +17,9 @@ use crate::programs::run;
 use crate::slapd::{BASE_DN, ROOT_LDIF, users_and};
 use crate::{free_ports, server_path, wait_for};
 
-/// Where the Debian package says what lies where.
+/// The file in which the Debian package lists all paths.
 const DEFAULTS: &str = "/usr/share/dirsrv/inf/defaults.inf";
-/// Who may change settings, and its password.
+/// The user that may change settings, and its password.
 const MANAGER: (&str, &str) = ("cn=Directory Manager", "adm1n-s3cret");
 
 /// The entry that holds most settings.
@@ -27,12 +27,12 @@ pub const CONFIG: &str = "cn=config";
 /// The entry that holds the settings of databases.
 pub const DATABASE: &str = "cn=config,cn=ldbm database,cn=plugins,cn=config";
 
-/// How a server is to be set up; the default is what `dscreate` makes, and lets everybody read.
+/// Settings of a server. By default, they are those of `dscreate`, and all users may read.
 #[derive(Default)]
 pub struct Setup {
     /// More entries, as LDIF.
     pub entries: String,
-    /// Who may read, in place of everybody (`userdn = "ldap:///..."`).
+    /// The users that may read (`userdn = "ldap:///..."`); all if `None`.
     pub readers: Option<String>,
     /// Leave out the index on UIDs that new servers have.
     pub unindexed: bool,
@@ -50,7 +50,7 @@ impl DirSrv {
     /// Starts a server with the five users, and waits until it answers.
     ///
     /// # Panics
-    /// When 389 Directory Server is not installed, this is not root, or it does not come up.
+    /// Panics if 389 Directory Server is not installed, this is not root, or it does not come up.
     pub fn start(setup: &Setup) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         create(dir.path());
@@ -92,7 +92,7 @@ impl DirSrv {
     /// Changes a setting of [`CONFIG`] or [`DATABASE`], as its administrators do.
     ///
     /// # Panics
-    /// When the server refuses.
+    /// Panics if the server refuses.
     pub fn set(&self, entry: &str, name: &str, value: &str) {
         let change = format!("dn: {entry}\nchangetype: modify\nreplace: {name}\n{name}: {value}\n");
         let mut modify = Command::new("ldapmodify");
@@ -101,28 +101,28 @@ impl DirSrv {
         assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     }
 
-    /// How many searches it was asked, by its own log.
+    /// How many searches the log of the server has.
     ///
     /// # Panics
-    /// When the log cannot be read.
+    /// Panics if the log cannot be read.
     pub fn searches(&self) -> usize {
         let log = fs::read_to_string(log_dir(self.dir.path()).join("access"));
         log.expect("the access log").matches(&format!(" SRCH base=\"{BASE_DN}\" scope=2")).count()
     }
 
-    /// Kills it.
+    /// Kills the server.
     ///
     /// # Panics
-    /// When that fails.
+    /// Panics if this fails.
     pub fn crash(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("its end");
     }
 
-    /// Starts it again after a [`crash`](Self::crash).
+    /// Starts the server again after a [`crash`](Self::crash).
     ///
     /// # Panics
-    /// When it does not come up.
+    /// Panics if the server does not come up.
     pub fn restart(&mut self) {
         self.child = launch(self.dir.path(), self.port).expect("ns-slapd starts again");
     }
@@ -130,10 +130,10 @@ impl DirSrv {
 
 impl Drop for DirSrv {
     fn drop(&mut self) {
-        // It may have been killed by the test itself.
+        // The test may have killed it.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // Killed, it leaves this behind.
+        // A killed server leaves this file behind.
         let _ = fs::remove_file(format!("/dev/shm/sem.{}.stats", instance(self.dir.path())));
     }
 }
@@ -212,7 +212,7 @@ fn moved(defaults: &str, dir: &Path) -> String {
 
 /// Loads the entries while the server does not run, which is fast.
 fn import(dir: &Path, setup: &Setup) {
-    // Without a rule, nobody would read.
+    // Without a rule, no user may read.
     let rule = format!(
         "aci: (targetattr = \"*\")(version 3.0; acl \"readers\"; allow (read, search, compare) {};)",
         setup.readers.as_deref().unwrap_or("userdn = \"ldap:///anyone\"")

@@ -1,14 +1,20 @@
-//! Test support, shared by the tests of every crate: real servers on loopback, in temporary
-//! directories, ended by their own process id; programs of this workspace; deadlines.
+//! Test support for all crates. It is no part of the product. A failure panics, so that the test
+//! fails.
 //!
-//! Nothing here is part of the product. Failures panic, since that is how tests fail.
+//! * [`programs`] runs the programs of this workspace, and others.
+//! * [`slapd`], [`dirsrv`], [`samba`] and [`nginx`] start real servers on loopback, in temporary
+//!   directories, and stop them by their own process ids.
+//! * [`mounts`] gives a test file systems that no other process sees.
+//! * [`strace`] reads the system calls of a traced program.
+//! * [`skip_unless_root`] skips tests visibly, and [`signals`] resets ignored signals.
+//! * [`measure`] is for benchmarks.
 
 pub mod certificates;
 pub mod dirsrv;
 mod freshness;
 pub mod measure;
+pub mod mounts;
 pub mod nginx;
-pub mod place;
 pub mod programs;
 pub mod samba;
 pub mod signals;
@@ -24,7 +30,7 @@ use std::time::{Duration, Instant};
 /// The five users of the examples: UIDs 30001 to 30005.
 pub const USERS_LDIF: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/users.ldif");
 
-/// Their e-mail addresses.
+/// The UIDs of these users, and their e-mail addresses.
 pub const USERS: [(u32, &str); 5] = [
     (30001, "alice.johnson@example.com"),
     (30002, "bob.smith@example.com"),
@@ -33,10 +39,10 @@ pub const USERS: [(u32, &str); 5] = [
     (30005, "teamlead@example.com"),
 ];
 
-/// Polls until `done` says yes.
+/// Polls until `done` returns true.
 ///
 /// # Panics
-/// When it has not after 30 seconds.
+/// Panics if that takes longer than 30 seconds.
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !done() {
@@ -45,11 +51,10 @@ pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Whether the tests run as root, and so can give files to other users. CI must: there nothing
-/// may be left out.
+/// Whether root runs the tests, so that they can mount file systems and give files to other users.
 ///
 /// # Panics
-/// Under `CI=true` as another user.
+/// Panics under `CI=true` unless root runs the tests, because CI must skip none.
 pub fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
     let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
@@ -57,12 +62,12 @@ pub fn is_root() -> bool {
     root
 }
 
-/// Debian keeps servers where users do not look.
+/// The search path with the directories in which Debian installs servers.
 fn server_path() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
-/// Two ports of loopback that nobody listens on yet.
+/// Two ports of loopback on which no process listens yet.
 fn free_ports() -> [u16; 2] {
     let listeners = [0; 2].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
     listeners.map(|listener| listener.local_addr().expect("an address").port())

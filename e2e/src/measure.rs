@@ -1,4 +1,4 @@
-//! Runs commands and measures them from outside, for benchmarks.
+//! Measures the time and the memory of commands, for benchmarks.
 //!
 //! A benchmark passes its arguments to [`run_and_print`] when the first of them is `run`.
 
@@ -10,31 +10,33 @@ use std::time::Instant;
 
 use nix::sys::resource::{UsageWho, getrusage};
 
-/// What is run.
+/// A command to measure.
 pub struct Job<'j> {
-    /// Where.
+    /// The working directory.
     pub dir: &'j Path,
     /// The program and its arguments.
     pub command: &'j [String],
-    /// The file that it reads, below `dir` or absolute.
+    /// The file for stdin: a path in `dir`, or an absolute one.
     pub input: Option<&'j str>,
 }
 
-/// What a run of a command cost.
+/// The time and the memory of one run.
 #[derive(Clone, Copy)]
 pub struct Cost {
     /// Wall-clock time, in milliseconds.
     pub millis: f64,
-    /// Most memory that was resident at a time, in MB.
+    /// The peak of resident memory, in MB.
     pub megabytes: f64,
 }
 
 impl Job<'_> {
-    /// Runs it by way of this program, whose own memory is small: the memory that a process
-    /// occupied before it became another program counts as well.
+    /// Runs the command and measures it.
+    ///
+    /// This program starts itself, and that process starts the command. Its memory is small, which
+    /// matters because the peak of a child includes the memory of the process that it was forked from.
     ///
     /// # Errors
-    /// It cannot be run, or fails.
+    /// Fails if the command cannot be run or fails.
     pub fn measure(&self) -> io::Result<Cost> {
         let output = Command::new(std::env::current_exe()?)
             .current_dir(self.dir)
@@ -52,11 +54,11 @@ impl Job<'_> {
     }
 }
 
-/// The other end of [`Job::measure`]: runs a command with a file as its input, and prints what it
-/// cost.
+/// The part of [`Job::measure`] that the started process does: runs a command with a file as its
+/// stdin, and prints the time and the memory.
 ///
 /// # Errors
-/// It cannot be run, or fails.
+/// Fails if the command cannot be run or fails.
 pub fn run_and_print(arguments: &[String]) -> io::Result<()> {
     let [input, name, arguments @ ..] = arguments else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -73,28 +75,28 @@ pub fn run_and_print(arguments: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// The middle one of some values, of which there is at least one.
+/// The median of the values. There must be one at least.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// The environment variable, if it is not empty.
+/// The value of an environment variable, unless it is unset or empty.
 pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// This program in another role.
+/// The command that runs this program with other arguments.
 ///
 /// # Panics
-/// Its path cannot be told.
+/// Panics if the path of this program is unknown.
 pub fn own_command(arguments: &[&str]) -> Vec<String> {
     let own = std::env::current_exe().expect("our own path");
     words(&[&[own.to_str().expect("UTF-8")], arguments].concat())
 }
 
-/// A command.
+/// The words of a command as owned strings.
 pub fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }

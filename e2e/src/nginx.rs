@@ -1,4 +1,4 @@
-//! A real nginx with a prefix of its own, on a free loopback port.
+//! Starts a real nginx on a free loopback port, with all its files in a temporary directory.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -15,16 +15,16 @@ use tempfile::TempDir;
 
 use crate::{free_ports, is_root, server_path, wait_for};
 
-/// How a server is to be set up.
+/// Settings of a server.
 pub struct Setup {
-    /// Its worker processes.
+    /// The number of worker processes.
     pub workers: usize,
     /// Lines of the `server` block.
     pub server: String,
     /// More lines of the main block (`working_directory /x;`).
     pub main: String,
-    /// The user that all of it runs as, for tests that root runs. Otherwise the master runs as who
-    /// runs the test, and workers of root as `nobody`.
+    /// The user of all processes, for tests that root runs. If `None`, the master runs as the user of
+    /// the test, and the workers of a master of root run as the user `nobody`.
     pub user: Option<u32>,
 }
 
@@ -44,10 +44,10 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts a server and waits until all of it is there.
+    /// Starts a server and waits until it answers and has its workers.
     ///
     /// # Panics
-    /// When nginx is not installed or does not come up.
+    /// Panics if nginx is not installed or does not come up.
     pub fn start(setup: &Setup) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("readable by all");
@@ -68,10 +68,10 @@ impl Nginx {
         panic!("nginx does not start:\n{}", error_log(dir.path()));
     }
 
-    /// Writes another configuration, which nginx reads when it is told to.
+    /// Writes another configuration. nginx reads it at the next reload.
     ///
     /// # Panics
-    /// When that fails.
+    /// Panics if this fails.
     pub fn configure(&self, setup: &Setup) {
         configure(self.dir.path(), self.port, setup);
     }
@@ -79,15 +79,15 @@ impl Nginx {
     /// Writes a configuration that is wrong.
     ///
     /// # Panics
-    /// When that fails.
+    /// Panics if this fails.
     pub fn break_configuration(&self) {
         fs::write(self.dir.path().join("nginx.conf"), "events { nonsense }\n").expect("written");
     }
 
-    /// The body of what it answers to a GET.
+    /// The body of the answer to a GET.
     ///
     /// # Errors
-    /// It does not answer.
+    /// Fails if the server does not answer.
     pub fn get(&self, path: &str) -> io::Result<String> {
         let mut stream = self.connect()?;
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
@@ -97,10 +97,10 @@ impl Nginx {
         Ok(body.to_owned())
     }
 
-    /// A connection to it.
+    /// Connects to the server.
     ///
     /// # Errors
-    /// It does not listen.
+    /// Fails if the server does not listen.
     pub fn connect(&self) -> io::Result<TcpStream> {
         let stream = connect(self.port)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
@@ -147,7 +147,7 @@ impl Nginx {
     /// Sends a signal to its master: `SIGSTOP` for one that hangs.
     ///
     /// # Panics
-    /// When it is gone.
+    /// Panics if it is gone.
     pub fn signal(&self, signal: Signal) {
         kill(pid(self.master()), signal).expect("a running nginx");
     }
@@ -167,7 +167,7 @@ impl Nginx {
     /// Starts it again after a [`stop`](Self::stop), and waits for nothing.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// Panics if it cannot be started.
     pub fn launch(&mut self) {
         self.child = launch(self.dir.path(), self.user);
     }
@@ -175,7 +175,7 @@ impl Nginx {
     /// Waits until it listens; whether it does. Otherwise it has ended.
     ///
     /// # Panics
-    /// When it does neither.
+    /// Panics if it does neither.
     pub fn comes_up(&mut self) -> bool {
         comes_up(&mut self.child, self.dir.path(), self.port)
     }

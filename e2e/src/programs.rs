@@ -1,4 +1,4 @@
-//! Running the workspace's own programs, and others, in tests.
+//! Runs the programs of this workspace, and others.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,38 +32,38 @@ pub fn program(name: &str) -> PathBuf {
 /// a process that another test starts meanwhile, and the copy could not be run ("text file busy").
 ///
 /// # Panics
-/// When that fails.
+/// Panics if this fails.
 pub fn copy_program(name: &str, dir: &Path) -> PathBuf {
     let status = Command::new("cp").arg(program(name)).arg(dir).status().expect("cp");
     assert!(status.success());
     dir.join(name)
 }
 
-/// A program of this workspace, with none of its settings taken from the environment.
+/// A command of this workspace. The variables of the environment that set its options are removed.
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(program(name));
-    forget_settings(&mut command);
+    remove_settings(&mut command);
     command
 }
 
-fn forget_settings(command: &mut Command) {
+fn remove_settings(command: &mut Command) {
     for (variable, _) in std::env::vars_os() {
-        let prefix = variable.to_string_lossy();
-        let ours = ["LDAP_", "PROVISIONER_", "RELOADER_", "RESOLVE", "SCAN_UIDS_"];
-        if ours.iter().any(|ours| prefix.starts_with(ours)) {
+        let name = variable.to_string_lossy();
+        let prefixes = ["LDAP_", "PROVISIONER_", "RELOADER_", "RESOLVE", "SCAN_UIDS_"];
+        if prefixes.iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(variable);
         }
     }
 }
 
-/// What came of a program, as text.
+/// The exit code and the output, as text, of a program that has ended.
 #[derive(Debug)]
 pub struct Outcome {
     /// The exit code; `None` after a signal.
     pub code: Option<i32>,
-    /// Its standard output.
+    /// Standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// Standard error.
     pub stderr: String,
 }
 
@@ -77,10 +77,10 @@ impl From<Output> for Outcome {
     }
 }
 
-/// Runs a command to its end, with `input` on its stdin.
+/// Runs a command with `input` as its stdin, and waits for its end.
 ///
 /// # Panics
-/// When it cannot be started or waited for.
+/// Panics if the command cannot be started or waited for.
 pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
     let mut child = command
         .stdin(Stdio::piped())
@@ -99,7 +99,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Outcome {
 /// The id of a child of process `parent` that runs the program `name`, if there is one.
 ///
 /// # Panics
-/// When `/proc` cannot be read.
+/// Panics if `/proc` cannot be read.
 pub fn child_of(parent: u32, name: &str) -> Option<u32> {
     let processes = std::fs::read_dir("/proc").expect("/proc");
     processes.flatten().find_map(|process| {
@@ -112,21 +112,21 @@ pub fn child_of(parent: u32, name: &str) -> Option<u32> {
     })
 }
 
-/// Runs a program as the first process of a container would be, with a stdin that stays open, tells
-/// it by SIGTERM to end, and returns its exit code.
+/// Runs a program as process 1 of a PID namespace, as in a container, with a stdin that stays open.
+/// Sends SIGTERM and returns the exit code.
 ///
 /// # Panics
-/// When it has not ended after 30 seconds.
+/// Panics if the program has not ended after 30 seconds.
 pub fn ended_as_first_process(name: &str, args: &[&str]) -> Option<i32> {
     let mut unshare = Command::new("unshare");
     unshare.args(["--pid", "--fork", "--kill-child"]);
     unshare.args(if crate::is_root() { &[][..] } else { &["--map-root-user"] });
     unshare.arg(program(name)).args(args).stdin(Stdio::piped()).stdout(Stdio::null());
-    forget_settings(&mut unshare);
+    remove_settings(&mut unshare);
     let mut unshare = unshare.spawn().expect("unshare is installed");
     let mut status = None;
     crate::wait_for(&format!("{name} to end"), || {
-        // A signal that comes before the program asks for it is lost.
+        // A signal that arrives before the program handles it is lost.
         if let Some(id) = child_of(unshare.id(), name) {
             let _ = kill(Pid::from_raw(id.cast_signed()), Signal::SIGTERM);
         }
@@ -136,11 +136,11 @@ pub fn ended_as_first_process(name: &str, args: &[&str]) -> Option<i32> {
     status.and_then(|status| status.code())
 }
 
-/// Reads JSON as Python does and gives each key's own bytes and value: `os.fsencode` of a key
-/// that `json.loads` returned, then the value as JSON.
+/// Reads a JSON object with Python. Returns the bytes of each key, which are `os.fsencode` of the key
+/// that `json.loads` returns, and each value as JSON.
 ///
 /// # Panics
-/// When Python is missing or does not take it for JSON.
+/// Panics if Python is missing or refuses the JSON.
 pub fn python_pairs(json: &str) -> Vec<(Vec<u8>, String)> {
     const SCRIPT: &str = "\
 import json, os, sys

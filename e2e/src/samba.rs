@@ -1,4 +1,4 @@
-//! A real Samba domain controller for Active Directory, in a network of its own.
+//! Starts a real Samba domain controller for Active Directory, in a private network namespace.
 //!
 //! Samba serves LDAP on the ports 389 and 636 and no others. So it has a network namespace with
 //! nothing in it but loopback, which programs that ask it must [enter](Samba::run).
@@ -61,7 +61,7 @@ impl Samba {
     /// would take them, and waits until it answers.
     ///
     /// # Panics
-    /// When Samba is not installed, this is not root, or it does not come up.
+    /// Panics if Samba is not installed, this is not root, or it does not come up.
     pub fn start(entries: &str) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         provision(dir.path());
@@ -75,7 +75,7 @@ impl Samba {
     /// Runs a command in the server's network to its end, with `input` on its stdin.
     ///
     /// # Panics
-    /// When it cannot be started or waited for.
+    /// Panics if it cannot be started or waited for.
     pub fn run(&self, command: &mut Command, input: &[u8]) -> Outcome {
         let inside = || {
             setns(&self.network, CloneFlags::CLONE_NEWNET).expect("the network, as root");

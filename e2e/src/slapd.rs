@@ -1,4 +1,4 @@
-//! A real slapd on free loopback ports.
+//! Starts a real slapd on free loopback ports.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};
@@ -24,14 +24,14 @@ pub(crate) const ROOT_LDIF: &str = "dn: dc=example,dc=com\nobjectClass: dcObject
     dc: example\no: Example\n\ndn: cn=reader,dc=example,dc=com\nobjectClass: organizationalRole\n\
     objectClass: simpleSecurityObject\ncn: reader\nuserPassword: r3ader-s3cret\n\n";
 
-/// How a server is to be set up; [`Setup::default`] lets everybody read and does TLS.
+/// Settings of a server. By default, it serves TLS, and all users may read.
 #[derive(Default)]
 pub struct Setup {
     /// More entries, as LDIF.
     pub entries: String,
     /// More lines of slapd.conf for the whole server (`require authc`, say).
     pub global: String,
-    /// Access rules in place of "everybody reads".
+    /// Access rules; all users may read if `None`.
     pub access: Option<String>,
     /// Leave TLS out.
     pub without_tls: bool,
@@ -58,7 +58,7 @@ impl Slapd {
     /// Starts a server with the five users, and waits until it answers.
     ///
     /// # Panics
-    /// When slapd is not installed or does not come up.
+    /// Panics if slapd is not installed or does not come up.
     pub fn start(setup: &Setup) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         configure(dir.path(), setup);
@@ -104,41 +104,41 @@ impl Slapd {
         self.dir.path().join("ca.pem")
     }
 
-    /// Its directory, free for other files of the test.
+    /// The directory of the server. The test may create files there.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// How many searches it was asked, by its own log.
+    /// How many searches the log of the server has.
     ///
     /// # Panics
-    /// When the log cannot be read.
+    /// Panics if the log cannot be read.
     pub fn searches(&self) -> usize {
         let log = fs::read_to_string(self.dir.path().join("log")).expect("slapd's log");
         log.matches(" SRCH base=").count()
     }
 
-    /// Sends it a signal: `SIGKILL` for a crash, `SIGSTOP` for a server that hangs.
+    /// Sends the server a signal: `SIGKILL` for a crash, `SIGSTOP` for a server that hangs.
     ///
     /// # Panics
-    /// When it is gone.
+    /// Panics if the server has ended.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("a running slapd");
     }
 
-    /// Kills it.
+    /// Kills the server.
     ///
     /// # Panics
-    /// When that fails.
+    /// Panics if this fails.
     pub fn crash(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("its end");
     }
 
-    /// Starts it again after a [`crash`](Self::crash), with a new log.
+    /// Starts the server again after a [`crash`](Self::crash), with a new log.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// Panics if the server does not come up.
     pub fn restart(&mut self) {
         let launched = launch(self.dir.path(), self.host.1, self.port, self.tls_port);
         self.child = launched.expect("slapd starts again");
@@ -165,7 +165,7 @@ pub(crate) fn users_and(entries: &str) -> String {
 
 impl Drop for Slapd {
     fn drop(&mut self) {
-        // It may have been killed by the test itself.
+        // The test may have killed it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -22,7 +22,7 @@ const EXCEPTIONS: [(&str, &str, &str); 16] = [
     ("CKV_K8S_9", "provisioner-shell", "it serves nothing"),
     ("CKV_K8S_8", "results-reader", "it waits, and does nothing that could stop"),
     ("CKV_K8S_9", "results-reader", "it serves nothing"),
-    ("CKV_K8S_40", "keycloak", "the user of its image, to whom its files belong"),
+    ("CKV_K8S_40", "keycloak", "the user of its image, who owns its files"),
     ("CKV_K8S_40", "nginx", "the user of its image"),
     ("CKV_K8S_40", "opa", "the user of its image"),
     ("CKV_K8S_35", "keycloak", "Keycloak takes the database's password from there"),

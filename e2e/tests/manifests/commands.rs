@@ -246,7 +246,7 @@ fn a_job_can_be_made_that_ends_a_rollback() {
         let content = read(page);
         let mut lines = commands(&content).into_iter();
         let line = lines.find(|line| line.contains("PROVISIONER_UNPIN")).expect(page);
-        // Here nobody knows the schema, and what is sent has to be seen.
+        // There is no cluster with the schema here, and the test has to see the object that is sent.
         let create = "| kubectl create -f -";
         assert!(line.contains(create), "{line}");
         let line = line.replace(create, "| tee /dev/stderr | kubectl create --validate=false -f -");

@@ -1,4 +1,4 @@
-//! Who may talk to whom: computed for each pod from all policies that select it.
+//! Which pods may connect to which others, computed for each pod from all policies that select it.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::objects::{containers, labels, list, name, selects, spelt, template, text, texts};
 use crate::rendered::{Set, sets};
 
-/// Whom a pod of a set asks, by its name: protocol and port.
+/// The peers that a pod of a set connects to: name, protocol and port.
 fn expected(from: &str, pod: &str) -> &'static [&'static str] {
     match pod {
         // The one that passes requests on.

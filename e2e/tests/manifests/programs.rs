@@ -76,7 +76,7 @@ fn the_programs_know_the_settings() {
             .filter_map(|source| set.get("ConfigMap", text(source, "/configMapRef/name")));
         let shared = maps.flat_map(|map| fields(map, "/data")).map(|(name, _)| name);
         for variable in own.chain(shared) {
-            assert!(known.contains(&variable), "{of}: nobody knows {variable}");
+            assert!(known.contains(&variable), "{of}: no program knows {variable}");
         }
     });
 }

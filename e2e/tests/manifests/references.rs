@@ -87,7 +87,10 @@ fn what_the_site_makes_is_in_the_guide() {
         let mentions = |object: &Value| {
             template(object).is_some_and(|t| mentioned(t).contains(&("Secret", called)))
         };
-        assert!(sets().iter().flat_map(|set| &set.objects).any(mentions), "nobody uses {called}");
+        assert!(
+            sets().iter().flat_map(|set| &set.objects).any(mentions),
+            "no object uses {called}"
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use crate::tools::{outcome, succeed, tool};
 /// The oldest that is supported, a middle one, and the newest.
 const VERSIONS: [&str; 3] = ["1.33", "1.35", "1.37"];
 
-/// Kinds of operators that are no part of Kubernetes, whose schemas nobody has here.
+/// Kinds of operators outside Kubernetes, whose schemas are not available here.
 const KNOWN: [&str; 3] = ["ExternalSecret", "PodMonitor", "PrometheusRule"];
 
 #[test]

@@ -43,7 +43,7 @@ fn reloader(deployment: &str, words: &[(&str, &Path)]) -> Command {
     let sidecar = containers(pod).next().expect("the reloader");
     let mut reloader = command("reloader");
     for arg in texts(sidecar, "/args") {
-        // Any free port, which nobody asks here.
+        // Any free port: this test sends no request to it.
         let mut arg = arg.replace(":9533", "127.0.0.1:0");
         for (word, here) in words {
             arg = arg.replace(word, here.to_str().expect("UTF-8"));

@@ -174,7 +174,7 @@ fn foreign() -> String {
     volume.call(other.arg("--source").arg(volume.path("source")), &[])
 }
 
-/// What is said of a directory that nobody may enter, or, in one, of another one.
+/// The message about a directory that no user may enter, or about one inside it.
 fn forbidden(inner: &str, options: &[&str]) -> String {
     let place = TempDir::new().expect("a directory");
     let dir = place.path().join("closed");

@@ -16,7 +16,7 @@ const SCAN: &str = "data-owner-resolver";
 
 fn slapd() -> Slapd {
     services();
-    // Nobody reads without the password.
+    // No user may read without the password.
     let access = Some(format!("access to * by dn.base=\"{}\" read by * auth", READER.0));
     Slapd::start(&Setup { host: Some(LDAP), access, ..Setup::default() })
 }

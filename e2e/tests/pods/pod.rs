@@ -177,7 +177,7 @@ impl Pod {
             let name = container["name"].as_str().expect("a name").to_owned();
             let file = podman().dir().join(format!("{}-{name}.termination", self.name));
             fs::write(&file, "").expect("written");
-            // Whoever runs in the container may write there.
+            // Any user of the container may write there.
             fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("set");
             let volume = format!("termination-{name}");
             volumes.push(json!({"name": volume, "hostPath": {"path": file, "type": "File"}}));

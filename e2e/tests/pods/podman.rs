@@ -1,5 +1,5 @@
-//! Podman with everything of its own: configuration, storage, networks. `e2e/pods/contained` gives
-//! it the places, and ends whatever it has started.
+//! Runs Podman with private configuration, storage and networks. `e2e/pods/contained` creates the
+//! directories, and ends the processes that Podman has started.
 
 use std::fs;
 use std::path::{Path, PathBuf};

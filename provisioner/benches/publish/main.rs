@@ -19,7 +19,7 @@ use std::time::Instant;
 use diagnostics::stderr::print_line;
 use e2e::is_root;
 use e2e::measure::{self, Cost, Job, median, setting, words};
-use e2e::place::{in_private_mounts, mount_image, sh};
+use e2e::mounts::{in_private_mounts, mount_image, sh};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

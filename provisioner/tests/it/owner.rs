@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use e2e::place::{in_private_mounts, sh};
+use e2e::mounts::{in_private_mounts, sh};
 use e2e::programs::{Outcome, command, copy_program, run};
 
 const LAYOUTS: [&str; 2] = ["atomic", "files"];

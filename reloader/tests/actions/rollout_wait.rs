@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use e2e::certificates::Authority;
-use e2e::place::{in_private_mounts, sh};
+use e2e::mounts::{in_private_mounts, sh};
 use reloader::testing::Action;
 use reloader::testing::Rollout;
 use reloader::testing::Stop;

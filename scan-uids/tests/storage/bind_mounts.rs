@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::compare::{MODES, THREADS, assert_equal, assert_same, find};
 use crate::scan::{excerpt, owners, scan, scanned};
 use crate::trees::grow;
-use e2e::place::{in_private_mounts, mount_tmpfs, sh};
+use e2e::mounts::{in_private_mounts, mount_tmpfs, sh};
 
 const LOOP: &str = "a directory above it is mounted there";
 

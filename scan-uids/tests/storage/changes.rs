@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::compare::{MODES, THREADS};
 use crate::scan::{excerpt, interrupted, limited, output, pairs};
 use crate::trees::{Random, add_chain, grow};
-use e2e::place::Place;
+use e2e::mounts::DiskDir;
 
 const ROUNDS: usize = 200;
 const DISTURBERS: u64 = 3;
@@ -22,7 +22,7 @@ const SECRET: &str = "secret";
 #[test]
 #[ignore = "heavy: run by make test-storage"]
 fn a_scan_of_a_tree_torn_apart_stays_inside_and_prints_valid_json() {
-    let place = Place::on_disk();
+    let place = DiskDir::create();
     let (tree, outside) = (place.path().join("tree"), place.path().join(SECRET));
     grow(&tree, 400, 1);
     add_chain(&tree, 60, "ac", "012");
@@ -66,7 +66,7 @@ fn a_directory_that_was_moved_out_of_the_tree_does_not_lead_the_scan_outside() {
 /// moves halves of the chain outside, next to directories with the same names as before. Returns
 /// the exit code and the number of lines.
 fn scan_while_moved_out(halves: &[&str]) -> (Option<i32>, usize) {
-    let place = Place::on_disk();
+    let place = DiskDir::create();
     let outside = place.path().join(SECRET);
     for name in ["a", "c", "0", "2"] {
         fs::create_dir_all(outside.join(name).join(SECRET)).expect("made");

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::compare::{MODES, THREADS, assert_same, find};
 use crate::scan::{excerpt, limited, output, owners, stream};
 use crate::trees::add_chain;
-use e2e::place::{in_private_mounts, mount_tmpfs};
+use e2e::mounts::{in_private_mounts, mount_tmpfs};
 
 const LEVELS: usize = 10_000;
 /// A chain of directories that are each too large for the walk's buffer.

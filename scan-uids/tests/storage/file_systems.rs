@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::compare::{MODES, THREADS, assert_equal, assert_same, find};
 use crate::scan::scanned;
 use crate::trees::{add_hostile_names, add_odd_entries, grow};
-use e2e::place::{in_private_mounts, mount_image, mount_tmpfs, require_root, sh};
+use e2e::mounts::{in_private_mounts, mount_image, mount_tmpfs, require_root, sh};
 
 /// Makes a tree of about 2,500 entries of all kinds.
 fn populate(root: &Path) {

@@ -16,7 +16,7 @@ use crate::compare::{MODES, assert_equal, assert_equal_but};
 use crate::scan::{excerpt, scan, scanned};
 use crate::served::{Endless, Fault, Mounted, Tree};
 use crate::trees::Random;
-use e2e::place::in_private_mounts;
+use e2e::mounts::in_private_mounts;
 
 /// The delay of every answer of the slow file system.
 const DELAY: Duration = Duration::from_millis(20);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::compare::{THREADS, assert_equal, find};
 use crate::scan::{excerpt, limited, stream};
-use e2e::place::{in_private_mounts, mount_image};
+use e2e::mounts::{in_private_mounts, mount_image};
 
 /// A little more than the 64,998 that ext4 can count.
 const MANY: usize = 65_100;

@@ -8,7 +8,7 @@ use std::os::unix::fs::{chown, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use e2e::place::sh;
+use e2e::mounts::sh;
 
 /// The owners of entries, in turn.
 const OWNERS: [u32; 6] = [0, 1, 30001, 65534, 70000, 4_294_967_294];

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::cgroup::Cgroup;
 use crate::scan::{Ended, excerpt, limited, stream};
-use e2e::place::{in_private_mounts, mount_tmpfs};
+use e2e::mounts::{in_private_mounts, mount_tmpfs};
 
 const SUBDIRECTORIES: usize = 1_000_000;
 const FILES: usize = 300_000;

@@ -1,6 +1,6 @@
 //! Full disks.
 
-use e2e::place::{in_private_mounts, sh};
+use e2e::mounts::{in_private_mounts, sh};
 
 use super::volume::{assert_published, assert_publishes, publish, visible};
 use crate::support::tree::{make_new, make_old, seen, without_root};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use e2e::place::{in_private_mounts, sh};
+use e2e::mounts::{in_private_mounts, sh};
 use e2e::programs::{command, run};
 
 use super::Places;

@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use e2e::place::{in_private_mounts, sh};
+use e2e::mounts::{in_private_mounts, sh};
 use e2e::programs::{Outcome, command, copy_program, run};
 
 use crate::support::places::traces;

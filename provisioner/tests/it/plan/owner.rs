@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::lchown;
 
-use e2e::place::sh;
+use e2e::mounts::sh;
 
 use super::Places;
 use super::prediction::assert_predicted;

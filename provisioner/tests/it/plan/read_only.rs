@@ -1,6 +1,6 @@
 //! Plans write nothing, by their system calls.
 
-use e2e::place::sh;
+use e2e::mounts::sh;
 use e2e::programs::command;
 use e2e::strace::Call;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use e2e::place::{in_private_mounts, sh};
+use e2e::mounts::{in_private_mounts, sh};
 use e2e::strace::{Call, assert_order};
 
 use crate::support::run::{provisioner, strace};

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::process::Command;
 
-use e2e::place::{in_private_mounts, sh};
+use e2e::mounts::{in_private_mounts, sh};
 
 use crate::support::run::{Place, assert_publishes, assert_settled, names, provisioner};
 use crate::support::tree::{directory, file};

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use e2e::place::{in_private_mounts, sh};
+use e2e::mounts::{in_private_mounts, sh};
 use e2e::programs::run;
 
 use crate::support::run::{Place, assert_publishes, names, provisioner, publish, strace};
