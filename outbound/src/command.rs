@@ -1,4 +1,5 @@
-//! Runs a command line, without a shell, in a process group that ends with it.
+//! Runs a command line without a shell, in a process group of its own, so that a timeout or a stop
+//! ends its child processes too.
 //!
 //! 1. The command starts in a process group that it leads. Its stdin is empty; its output goes to
 //!    this program's stderr, since stdout is for data.

@@ -1,12 +1,11 @@
-//! One HTTP request, its answer, and what they must not do.
+//! Sends one HTTP request, in bounded time and memory, and without leaking its secrets.
 //!
-//! A request goes to its URL alone, directly: no redirect is followed and no proxy is used, since
-//! either would take the credentials along. It is sent once. What an answer may hold, and how long
-//! it may take, is bounded.
-//!
-//! - [`Request`] is checked when it is built, as far as that is possible without its files.
-//! - [`Prepared`] is a request with what its files (secrets, body, certificates) hold.
-//! - [`Answer`] and [`Failure`] hold no secret of the request, even if the server sends one back.
+//! 1. Build a [`Request`]. Everything that needs no file is checked at once.
+//! 2. [`Request::prepare`] reads its files (secrets, body, CA certificates) into a [`Prepared`].
+//! 3. [`Prepared::send`] sends it once, directly to its URL. It follows no redirect and uses no proxy,
+//!    because both would receive the credentials.
+//! 4. The result is an [`Answer`] or a [`Failure`]. Secrets are redacted from both, because a server
+//!    may send them back.
 
 mod exchange;
 mod failure;
@@ -45,8 +44,8 @@ const FRAMING_HEADERS: [HeaderName; 7] = [
 const SECRET_HEADERS: [HeaderName; 3] =
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
-/// An HTTP request. Unless set otherwise it has no body, 10 seconds, the system's authorities, and
-/// expects any 2xx.
+/// An HTTP request. Defaults: no body, a timeout of 10 seconds, the system's CA certificates, and any
+/// 2xx status as success.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: Method,
@@ -70,7 +69,7 @@ enum Value {
     /// A file that holds a bearer token (RFC 6750).
     Bearer(PathBuf),
     /// As `Bearer`, with white space around the token ignored.
-    BearerWord(PathBuf),
+    BearerTrimmed(PathBuf),
     /// A user name, and a file that holds the password (RFC 7617).
     Basic(String, PathBuf),
 }
@@ -80,7 +79,7 @@ impl fmt::Debug for Value {
         let (kind, file) = match self {
             Self::Text(_) => return f.write_str("(text)"),
             Self::File(file) => ("value", file),
-            Self::Bearer(file) | Self::BearerWord(file) => ("token", file),
+            Self::Bearer(file) | Self::BearerTrimmed(file) => ("token", file),
             Self::Basic(_, file) => ("password", file),
         };
         write!(f, "({kind} in {file:?})")
@@ -165,8 +164,8 @@ impl Request {
     ///
     /// # Errors
     /// As [`bearer`](Self::bearer).
-    pub fn bearer_word(self, file: PathBuf) -> Result<Self> {
-        self.protected()?.add(header::AUTHORIZATION, Value::BearerWord(file))
+    pub fn bearer_trimmed(self, file: PathBuf) -> Result<Self> {
+        self.protected()?.add(header::AUTHORIZATION, Value::BearerTrimmed(file))
     }
 
     /// Adds a user name, and the password in a file.
@@ -193,7 +192,7 @@ impl Request {
         Ok(self)
     }
 
-    /// Trusts the authorities in a PEM file instead of the system's.
+    /// Trusts the CA certificates in a PEM file instead of the system's.
     pub fn ca(mut self, file: PathBuf) -> Self {
         self.ca = Some(file);
         self
@@ -211,7 +210,7 @@ impl Request {
         Ok(self)
     }
 
-    /// Limits how long everything may take: connecting, TLS, sending, and the answer to its end.
+    /// Limits the total time: connecting, the TLS handshake, sending, and receiving the answer.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -223,13 +222,13 @@ impl Request {
         self
     }
 
-    /// Names the program to the server.
+    /// Sets the `User-Agent` header.
     pub fn user_agent(mut self, name: &'static str) -> Self {
         self.user_agent = name;
         self
     }
 
-    /// Takes an answer as complete when its headers are there, and does not read its body.
+    /// Ends the request when the answer's headers have arrived, and does not read its body.
     pub fn ignore_answer_body(mut self) -> Self {
         self.reads_answer_body = false;
         self
@@ -260,8 +259,8 @@ impl Request {
     /// Reads the files of the request.
     ///
     /// # Errors
-    /// Fails if one of them cannot be read or sent, or if TLS has no authority to trust
-    /// ([`NoSystemRoots`](crate::roots::NoSystemRoots)).
+    /// Fails if one of them cannot be read or sent, or if the system has no CA certificates
+    /// ([`NoSystemRoots`](crate::ca_roots::NoSystemRoots)).
     pub fn prepare(&self) -> Result<Prepared> {
         Prepared::new(self.clone())
     }

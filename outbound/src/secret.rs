@@ -1,4 +1,5 @@
-//! Secrets in files. They are read at each use, because they rotate, and never shown.
+//! Secrets in files. A file is read again at each use, because Kubernetes replaces the content of a
+//! mounted Secret. A secret is never shown.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use diagnostics::wording::{io_error, io_failure, one_line};
 
-use crate::file::read_at_most;
+use crate::small_file::read_at_most;
 
 /// Largest file of a secret, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
@@ -28,7 +29,7 @@ impl Secret {
         let bytes =
             read_at_most(file, MAX_SECRET).map_err(|error| io_failure("read", file, &error))?;
         let name = one_line(file.as_os_str().as_encoded_bytes());
-        let refuse = |why: &str| anyhow!("`{name}` is not a secret to send: {why}");
+        let refuse = |why: &str| anyhow!("the secret in `{name}` cannot be sent: {why}");
         let text = String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8"))?;
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = line.strip_suffix('\r').unwrap_or(line);

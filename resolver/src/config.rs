@@ -11,8 +11,8 @@ use anyhow::Result;
 use diagnostics::exit::misconfigured;
 use diagnostics::report::Report;
 use diagnostics::wording::{io_error, one_line};
-use outbound::file::read_small;
 use outbound::secret::Secret;
+use outbound::small_file::read_small;
 
 use crate::cli::LookupOptions;
 use crate::directory::dn::Dn;

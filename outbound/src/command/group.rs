@@ -1,7 +1,7 @@
-//! Ends a command's process group, and reaps what it left in the background.
+//! Ends a command's process group, and reaps processes that a command left in the background.
 //!
-//! A process group's number is not reused while the command has not been waited for, or while the
-//! group has a member. So every signal here reaches the command's own group.
+//! The kernel does not reuse the id of a process group until the command has been waited for and the
+//! last member has ended. So a signal from here can only reach the command's own group.
 
 use std::fmt;
 use std::process::{Child, ExitStatus};
@@ -89,19 +89,18 @@ fn wait_until_gone(
     }
 }
 
-/// Process groups of commands that are done, with processes that may still run in the background.
-/// Those that lose their parent become children of process 1, which is this program in a container
-/// without another, and stay as zombies until they are reaped.
+/// Process groups of commands that have ended; some of their processes may still run. If this program
+/// is process 1 of a container, orphans become its children, and stay zombies until it reaps them.
 #[derive(Clone, Debug, Default)]
 pub struct Background(Arc<Mutex<Vec<Pid>>>);
 
 impl Background {
-    /// Adds the group of a command that is done.
+    /// Adds the group of a command that has ended.
     pub fn add(&self, group: Pid) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(group);
     }
 
-    /// Reaps the dead of all groups, and forgets the groups without a child of this program.
+    /// Reaps the zombies of all groups. Forgets groups in which this program has no child.
     pub fn reap(&self) {
         let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|group| {

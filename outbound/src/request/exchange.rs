@@ -21,7 +21,7 @@ const MAX_ANSWER_BODY: u64 = 64 * 1024;
 /// How often a wait looks for a stop.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How much later than the HTTP library the wait gives up.
+/// How long the wait goes on after the HTTP library's own timeout.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// An answer, without the secrets of its request.
@@ -129,7 +129,8 @@ fn answer(prepared: &Prepared, connected: Connected) -> Result<Answer, Cause> {
     Ok(Answer { status, location, body: prepared.redact(&body) })
 }
 
-/// Notes that there is a connection, with TLS if need be, over which the request goes now.
+/// Records that a connection was made (with TLS, if the URL asks for it). From then on, the server may
+/// have received the request.
 #[derive(Clone, Debug, Default)]
 pub struct Connected(Arc<AtomicBool>);
 

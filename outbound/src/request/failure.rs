@@ -1,4 +1,4 @@
-//! Why a request has no complete answer, in words without its URL and its secrets.
+//! Why a request has no complete answer. The messages hold neither its URL nor its secrets.
 
 use std::fmt;
 use std::io;
@@ -11,8 +11,8 @@ use super::{Prepared, Request};
 /// A request without a complete answer.
 #[derive(Debug)]
 pub struct Failure {
-    /// Whether the request may have reached the server: a connection, with TLS if need be, was
-    /// there.
+    /// Whether the request may have reached the server: the connection was made, with TLS if the URL
+    /// asks for it.
     pub may_have_arrived: bool,
     /// Why there is no answer.
     pub cause: Cause,

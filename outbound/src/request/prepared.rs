@@ -1,4 +1,4 @@
-//! A request with the content of its files, ready to be sent.
+//! A request whose files (secrets, body, CA certificates) have been read: it is ready to be sent.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector, DefaultConnector};
 
 use super::{Request, Value};
-use crate::file::read_small;
-use crate::roots;
+use crate::ca_roots;
 use crate::secret::{Secret, redact};
+use crate::small_file::read_small;
 
 /// Size of the buffers of a connection, and largest headers of an answer, in bytes.
 const BUFFER_SIZE: usize = 16 * 1024;
 
-/// A request with its secrets, its body and the authorities that it trusts.
+/// A request with its secrets, its body and its CA certificates.
 #[derive(Clone)]
 pub struct Prepared {
     request: Request,
@@ -112,7 +112,7 @@ fn render(value: &Value, secrets: &mut Vec<Secret>) -> Result<HeaderValue> {
             (secret, text)
         }
         Value::Bearer(file) => bearer(Secret::read(file)?),
-        Value::BearerWord(file) => bearer(Secret::read_token(file)?),
+        Value::BearerTrimmed(file) => bearer(Secret::read_token(file)?),
         Value::Basic(user, file) => {
             let secret = Secret::read(file)?;
             let pair = STANDARD.encode(format!("{user}:{}", secret.reveal()));
@@ -134,8 +134,8 @@ fn bearer(token: Secret) -> (Secret, String) {
 
 fn tls(request: &Request) -> Result<TlsConfig> {
     let roots = match &request.ca {
-        Some(file) => roots::from_file(file)?,
-        None => roots::from_system()?,
+        Some(file) => ca_roots::from_file(file)?,
+        None => ca_roots::from_system()?,
     };
     let roots = roots.iter().map(|der| Certificate::from_der(der).to_owned());
     Ok(TlsConfig::builder()

@@ -1,4 +1,4 @@
-//! URLs of HTTP requests, checked before anything is sent.
+//! Parses the URLs of HTTP requests, and shows them in messages without their secrets.
 
 use std::error::Error;
 use std::fmt;
@@ -14,7 +14,7 @@ pub struct HttpUrl {
     shown: String,
 }
 
-/// What a text that is not such a URL does wrong, without the text itself.
+/// Why a text is not such a URL. The message does not repeat the text, which may hold a secret.
 #[derive(Debug)]
 pub struct UrlError(String);
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use diagnostics::exit::misconfigured;
+use outbound::ca_roots::NoSystemRoots;
 use outbound::request::{Answer, Cause, HttpUrl, Prepared, Request};
-use outbound::roots::NoSystemRoots;
 
 use crate::cli;
 
@@ -41,7 +41,7 @@ impl Post {
             .user_agent(USER_AGENT)
             .ignore_answer_body();
         if let Some(file) = &options.then_token_file {
-            request = request.bearer_word(file.clone())?;
+            request = request.bearer_trimmed(file.clone())?;
         }
         if let Some(file) = &options.then_ca {
             request = request.ca(file.clone());

@@ -183,7 +183,7 @@ fn nothing_is_sent_if_a_secret_cannot_be_read() {
     for text in ["", "\n", "tok\nX-Injected: 1"] {
         file(directory.path(), "token", text);
         let (message, is_without_effect) = failure(call.run(&content(), &Stop::default()));
-        assert!(is_without_effect && message.contains("token` is not a secret"), "{message}");
+        assert!(is_without_effect && message.contains("token` cannot be sent"), "{message}");
     }
     assert_eq!(server.received().len(), 0);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use diagnostics::exit::misconfigured;
-use outbound::roots::{from_file, from_system};
+use outbound::ca_roots::{from_file, from_system};
 use rustls::RootCertStore;
 
 /// Loads all CA certificates of a PEM file, or those of the system if there is no file.

@@ -1,8 +1,7 @@
-//! The certificates of the authorities that a TLS connection trusts: those in a file, or the
-//! system's.
+//! Loads the CA certificates that a TLS connection trusts: those in a PEM file, or the system's.
 //!
-//! Both functions return certificates in DER form, which suits `rustls::RootCertStore` and any
-//! other TLS library.
+//! Both functions return certificates in DER form, which `rustls::RootCertStore` and other TLS
+//! libraries take.
 
 use std::fmt;
 use std::path::Path;
@@ -13,9 +12,9 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::file::read_small;
+use crate::small_file::read_small;
 
-/// The system trusts no authority at all, as in an image without certificates.
+/// The system has no CA certificates, as in a minimal container image.
 #[derive(Debug)]
 pub struct NoSystemRoots;
 
@@ -27,7 +26,7 @@ impl fmt::Display for NoSystemRoots {
 
 impl std::error::Error for NoSystemRoots {}
 
-/// Loads the authorities of the system: `SSL_CERT_FILE`, `SSL_CERT_DIR`, or the usual places.
+/// Loads the system's CA certificates: `SSL_CERT_FILE`, `SSL_CERT_DIR`, or the usual places.
 ///
 /// # Errors
 /// Fails if there are none.
@@ -36,7 +35,7 @@ pub fn from_system() -> Result<Vec<CertificateDer<'static>>, NoSystemRoots> {
     if roots.is_empty() { Err(NoSystemRoots) } else { Ok(roots) }
 }
 
-/// Loads the authorities in a PEM file of at most 4 MiB. Other PEM sections are skipped.
+/// Loads the CA certificates in a PEM file of at most 4 MiB. Other PEM sections are skipped.
 ///
 /// # Errors
 /// Fails if the file cannot be read, holds no certificate, or holds one that cannot be trusted:

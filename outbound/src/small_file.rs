@@ -1,4 +1,5 @@
-//! Reads files that are small by nature: `/dev/zero` must not fill the memory.
+//! Reads small files (secrets, certificates, request bodies) up to a size limit, so that a wrong path
+//! such as `/dev/zero` or a disk image does not fill the memory.
 
 use std::fs::File;
 use std::io::{self, Read};
