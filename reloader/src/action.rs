@@ -1,10 +1,10 @@
-//! Actions: each makes an application use the live content, and proves that it does.
+//! The actions of a reload. Each makes an application use the live content, and proves that it does.
 
 pub mod exec;
 pub mod http;
 pub mod rollout;
 pub mod signal;
-pub mod verify;
+pub mod verify_http;
 
 use std::path::PathBuf;
 

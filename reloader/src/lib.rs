@@ -2,21 +2,21 @@
 //!
 //! 1. [`watch`] waits for events in the directories and finds out what they hold.
 //! 2. [`decide`] says when content is quiet and stable enough to reload.
-//! 3. [`reload`] runs the steps that [`plan`] has built from the command line. [`action`] has each
-//!    kind of step, [`proof`] shows by processes whether nginx has reloaded.
-//! 4. [`serve`] answers metrics and health checks; [`run`] joins the parts.
+//! 3. [`reload`] runs the steps that [`steps`] has built from the command line. Each step is an
+//!    [`action`]. [`process`] finds the process to signal, and proves that nginx has reloaded.
+//! 4. [`serve`] answers metrics and health checks. [`run`] starts the threads and the main loop.
 
 mod action;
 pub mod cli;
 mod decide;
-mod plan;
-mod proof;
+mod log;
+mod process;
 mod reload;
-mod report;
-mod retry;
 mod run;
 mod serve;
+mod steps;
 mod stop;
+mod wait;
 mod watch;
 
 use std::process::ExitCode;
@@ -45,9 +45,9 @@ pub mod testing {
     pub use crate::action::http::HttpCall;
     pub use crate::action::rollout::Rollout;
     pub use crate::action::signal::{SendSignal, Target, Verify};
-    pub use crate::action::verify::HttpProof;
+    pub use crate::action::verify_http::VerifyHttp;
     pub use crate::action::{Action, Content, Failure};
-    pub use crate::proof::process::Process;
+    pub use crate::process::Process;
     pub use crate::stop::Stop;
     pub use crate::watch::{Limits, Scan, Scanner};
 }

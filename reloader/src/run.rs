@@ -1,5 +1,5 @@
-//! Joins the parts: starts the threads that take signals, watch, scan and serve, and runs the main
-//! loop, to which they send their events.
+//! Starts the threads (signals, inotify, scans, HTTP server), and runs the main loop, which receives
+//! their events.
 
 mod changes;
 mod event;
@@ -19,10 +19,10 @@ use self::event::{Event, EventSender};
 use self::main_loop::{MainLoop, Options};
 use crate::cli::Cli;
 use crate::decide::Settings;
-use crate::plan;
-use crate::report::{print, warn};
+use crate::log::{print, warn};
 use crate::serve::Metrics;
 use crate::serve::serve;
+use crate::steps;
 use crate::watch::{Limits, Scanner, Watches};
 
 /// Watches and reloads until a signal ends it, or with `--once` until the first reload; returns
@@ -31,7 +31,7 @@ use crate::watch::{Limits, Scanner, Watches};
 /// # Errors
 /// Fails if the configuration is wrong, `--listen` cannot be bound, or a thread cannot be started.
 pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
-    let steps = plan::steps(matches, cli)?;
+    let steps = steps::from_command_line(matches, cli)?;
     let (sender, events) = channel();
     let sender = EventSender::new(sender);
     take_signals(&sender)?;

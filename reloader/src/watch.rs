@@ -1,10 +1,12 @@
-//! What the watched directories hold now ([`Scanner`]), and events when that may have changed
-//! ([`Watches`]).
+//! Finds changes in the watched directories.
 //!
-//! Each scan sets the watches anew and finds the content out; an event only starts a scan. So
-//! neither lost events, nor file systems without any, nor replaced directories hide a change.
+//! 1. [`Watches`] raises an event when something may have changed.
+//! 2. An event or a timer starts a scan. [`Scanner`] reads the content and renews the watches.
+//!
+//! Only scans decide what has changed. So lost events, file systems without events, and replaced
+//! directories cannot hide a change.
 
-mod filesystem;
+mod file_system;
 mod inotify;
 mod scan;
 mod tree;

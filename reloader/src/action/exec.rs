@@ -1,4 +1,5 @@
-//! Runs a command: for instance `provisioner` into a directory that the application watches.
+//! `--exec`: runs a command, such as a `provisioner` that copies the content to the application's own
+//! volume. Exit code 0 is the proof.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;

@@ -1,4 +1,5 @@
-//! Sends an HTTP request to the application's own interface: `/-/reload`, an administration API.
+//! `--http`: sends a request to the application's reload endpoint, such as `/-/reload` of Prometheus.
+//! An expected status is the proof.
 
 use anyhow::{Context, Result, anyhow};
 use diagnostics::wording::one_line;
@@ -8,7 +9,7 @@ use outbound::request::{Answer, Cause};
 use super::{Action, Content, Failure};
 use crate::stop::Stop;
 
-/// What the application's log shows of reloader.
+/// The `User-Agent` header, which the application may log.
 const USER_AGENT: &str = concat!("reloader/", env!("CARGO_PKG_VERSION"));
 
 /// How much of an answer's first line a message quotes, in characters.

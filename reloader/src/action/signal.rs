@@ -28,10 +28,10 @@ use self::Verify::Automatic;
 pub use self::name::SignalName;
 pub use self::target::Target;
 use crate::action::{Action, Content, Failure};
-use crate::proof::nginx::{Generation, is_master, is_untitled, is_worker};
-use crate::proof::process::{Process, bit, now};
-use crate::retry::Retry;
+use crate::process::nginx::{Generation, is_master, is_untitled, is_worker};
+use crate::process::{Process, bit, now};
 use crate::stop::Stop;
+use crate::wait::Wait;
 
 /// How long a process may take to install its handler.
 const STARTING: Duration = Duration::from_secs(1);
@@ -73,22 +73,22 @@ impl Action for SendSignal {
     }
 
     fn run(&self, _: &Content, stop: &Stop) -> Result<String, Failure> {
-        let retry = Retry::new(stop, self.timeout);
-        let open = self.open(&retry).map_err(Failure::without_effect)?;
+        let wait = Wait::new(stop, self.timeout);
+        let open = self.open(&wait).map_err(Failure::without_effect)?;
         if !self.is_proved_by_workers(&open.process) {
             self.send(&open).map_err(Failure::without_effect)?;
             return self.survives(&open, stop).map_err(Failure::in_doubt);
         }
-        let half = retry.at_most(self.timeout / 2);
+        let half = wait.at_most(self.timeout / 2);
         let before = Generation::capture(&open.process, &half).map_err(Failure::without_effect)?;
         let signalled = now();
         self.send(&open).map_err(Failure::without_effect)?;
-        before.wait_for_next(signalled, &retry).map_err(Failure::in_doubt)
+        before.wait_for_next(signalled, &wait).map_err(Failure::in_doubt)
     }
 
     fn dry_run(&self, _: &Content) -> Result<String> {
         let stop = Stop::default();
-        let open = self.open(&Retry::new(&stop, self.timeout))?;
+        let open = self.open(&Wait::new(&stop, self.timeout))?;
         let Process { pid, users, .. } = open.process;
         test_kill_process(id(pid)?).map_err(|errno| self.refusal(&open.process, errno))?;
         let (signal, title, user) = (self.signal, open.process.excerpt(), users.effective);
@@ -98,22 +98,22 @@ impl Action for SendSignal {
 
 impl SendSignal {
     /// Finds and opens the process, and waits until the signal will not kill it.
-    fn open(&self, retry: &Retry<'_>) -> Result<OpenProcess> {
-        let found = self.target.find(retry)?;
+    fn open(&self, wait: &Wait<'_>) -> Result<OpenProcess> {
+        let found = self.target.find(wait)?;
         let pid = found.pid;
         let pidfd = pidfd_open(id(pid)?, PidfdFlags::empty()).map_err(|errno| match errno {
             Errno::SRCH => ended(pid),
             _ => anyhow!("failed to open process {pid}: {}", io_error(&errno.into())),
         })?;
-        let process = self.wait_until_ready(&found, retry)?;
+        let process = self.wait_until_ready(&found, wait)?;
         Ok(OpenProcess { process, pidfd })
     }
 
     /// Waits until the process has a handler for the signal, and nginx its title; returns it as it
     /// is then.
-    fn wait_until_ready(&self, found: &Process, retry: &Retry<'_>) -> Result<Process> {
+    fn wait_until_ready(&self, found: &Process, wait: &Wait<'_>) -> Result<Process> {
         let mut last = found.clone();
-        let ready = retry.at_most(STARTING).poll(|| {
+        let ready = wait.at_most(STARTING).until(|| {
             let process = self.read_again(found)?;
             let lacks_title = self.is_nginx_reload() && is_untitled(&process);
             last = process.clone();
@@ -208,7 +208,7 @@ impl SendSignal {
     /// The proof for a program that is not nginx: the signal has not ended it.
     fn survives(&self, open: &OpenProcess, stop: &Stop) -> Result<String> {
         let Process { pid, .. } = open.process;
-        let gone = Retry::new(stop, SURVIVAL).poll(|| {
+        let gone = Wait::new(stop, SURVIVAL).until(|| {
             let present = Process::read(pid)?;
             let goes_on = present.is_some_and(|p| p.is_same(&open.process) && p.is_alive());
             Ok((!goes_on).then_some(()))

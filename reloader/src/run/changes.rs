@@ -1,4 +1,4 @@
-//! The names that a change affects, for the line about a reload.
+//! Lists the paths that differ between two scans, for the log line of a reload.
 
 use std::collections::HashMap;
 

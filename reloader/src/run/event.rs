@@ -1,4 +1,4 @@
-//! The events of the main loop, and the thread that scans.
+//! The events that threads send to the main loop, and the thread that scans on request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,11 @@
-//! The main loop: has the directories scanned, has content reloaded, and reports both.
+//! The main loop: starts scans and reloads as `decide` says, and logs their results.
 //!
-//! Scans and reloads run in threads, one of each at a time, so that a file system or an
-//! application that hangs delays neither the end of the program nor its health checks.
+//! 1. Ask the [`Decider`] what to do next: scan, reload, or wait.
+//! 2. Start the scan or the reload in a thread, at most one of each at a time.
+//! 3. Wait for an event: a change, the end of a scan or a reload, a shutdown.
+//!
+//! Since the loop itself neither scans nor reloads, a hanging file system or application delays neither
+//! a shutdown nor the health checks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -19,8 +23,8 @@ use super::changes::changed_names;
 use super::event::{Event, EventSender, ScanEnd, start_scanning};
 use crate::action::Content;
 use crate::decide::{Decider, Effect, Found, Next, ScanReport, Settings};
+use crate::log::{print, warn};
 use crate::reload::{Outcome, Steps};
-use crate::report::{print, warn};
 use crate::serve::Metrics;
 use crate::stop::Stop;
 use crate::watch::{Entry, Scan, Scanner};

@@ -1,8 +1,7 @@
 //! inotify watches on the directories of the last scan, and on the way to each of them.
 //!
-//! An event only says that something may have changed. The kernel is asked for the events that come
-//! with a change alone: general libraries also watch for opened files, so that a scan would wake
-//! itself with every file that it reads.
+//! An event only says that something may have changed. Only events for changes are requested. General
+//! libraries such as notify also ask for opened files, so each scan would trigger the next one.
 //!
 //! 1. A scan adds a watch for each directory before it reads it, and for each name on the way there.
 //! 2. [`end_scan`](Watches::end_scan) removes the watches that the scan has not added.
@@ -39,7 +38,7 @@ const MAX_LINKS: usize = 40;
 /// Bytes of events that are read at a time.
 const BUFFER_SIZE: usize = 16 * 1024;
 
-/// The events of a directory that matter.
+/// Which events of a watched directory start a scan.
 #[derive(Debug, PartialEq, Eq)]
 enum Interest {
     /// All of them.
@@ -91,7 +90,8 @@ impl Watches {
         }
     }
 
-    /// Watches each name on the way to `path`: a change there makes it another directory.
+    /// Watches each name on the way to `path`, through symbolic links: if one of them is replaced,
+    /// `path` leads to another directory.
     pub fn add_path(&mut self, path: &Path) {
         for Lookup { directory, name } in lookups(path) {
             let Ok(watch) = add_watch(&*self.inotify, &directory, CHANGES) else {

@@ -1,7 +1,7 @@
-//! Scans the watched directories: finds out what they hold and sets the watches on the way.
+//! Scans the watched directories: computes the digest of their content, and sets the watches.
 //!
-//! A version that provisioner has published is known by its manifest, once its files have been
-//! verified; any other content is read at each scan.
+//! A version that provisioner has published is verified when it is new and after each event; other
+//! scans take its digest from the manifest. Any other content is read at each scan.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,7 +18,7 @@ use published_tree::volume::{Published, Volume};
 use rustix::fs::fstat;
 use sha2::{Digest, Sha256};
 
-use super::filesystem::has_events;
+use super::file_system::has_events;
 use super::inotify::Watches;
 use super::tree::{self, Entry, Kind, Limits, Tree};
 
@@ -41,7 +41,7 @@ struct Verified {
     scan: Scan,
 }
 
-/// Scans directories again and again.
+/// Scans the watched directories, and remembers the versions that it has verified.
 pub struct Scanner {
     roots: Vec<PathBuf>,
     limits: Limits,

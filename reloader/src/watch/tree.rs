@@ -1,8 +1,9 @@
-//! Reads a directory that provisioner has not published: names, types, link targets and the bytes
-//! of files. These are the content; times, owners, modes and sizes are not.
+//! Reads a directory that provisioner has not published. Its digest covers names, types, link targets
+//! and the bytes of files, but not times, owners, modes and sizes.
 //!
 //! Any user may have filled the directory, so depth, names and bytes are limited. Parts beyond the
-//! limits are reported as warnings, and the size and times of a file stand for its bytes.
+//! limits cause warnings. For a file that is not read, the digest covers its size and times instead
+//! of its bytes.
 
 use std::ffi::CStr;
 use std::fs::File;

@@ -5,8 +5,8 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use nix::fcntl::OFlag;
 use reloader::testing::Exec;
-use reloader::testing::HttpProof;
 use reloader::testing::Stop;
+use reloader::testing::VerifyHttp;
 use reloader::testing::{Action, Content};
 
 use crate::cluster::Cluster;
@@ -81,7 +81,7 @@ fn of_many_actions() {
         let (server, ill) = (Server::answering(200, ""), Server::answering(500, "ill"));
         let cluster = Cluster::new();
         let good = call("POST", &server.url("/"));
-        let proof = HttpProof::new(good.clone(), None, std::time::Duration::from_secs(60));
+        let proof = VerifyHttp::new(good.clone(), None, std::time::Duration::from_secs(60));
         good.run(&content, &stop).unwrap();
         proof.unwrap().run(&content, &stop).unwrap();
         call("POST", &ill.url("/")).run(&content, &stop).unwrap_err();

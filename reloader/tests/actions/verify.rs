@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reloader::testing::Action;
-use reloader::testing::HttpProof;
 use reloader::testing::Stop;
+use reloader::testing::VerifyHttp;
 
 use crate::http::call;
 use crate::server::{Server, answer, hang};
@@ -14,9 +14,10 @@ use crate::{content, failure, stopped};
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(600);
 
-fn proof(server: &Server, text: Option<&str>, timeout: Duration) -> HttpProof {
+fn proof(server: &Server, text: Option<&str>, timeout: Duration) -> VerifyHttp {
     let text = text.map(str::to_owned);
-    HttpProof::new(call("GET", &server.url("/healthz?key=s3cret")), text, timeout).expect("a proof")
+    VerifyHttp::new(call("GET", &server.url("/healthz?key=s3cret")), text, timeout)
+        .expect("a proof")
 }
 
 #[test]
@@ -77,6 +78,6 @@ fn a_stop_ends_the_requests() {
 #[test]
 fn an_empty_text_is_refused() {
     let call = call("GET", "http://127.0.0.1/");
-    let error = HttpProof::new(call, Some(String::new()), LONG).unwrap_err();
+    let error = VerifyHttp::new(call, Some(String::new()), LONG).unwrap_err();
     assert_eq!(diagnostics::exit::code_of(&error), 2);
 }

@@ -1,4 +1,5 @@
-//! Requests to the API server about one workload, and the meaning of its errors.
+//! Reads and patches one workload through the API server, and explains its errors: a missing Role, an
+//! expired token, a conflict.
 
 use std::cell::RefCell;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! The address of the API server and the credentials for it: those of the pod, or of a kubeconfig.
+//! Makes a client of the API server, with the address and the credentials of the pod's service account
+//! or of a kubeconfig.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

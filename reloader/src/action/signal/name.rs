@@ -1,4 +1,4 @@
-//! Names of signals.
+//! Parses the names of signals (`HUP`, `SIGHUP`, `1`), and knows their default effects.
 
 use std::fmt;
 use std::str::FromStr;

@@ -14,7 +14,7 @@ use diagnostics::wording::{io_failure, one_line};
 use rustix::fs::OFlags;
 
 use super::visibility::{missing, quoted};
-use crate::proof::process::{Process, TICKS_PER_SECOND, now};
+use crate::process::{Process, TICKS_PER_SECOND, now};
 
 /// Bytes that are read of the file.
 const MAX_FILE: u64 = 64;

@@ -9,9 +9,9 @@ use diagnostics::wording::{io_failure, one_line};
 
 use super::pid_file;
 use super::visibility::{isolated, missing, quoted};
-use crate::proof::nginx::is_master;
-use crate::proof::process::Process;
-use crate::retry::Retry;
+use crate::process::Process;
+use crate::process::nginx::is_master;
+use crate::wait::Wait;
 
 /// How long several matches may be a process and its new children, which have not set their own
 /// titles yet.
@@ -66,14 +66,14 @@ impl Target {
     ///
     /// # Errors
     /// Fails if there is none or more than one, if it is this program or an init, or on a stop.
-    pub fn find(&self, retry: &Retry<'_>) -> Result<Process> {
+    pub fn find(&self, wait: &Wait<'_>) -> Result<Process> {
         check_proc()?;
         let found = match self {
             Self::Pid(pid) => {
                 let found = Process::read(*pid)?.filter(Process::is_alive);
                 found.ok_or_else(|| missing(format!("there is no process {pid}")))?
             }
-            Self::Process(text) => find_by_text(text, retry)?,
+            Self::Process(text) => find_by_text(text, wait)?,
             Self::PidFile(path) => pid_file::find(path)?,
         };
         if found.pid == process::id() {
@@ -111,9 +111,9 @@ fn check_proc() -> Result<()> {
     Ok(())
 }
 
-fn find_by_text(text: &str, retry: &Retry<'_>) -> Result<Process> {
+fn find_by_text(text: &str, wait: &Wait<'_>) -> Result<Process> {
     let mut several = Vec::new();
-    let settled = retry.at_most(SETTLING).poll(|| {
+    let settled = wait.at_most(SETTLING).until(|| {
         let mut matching = matching(Process::all()?, text, process::id());
         Ok(match matching.len() {
             0 | 1 => Some(matching.pop()),
@@ -165,7 +165,7 @@ fn is_init(process: &Process) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proof::process::{Signals, Users};
+    use crate::process::{Signals, Users};
 
     fn process(pid: u32, parent: u32, name: &str, title: &str) -> Process {
         Process {

@@ -1,5 +1,5 @@
-//! Explains missing processes: without `shareProcessNamespace: true` in the pod, the processes of
-//! other containers are invisible.
+//! The error for a process that was not found. If no process of another container is visible, the error
+//! says that the pod needs `shareProcessNamespace: true`.
 
 use std::path::Path;
 use std::process;
@@ -7,7 +7,7 @@ use std::process;
 use anyhow::anyhow;
 use diagnostics::wording::one_line;
 
-use crate::proof::process::Process;
+use crate::process::Process;
 
 /// The error for a missing process, with the explanation if no other container is visible.
 pub fn missing(what: String) -> anyhow::Error {
@@ -42,7 +42,7 @@ pub fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proof::process::{Signals, Users};
+    use crate::process::{Signals, Users};
 
     fn process(pid: u32, parent: u32) -> Process {
         Process {

@@ -1,4 +1,4 @@
-//! Lines for people: results on stdout, problems on stderr.
+//! The log lines of reloader: results go to stdout, problems to stderr.
 
 use std::io::{Write, stdout};
 

@@ -1,4 +1,5 @@
-//! Which file systems raise an event for every change.
+//! Tells whether inotify sees every change on a file system: on local ones it does, on NFS, FUSE and
+//! other shared ones it may miss changes.
 
 use std::os::fd::AsFd;
 

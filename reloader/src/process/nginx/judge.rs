@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::proof::process::TICKS_PER_SECOND;
+use crate::process::TICKS_PER_SECOND;
 
 /// How long a new worker must have run, in ticks.
 const STEADY: u64 = TICKS_PER_SECOND / 5;

@@ -1,10 +1,10 @@
-//! The actions as the command line asks for them, each with the options that belong to it.
+//! Groups the action flags of the command line into actions, each with its own options.
 //!
-//! clap keeps the values of each flag apart, so their order is rebuilt:
+//! clap returns the values of each flag separately, so this module restores their order:
 //! 1. Every value of an action flag or action option is collected with its place.
 //! 2. The values are sorted by place. Values from the environment come last; if there are no
 //!    others, they are sorted by flag, so that options follow their action.
-//! 3. A flag such as `--exec` starts a request; an option such as `--http-ca` joins the request
+//! 3. A flag such as `--exec` starts an action; an option such as `--http-ca` belongs to the action
 //!    before it.
 
 use anyhow::Result;
@@ -12,9 +12,9 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use diagnostics::exit::misconfigured;
 
-/// An action, with its values as text.
+/// An action of the command line, with its values as text.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum RequestedAction {
     /// `--signal`, `--pid`, `--process` or `--pid-file`.
     Signal {
         /// The signal, if one was named.
@@ -111,7 +111,7 @@ struct Occurrence {
 ///
 /// # Errors
 /// Fails if an option does not follow an action that it can belong to.
-pub fn requests(matches: &ArgMatches) -> Result<Vec<Request>> {
+pub fn requested_actions(matches: &ArgMatches) -> Result<Vec<RequestedAction>> {
     in_order(FLAGS.iter().flat_map(|&(id, flag)| occurrences(matches, id, flag)).collect())
 }
 
@@ -131,25 +131,31 @@ fn occurrences(matches: &ArgMatches, id: &'static str, flag: Flag) -> Vec<Occurr
     .collect()
 }
 
-/// Groups occurrences, which are sorted by flag, into requests.
-fn in_order(mut occurrences: Vec<Occurrence>) -> Result<Vec<Request>> {
+/// Groups occurrences, which are sorted by flag, into actions.
+fn in_order(mut occurrences: Vec<Occurrence>) -> Result<Vec<RequestedAction>> {
     if !occurrences.iter().all(|occurrence| occurrence.from_environment) {
         occurrences.sort_by_key(|occurrence| (occurrence.from_environment, occurrence.index));
     }
-    let mut requests = Vec::new();
+    let mut actions = Vec::new();
     for Occurrence { flag, id, mut values, .. } in occurrences {
         let Some(value) = values.pop() else { continue };
         match flag {
-            Flag::Signal => requests.push(Request::Signal { name: Some(value), target: None }),
-            Flag::Target(flag) => add_target(&mut requests, (flag, value)),
-            Flag::Exec => requests.push(Request::Exec(value)),
+            Flag::Signal => {
+                actions.push(RequestedAction::Signal { name: Some(value), target: None })
+            }
+            Flag::Target(flag) => add_target(&mut actions, (flag, value)),
+            Flag::Exec => actions.push(RequestedAction::Exec(value)),
             Flag::Http => {
                 let method = values.pop();
                 let method = method.ok_or_else(|| misconfigured("--http takes a method and a URL"));
-                requests.push(Request::Http { method: method?, url: value, options: Vec::new() });
+                actions.push(RequestedAction::Http {
+                    method: method?,
+                    url: value,
+                    options: Vec::new(),
+                });
             }
-            Flag::HttpOption(flag) => match requests.last_mut() {
-                Some(Request::Http { options, .. }) => options.push((flag, value)),
+            Flag::HttpOption(flag) => match actions.last_mut() {
+                Some(RequestedAction::Http { options, .. }) => options.push((flag, value)),
                 _ => {
                     let option = id.replace('_', "-");
                     return Err(misconfigured(format_args!(
@@ -157,17 +163,17 @@ fn in_order(mut occurrences: Vec<Occurrence>) -> Result<Vec<Request>> {
                     )));
                 }
             },
-            Flag::Rollout => requests.push(Request::Rollout(value)),
+            Flag::Rollout => actions.push(RequestedAction::Rollout(value)),
         }
     }
-    Ok(requests)
+    Ok(actions)
 }
 
-/// Adds a target to the signal before it, or requests another signal.
-fn add_target(requests: &mut Vec<Request>, added: (TargetFlag, String)) {
-    match requests.last_mut() {
-        Some(Request::Signal { target: target @ None, .. }) => *target = Some(added),
-        _ => requests.push(Request::Signal { name: None, target: Some(added) }),
+/// Adds a target to the signal before it, or adds another signal.
+fn add_target(actions: &mut Vec<RequestedAction>, added: (TargetFlag, String)) {
+    match actions.last_mut() {
+        Some(RequestedAction::Signal { target: target @ None, .. }) => *target = Some(added),
+        _ => actions.push(RequestedAction::Signal { name: None, target: Some(added) }),
     }
 }
 
@@ -177,17 +183,22 @@ mod tests {
     use crate::cli::Cli;
     use clap::CommandFactory;
 
-    fn parse(args: &[&str]) -> Result<Vec<Request>> {
-        requests(&Cli::command().try_get_matches_from([&["reloader"], args].concat()).unwrap())
+    fn parse(args: &[&str]) -> Result<Vec<RequestedAction>> {
+        requested_actions(
+            &Cli::command().try_get_matches_from([&["reloader"], args].concat()).unwrap(),
+        )
     }
 
-    fn signal(name: Option<&str>, flag: TargetFlag, target: &str) -> Request {
-        Request::Signal { name: name.map(str::to_owned), target: Some((flag, target.to_owned())) }
+    fn signal(name: Option<&str>, flag: TargetFlag, target: &str) -> RequestedAction {
+        RequestedAction::Signal {
+            name: name.map(str::to_owned),
+            target: Some((flag, target.to_owned())),
+        }
     }
 
-    fn http(method: &str, url: &str, option: (HttpFlag, &str)) -> Request {
+    fn http(method: &str, url: &str, option: (HttpFlag, &str)) -> RequestedAction {
         let (method, url) = (method.to_owned(), url.to_owned());
-        Request::Http { method, url, options: vec![(option.0, option.1.to_owned())] }
+        RequestedAction::Http { method, url, options: vec![(option.0, option.1.to_owned())] }
     }
 
     #[test]
@@ -196,11 +207,11 @@ mod tests {
                     --http-ca ca --exec two --http GET http://b/ --http-expect 204";
         let args: Vec<_> = args.split_whitespace().collect();
         let expected = [
-            Request::Exec("one".to_owned()),
+            RequestedAction::Exec("one".to_owned()),
             signal(None, TargetFlag::Process, "nginx"),
             signal(Some("USR1"), TargetFlag::Pid, "7"),
             http("POST", "http://a/", (HttpFlag::Ca, "ca")),
-            Request::Exec("two".to_owned()),
+            RequestedAction::Exec("two".to_owned()),
             http("GET", "http://b/", (HttpFlag::Expect, "204")),
         ];
         assert_eq!(parse(&args).unwrap(), expected);
@@ -234,7 +245,7 @@ mod tests {
 
     #[test]
     fn options_from_the_environment_follow_their_action() {
-        let requests = in_order(vec![
+        let actions = in_order(vec![
             occurrence("signal", true, 9, &["USR1"]),
             occurrence("process", true, 1, &["nginx"]),
             occurrence("http", true, 7, &["GET", "http://a/"]),
@@ -244,17 +255,19 @@ mod tests {
             signal(Some("USR1"), TargetFlag::Process, "nginx"),
             http("GET", "http://a/", (HttpFlag::Ca, "ca")),
         ];
-        assert_eq!(requests.unwrap(), expected);
+        assert_eq!(actions.unwrap(), expected);
     }
 
     #[test]
     fn the_environment_comes_after_the_command_line() {
-        let requests = in_order(vec![
+        let actions = in_order(vec![
             occurrence("exec", true, 1, &["second"]),
             occurrence("rollout", false, 5, &["deployment/first"]),
         ]);
-        let expected =
-            [Request::Rollout("deployment/first".to_owned()), Request::Exec("second".to_owned())];
-        assert_eq!(requests.unwrap(), expected);
+        let expected = [
+            RequestedAction::Rollout("deployment/first".to_owned()),
+            RequestedAction::Exec("second".to_owned()),
+        ];
+        assert_eq!(actions.unwrap(), expected);
     }
 }

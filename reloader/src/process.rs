@@ -1,9 +1,11 @@
-//! Processes as `/proc` shows them: parent, title, users, and dispositions of signals.
+//! Reads processes from `/proc`: parent, title, users, and handled signals. [`nginx`] proves with them
+//! that nginx has reloaded.
 //!
 //! A process chooses its own name and title, so the fields after them are found from the end. All
-//! files of a process are read through its open directory, which shows nothing once the process
-//! has ended, even if its id has been reused.
+//! files of a process are read through its open directory `/proc/PID`. Once the process has ended,
+//! these reads fail, even if another process has got its id.
 
+pub mod nginx;
 mod parse;
 
 use std::fs::{self, File};

@@ -1,4 +1,5 @@
-//! Asks the application, after all actions, whether it uses the live version.
+//! `--verify-http`: after all actions, repeats a request to the application until its answer shows that
+//! it uses the live version, or a timeout passes.
 
 use std::time::{Duration, Instant};
 
@@ -19,13 +20,13 @@ const DIGEST: &str = "{digest}";
 /// A request to the application's health or version endpoint, repeated until the answer proves that
 /// the application uses the live version.
 #[derive(Clone, Debug)]
-pub struct HttpProof {
+pub struct VerifyHttp {
     call: HttpCall,
     text: Option<String>,
     timeout: Duration,
 }
 
-impl HttpProof {
+impl VerifyHttp {
     /// Repeats `call` for at most `timeout`, until the answer has an expected status and, if
     /// there is a `text`, holds it. `{digest}` in the text stands for the digest of the live
     /// version.
@@ -60,7 +61,7 @@ impl HttpProof {
     }
 }
 
-impl Action for HttpProof {
+impl Action for VerifyHttp {
     fn describe(&self) -> String {
         self.call.to_string()
     }

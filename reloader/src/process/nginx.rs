@@ -18,8 +18,8 @@ use anyhow::{Result, anyhow, bail};
 use rustix::process::Signal;
 
 use self::judge::{Judge, Snapshot, Verdict, Worker, WorkerId};
-use super::process::{Process, bit, now};
-use crate::retry::Retry;
+use super::{Process, bit, now};
+use crate::wait::Wait;
 
 const MASTER: &[u8] = b"nginx: master process";
 const WORKER: &[u8] = b"nginx: worker process";
@@ -55,9 +55,9 @@ impl Generation {
     ///
     /// # Errors
     /// Fails if the master has ended or is busy all the time, or on a stop.
-    pub fn capture(master: &Process, retry: &Retry<'_>) -> Result<Self> {
+    pub fn capture(master: &Process, wait: &Wait<'_>) -> Result<Self> {
         let mut last = None;
-        let complete = retry.poll(|| {
+        let complete = wait.until(|| {
             let snapshot = snapshot(master)?.ok_or_else(|| ended(master))?;
             let complete = snapshot.is_complete.then(|| snapshot.clone());
             last = Some(snapshot);
@@ -79,9 +79,9 @@ impl Generation {
     ///
     /// # Errors
     /// Fails if no reload is proved, with the likely reason, or on a stop.
-    pub fn wait_for_next(self, signalled: u64, retry: &Retry<'_>) -> Result<String> {
+    pub fn wait_for_next(self, signalled: u64, wait: &Wait<'_>) -> Result<String> {
         let mut judge = Judge::new(&self.before, signalled);
-        let proof = retry.poll(|| {
+        let proof = wait.until(|| {
             let snapshot = snapshot(&self.master)?.ok_or_else(|| ended(&self.master))?;
             match judge.observe(&snapshot) {
                 Verdict::Replaced(proof) => Ok(Some(proof)),

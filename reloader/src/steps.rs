@@ -1,17 +1,21 @@
 //! Builds the steps of a reload from the command line.
+//!
+//! 1. [`action_flags`] groups the flags into the requested actions, in their order.
+//! 2. Each becomes a [`Step`] with its action; without any, the only step is SIGHUP to process 1.
+//! 3. `--verify-http` becomes the last step.
 
-mod request;
+mod action_flags;
 
 use anyhow::{Context, Result};
 use clap::ArgMatches;
 use diagnostics::exit::misconfigured;
 
-use self::request::{HttpFlag, Request, TargetFlag, requests};
+use self::action_flags::{HttpFlag, RequestedAction, TargetFlag, requested_actions};
 use crate::action::exec::Exec;
 use crate::action::http::HttpCall;
 use crate::action::rollout::Rollout;
 use crate::action::signal::{SendSignal, SignalName, Target};
-use crate::action::verify::HttpProof;
+use crate::action::verify_http::VerifyHttp;
 use crate::cli::{Cli, seconds};
 use crate::reload::{Step, Steps};
 
@@ -20,13 +24,12 @@ use crate::reload::{Step, Steps};
 ///
 /// # Errors
 /// Fails if an action cannot be built from its values; the configuration is wrong then.
-pub fn steps(matches: &ArgMatches, cli: &Cli) -> Result<Steps> {
-    let mut requests = requests(matches)?;
-    if requests.is_empty() {
-        requests.push(Request::Signal { name: None, target: None });
+pub fn from_command_line(matches: &ArgMatches, cli: &Cli) -> Result<Steps> {
+    let mut actions = requested_actions(matches)?;
+    if actions.is_empty() {
+        actions.push(RequestedAction::Signal { name: None, target: None });
     }
-    let mut steps =
-        requests.iter().map(|request| step(request, cli)).collect::<Result<Vec<_>>>()?;
+    let mut steps = actions.iter().map(|action| step(action, cli)).collect::<Result<Vec<_>>>()?;
     if let Some(url) = &cli.verify_http {
         let at_start = steps.iter().any(|step| step.at_start);
         steps.push(Step { action: Box::new(verification(url, cli)?), at_start });
@@ -34,22 +37,22 @@ pub fn steps(matches: &ArgMatches, cli: &Cli) -> Result<Steps> {
     Ok(Steps::new(steps))
 }
 
-fn step(request: &Request, cli: &Cli) -> Result<Step> {
-    Ok(match request {
-        Request::Signal { name, target } => Step {
+fn step(action: &RequestedAction, cli: &Cli) -> Result<Step> {
+    Ok(match action {
+        RequestedAction::Signal { name, target } => Step {
             action: Box::new(signal(name.as_deref(), target.as_ref(), cli)?),
             at_start: cli.at_start.unwrap_or(true),
         },
-        Request::Exec(command) => Step {
+        RequestedAction::Exec(command) => Step {
             action: Box::new(Exec::parse(command).context("--exec")?.timeout(cli.exec_timeout)),
             at_start: cli.at_start.unwrap_or(false),
         },
-        Request::Http { method, url, options } => Step {
+        RequestedAction::Http { method, url, options } => Step {
             action: Box::new(http(method, url, options)?),
             at_start: cli.at_start.unwrap_or(false),
         },
         // A rollout does nothing if the workload has the content already.
-        Request::Rollout(workload) => {
+        RequestedAction::Rollout(workload) => {
             Step { action: Box::new(rollout(workload, cli)?), at_start: true }
         }
     })
@@ -121,12 +124,12 @@ fn rollout(workload: &str, cli: &Cli) -> Result<Rollout> {
     })
 }
 
-fn verification(url: &str, cli: &Cli) -> Result<HttpProof> {
+fn verification(url: &str, cli: &Cli) -> Result<VerifyHttp> {
     let mut call = HttpCall::new("GET", url).context("--verify-http")?;
     if let Some(file) = &cli.verify_http_ca {
         call = call.ca(file.clone());
     }
-    HttpProof::new(call, cli.verify_http_text.clone(), cli.verify_timeout)
+    VerifyHttp::new(call, cli.verify_http_text.clone(), cli.verify_timeout)
 }
 
 #[cfg(test)]
@@ -137,7 +140,7 @@ mod tests {
 
     fn plan(args: &[&str]) -> Result<Steps> {
         let matches = Cli::command().try_get_matches_from([&["reloader"], args].concat()).unwrap();
-        steps(&matches, &Cli::from_arg_matches(&matches).unwrap())
+        from_command_line(&matches, &Cli::from_arg_matches(&matches).unwrap())
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Looks again and again, at a fixed interval, for a condition that sends no event.
+//! Waits for a condition that raises no event: polls it at a fixed interval, until a deadline or a
+//! shutdown.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +7,17 @@ use anyhow::{Result, bail};
 
 use crate::stop::Stop;
 
-/// Time from the end of a look to the next one.
+/// Time between two calls of `look`.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long to look for a condition.
-pub struct Retry<'s> {
+/// How long to wait for a condition.
+pub struct Wait<'s> {
     stop: &'s Stop,
     deadline: Instant,
 }
 
-impl<'s> Retry<'s> {
-    /// Looks until `timeout` has passed or the program stops.
+impl<'s> Wait<'s> {
+    /// Waits until `timeout` has passed or the program stops.
     pub fn new(stop: &'s Stop, timeout: Duration) -> Self {
         Self { stop, deadline: deadline_in(timeout) }
     }
@@ -27,12 +28,12 @@ impl<'s> Retry<'s> {
         Self { stop: self.stop, deadline: self.deadline.min(deadline_in(timeout)) }
     }
 
-    /// Calls `look` until it returns a value; `None` after the deadline. The last look begins after
-    /// the deadline, so a condition that came true in time is seen on a busy machine too.
+    /// Calls `look` until it returns a value; `None` after the deadline. The last call begins after
+    /// the deadline, so that a busy machine does not miss a condition that became true in time.
     ///
     /// # Errors
     /// Fails if `look` fails, or the program stops.
-    pub fn poll<T>(&self, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+    pub fn until<T>(&self, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
         loop {
             let is_over = Instant::now() >= self.deadline;
             let seen = look()?;
@@ -61,25 +62,25 @@ mod tests {
     fn the_last_look_begins_after_the_deadline() {
         let stop = Stop::default();
         let mut looks = Vec::new();
-        let retry = Retry::new(&stop, Duration::from_millis(25));
-        let deadline = retry.deadline;
-        let seen: Option<()> = retry
-            .poll(|| {
+        let wait = Wait::new(&stop, Duration::from_millis(25));
+        let deadline = wait.deadline;
+        let seen: Option<()> = wait
+            .until(|| {
                 looks.push(Instant::now());
                 Ok(None)
             })
             .unwrap();
         assert!(seen.is_none() && looks.last().is_some_and(|last| *last >= deadline), "{looks:?}");
-        let none = Retry::new(&stop, Duration::MAX).at_most(Duration::ZERO);
-        assert_eq!(none.poll(|| Ok(Some(7))).unwrap(), Some(7));
+        let none = Wait::new(&stop, Duration::MAX).at_most(Duration::ZERO);
+        assert_eq!(none.until(|| Ok(Some(7))).unwrap(), Some(7));
     }
 
     #[test]
     fn a_stop_ends_the_wait() {
         let stop = Stop::default();
-        let retry = Retry::new(&stop, Duration::from_secs(3600));
+        let wait = Wait::new(&stop, Duration::from_secs(3600));
         let mut looks = 0;
-        let outcome: Result<Option<()>> = retry.poll(|| {
+        let outcome: Result<Option<()>> = wait.until(|| {
             looks += 1;
             stop.set();
             Ok(None)
