@@ -1,5 +1,5 @@
-//! Marks errors that mean "disk full", so that a caller who knows how much was to be written can say
-//! how much is missing.
+//! Marks errors that mean "disk full" or "quota exceeded" ([`DiskFull`]), so that a caller that knows the
+//! size of the tree can add how much space is missing.
 
 use std::fmt;
 

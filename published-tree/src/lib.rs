@@ -2,8 +2,9 @@
 //!
 //! `provisioner` writes such trees and `reloader` reads them. [`tree`] holds a tree as data and
 //! [`manifest`] its text form. [`volume`] knows the layout of a volume, after the convention of
-//! ConfigMap volumes. [`verify`] checks that files still hold what was published. [`dir`] and
-//! [`reader`] reach files through open directories, so that no symbolic link is followed.
+//! ConfigMap volumes. [`verify`] compares a tree on disk with its manifest. [`dir`] and [`reader`] reach
+//! files through open directories, so that no symbolic link is followed. [`records`] replaces small
+//! state files.
 
 pub mod dir;
 pub mod disk_full;

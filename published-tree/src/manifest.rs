@@ -186,7 +186,7 @@ impl<R: BufRead> Lines<R> {
 
     fn expect(&self, holds: bool) -> Result<()> {
         if !holds {
-            bail!("line {} of the manifest is not as it should be", self.number);
+            bail!("line {} of the manifest is malformed or out of order", self.number);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Spreads many small jobs over a few threads.
+//! Runs many small jobs, such as one file each, on a few threads.
 
 use std::ops::Range;
 use std::panic::resume_unwind;

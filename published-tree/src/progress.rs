@@ -1,4 +1,5 @@
-//! Counts files and bytes as worker threads finish them, for a progress line.
+//! Counters of the files and bytes that worker threads have finished, from which another thread makes a
+//! progress line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! When a version was complete, and which of its files have not changed since.
+//! When a version was published, and whether one of its files was changed after that. An unchanged file
+//! need not be hashed again.
 //!
 //! The manifest of a version is written after its files, on the same file system and by the same
 //! clock. A file whose change time (ctime), which no program can set, is later than the modification

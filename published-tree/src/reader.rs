@@ -1,5 +1,5 @@
-//! Opens the files of a tree for reading. Files come in the order of the tree, so the directory of
-//! the last one stays open for its neighbours.
+//! Opens the files of a tree for reading, without following links. Callers read files in the order of
+//! the tree, so the directory of the last file stays open for the next one.
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -1,4 +1,9 @@
-//! Small state files that are replaced atomically and durably, and the directories that hold them.
+//! Replaces small state files atomically and durably: a crash leaves the old or the new content.
+//!
+//! 1. Write the content to a new file `next-...`, and sync it.
+//! 2. Rename it to the name of the state file, and sync the directory.
+//!
+//! State directories are closed to other users. Nothing here follows a link or blocks on a FIFO.
 
 use std::fs::File;
 

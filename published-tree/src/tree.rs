@@ -1,9 +1,10 @@
-//! A directory tree as data.
+//! A directory tree in memory: paths, types, modes, sizes, hashes and link targets, without file
+//! content.
 //!
 //! A million entries take about 70 MB, so that two trees fit into a small pod: all names share one
 //! buffer and all entries one list, in which the entries of a directory are adjacent.
 
-mod part;
+mod subset;
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! Checks that a published tree still holds what was published.
+//! Verifies that a published tree on disk equals its manifest: every file is read and hashed, and every
+//! directory must have exactly the listed entries.
 
 use std::ffi::{CStr, CString};
 use std::io::{ErrorKind, Read, Write, sink};

@@ -6,6 +6,8 @@
 //! ..version-5f0c.../version      the digest and the time of publication, as JSON
 //! ..data -> ..version-5f0c.../tree
 //! certs -> ..data/certs          for each name at the top of the tree
+//! ..next-...                     a link that is about to be renamed to `..data`
+//! ..old-...                      a plain file or directory that a link has replaced
 //! ```
 //!
 //! Renaming a new link over `..data` makes another version live. Other files on the volume are left
@@ -32,7 +34,7 @@ use crate::manifest;
 use crate::publish_time::PublishTime;
 use crate::tree::{Hash, Tree};
 
-pub use links::Link;
+pub use links::LinkState;
 
 /// The link to the live tree.
 pub const DATA: &str = "..data";

@@ -1,11 +1,12 @@
-//! The links at the top of a volume: each name at the top of the live tree leads through `..data`.
+//! Adds, removes and repairs the links at the top of a volume: one for each name at the top of the live
+//! tree, through `..data`.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
 
 use anyhow::{Result, bail};
 use published_tree::tree::Tree;
-use published_tree::volume::{Link, LiveVersion, Volume};
+use published_tree::volume::{LinkState, LiveVersion, Volume};
 
 /// The names at the top of a tree that have no link on the volume yet.
 #[derive(Default)]
@@ -24,10 +25,10 @@ impl TopNames {
     pub fn of(volume: &Volume, tree: &Tree) -> Result<Self> {
         let mut names = Self::default();
         for (name, _) in tree.directories().take(1).flat_map(|root| root.entries()) {
-            match volume.link(name)? {
-                Link::Ours => {}
-                Link::Missing => names.missing.push(name.to_vec()),
-                Link::Foreign => names.plain.push(name.to_vec()),
+            match volume.link_state(name)? {
+                LinkState::Ours => {}
+                LinkState::Missing => names.missing.push(name.to_vec()),
+                LinkState::Foreign => names.plain.push(name.to_vec()),
             }
         }
         Ok(names)
@@ -51,7 +52,7 @@ pub fn relink(
 ) -> Result<bool> {
     let names = TopNames::of(volume, tree)?;
     if let Some(name) = names.plain.first() {
-        bail!("`{}` is not a link to what is live", volume.dir().display_path(name).display());
+        bail!("`{}` is not a link to the live version", volume.dir().display_path(name).display());
     }
     if !names.missing.is_empty() || !stale(volume, tree)?.is_empty() {
         before_change()?;

@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Error, Result, bail};
 use published_tree::dir::names;
 use published_tree::tree::Tree;
-use published_tree::volume::{Link, TREE, Volume};
+use published_tree::volume::{LinkState, TREE, Volume};
 use rustix::fs::{AtFlags, StatxFlags, renameat, statx, unlinkat};
 use rustix::io::Errno;
 
@@ -68,7 +68,7 @@ pub fn undo(volume: &Volume, attempt: &Attempt<'_>, error: Error) -> Error {
 /// Makes the version before live again (steps 1 to 5).
 fn restore(volume: &Volume, attempt: &Attempt<'_>) -> Result<()> {
     for name in top(volume, attempt.before)? {
-        if volume.link(name.to_bytes())? == Link::Missing {
+        if volume.link_state(name.to_bytes())? == LinkState::Missing {
             volume.add_link(name.to_bytes())?;
         }
     }
@@ -96,13 +96,13 @@ pub fn put_back(volume: &Volume, names: &[Vec<u8>], suffix: &str) -> Result<()> 
         {
             continue;
         }
-        match volume.link(name)? {
+        match volume.link_state(name)? {
             // rename(2) does not replace a link by a directory.
-            Link::Ours => unlinkat(volume, at, AtFlags::empty())
+            LinkState::Ours => unlinkat(volume, at, AtFlags::empty())
                 .map_err(|errno| volume.dir().error("remove", name, errno))?,
-            Link::Missing => {}
+            LinkState::Missing => {}
             // Another writer has put an entry there.
-            Link::Foreign => continue,
+            LinkState::Foreign => continue,
         }
         renameat(volume, &old, volume, at)
             .map_err(|errno| volume.dir().error("put back", name, errno))?;

@@ -15,7 +15,7 @@ use anyhow::Result;
 use diagnostics::wording::one_line;
 use published_tree::dir::Metadata;
 use published_tree::tree::{DirectoryRef, Node, Tree, join};
-use published_tree::volume::{Link, Volume};
+use published_tree::volume::{LinkState, Volume};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
@@ -154,7 +154,7 @@ impl ChangeFinder<'_> {
             changes.other_type.insert(entry.path.to_vec());
             let is_atomic_link = || {
                 !entry.path.contains(&b'/')
-                    && self.volume.link(entry.name).is_ok_and(|link| link == Link::Ours)
+                    && self.volume.link_state(entry.name).is_ok_and(|link| link == LinkState::Ours)
             };
             if !self.claims.has_path(entry.path) && !is_atomic_link() {
                 changes.obstacles.add(entry.path, "is no directory, and was not published");

@@ -99,7 +99,7 @@ impl<'p> Publication<'p> {
         let changes = finder.find()?;
         comparison.damaged += changes.damaged_links;
         comparison.unchanged = comparison.unchanged.saturating_sub(changes.damaged_links);
-        let (mut staged, staged_indices) = tree.part(|index| changes.is_staged[index]);
+        let (mut staged, staged_indices) = tree.subset(|index| changes.is_staged[index]);
         // Entries cannot be moved out of a directory without write permission.
         staged.change_modes(|mode, is_directory| if is_directory { mode | 0o700 } else { mode });
         let publication =

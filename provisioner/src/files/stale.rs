@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use anyhow::Result;
 use published_tree::dir::names;
 use published_tree::tree::{DirectoryRef, Node, Tree, join};
-use published_tree::volume::{Link, Volume};
+use published_tree::volume::{LinkState, Volume};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
@@ -43,7 +43,8 @@ pub fn in_directory<'s>(
         if is_kept(&path) {
             continue;
         }
-        let is_atomic_link = || is_root && volume.link(name).is_ok_and(|link| link == Link::Ours);
+        let is_atomic_link =
+            || is_root && volume.link_state(name).is_ok_and(|link| link == LinkState::Ours);
         let is_claimed = claims
             .covers(fd, name, &path)
             .map_err(|errno| volume.dir().error("look at", &path, errno))?;

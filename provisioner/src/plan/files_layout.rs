@@ -14,7 +14,7 @@ use published_tree::parallel::in_parallel;
 use published_tree::progress::Progress;
 use published_tree::reader::Reader;
 use published_tree::tree::{Node, Tree, join};
-use published_tree::volume::{Link, Volume};
+use published_tree::volume::{LinkState, Volume};
 use rustix::fs::{FileType, readlinkat};
 use rustix::io::Errno;
 
@@ -102,7 +102,7 @@ impl<'d> Diff<'d> {
         let live = view.live().map(|live| &live.tree);
         for tree in [Some(&publication.tree), live].into_iter().flatten() {
             for (name, _) in tree.directories().take(1).flat_map(|root| root.entries()) {
-                if volume.link(name)? == Link::Ours {
+                if volume.link_state(name)? == LinkState::Ours {
                     linked.insert(name.to_vec());
                 }
             }

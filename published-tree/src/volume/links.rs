@@ -10,9 +10,9 @@ use rustix::io::Errno;
 
 use super::{DATA, NEXT, Volume, unlink};
 
-/// The kind of entry at a name on the volume.
+/// Whether the volume has the link for a name at the top of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum LinkState {
     /// A link through [`DATA`] to the same name.
     Ours,
     /// Another link, a file or a directory.
@@ -22,15 +22,15 @@ pub enum Link {
 }
 
 impl Volume {
-    /// The kind of entry at `name` on the volume.
+    /// Whether the volume has the link for `name`, another entry, or none.
     ///
     /// # Errors
     /// Fails if the entry cannot be read.
-    pub fn link(&self, name: &[u8]) -> Result<Link> {
+    pub fn link_state(&self, name: &[u8]) -> Result<LinkState> {
         match readlinkat(&self.dir, OsStr::from_bytes(name), Vec::new()) {
-            Ok(target) if target.to_bytes() == link_target(name) => Ok(Link::Ours),
-            Ok(_) | Err(Errno::INVAL) => Ok(Link::Foreign),
-            Err(Errno::NOENT) => Ok(Link::Missing),
+            Ok(target) if target.to_bytes() == link_target(name) => Ok(LinkState::Ours),
+            Ok(_) | Err(Errno::INVAL) => Ok(LinkState::Foreign),
+            Err(Errno::NOENT) => Ok(LinkState::Missing),
             Err(errno) => Err(self.dir.error("read the link", name, errno)),
         }
     }
@@ -52,7 +52,7 @@ impl Volume {
         match symlinkat(OsStr::from_bytes(&target), &self.dir, at.as_ref()) {
             // On a volume without locks, another writer was faster. If it has just removed the link
             // again, it repairs the links afterwards.
-            Err(Errno::EXIST) if self.link(name)? != Link::Foreign => Ok(()),
+            Err(Errno::EXIST) if self.link_state(name)? != LinkState::Foreign => Ok(()),
             made => made.map_err(|errno| self.dir.link_error(name, errno)),
         }
     }
@@ -75,7 +75,10 @@ impl Volume {
         let mut stale = Vec::new();
         for name in self.dir.names()? {
             let bytes = name.to_bytes();
-            if !bytes.starts_with(b"..") && !is_current(bytes) && self.link(bytes)? == Link::Ours {
+            if !bytes.starts_with(b"..")
+                && !is_current(bytes)
+                && self.link_state(bytes)? == LinkState::Ours
+            {
                 stale.push(name);
             }
         }

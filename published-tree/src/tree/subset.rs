@@ -1,11 +1,11 @@
-//! A subset of a tree's entries, as a tree.
+//! A subset of a tree's entries as a tree of its own: what is staged when few files have changed.
 
 use super::{Content, Node, Tree};
 
 impl Tree {
     /// The tree of the wanted entries and the directories above them, with the index in this tree of
     /// each of its entries.
-    pub fn part(&self, is_wanted: impl Fn(usize) -> bool) -> (Self, Vec<usize>) {
+    pub fn subset(&self, is_wanted: impl Fn(usize) -> bool) -> (Self, Vec<usize>) {
         let mut is_in: Vec<bool> = (0..self.len()).map(is_wanted).collect();
         let directories: Vec<_> = self.directories().collect();
         // Entries come after the directories above them.
@@ -32,7 +32,7 @@ impl Tree {
     }
 
     /// Copies sizes and hashes from a `part` of this tree. `indices` are those that
-    /// [`part`](Self::part) returned.
+    /// [`subset`](Self::subset) returned.
     pub fn set_contents(&mut self, part: &Self, indices: &[usize]) {
         for (index, &original) in indices.iter().enumerate() {
             if let Node::File { size, hash, .. } = part.entry(index).1 {
@@ -74,15 +74,15 @@ mod tests {
     fn a_part_includes_the_directories_above_wanted_entries() {
         let mut tree = tree();
         let wanted = tree.find(b"a/deep/y").unwrap();
-        let (mut part, indices) = tree.part(|index| index == wanted);
+        let (mut part, indices) = tree.subset(|index| index == wanted);
         assert_eq!(paths(&part), ["a", "a/deep", "a/deep/y"]);
         assert_eq!(part.directories().count(), 3);
         part.set_content(2, Content { size: 7, hash: [7; 32] });
         tree.set_contents(&part, &indices);
         assert_eq!(tree.entry(wanted).1, Node::File { mode: 0o600, size: 7, hash: &[7; 32] });
-        let nothing = tree.part(|_| false).0;
+        let nothing = tree.subset(|_| false).0;
         assert_eq!((nothing.len(), nothing.directories().count()), (0, 1));
-        let whole = tree.part(|_| true).0;
+        let whole = tree.subset(|_| true).0;
         assert_eq!(format!("{whole:?}"), format!("{tree:?}"));
     }
 }
