@@ -1,4 +1,5 @@
-//! Callbacks from a publication or rollback to its run.
+//! What a publication or rollback needs of its run: free space on a full volume, record notifications
+//! right before the switch, and collect warnings. [`Hooks`] keeps this layer free of the archive.
 
 use anyhow::Result;
 use published_tree::tree::{Hash, Tree};

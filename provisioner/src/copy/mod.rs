@@ -1,4 +1,9 @@
-//! Copies a tree to a volume: what has changed, whether it fits, and when it is on the disk.
+//! Copies a tree to a volume, for both layouts.
+//!
+//! 1. [`compare`] and [`wrong_owner`] find what has changed.
+//! 2. [`space`] checks that the volume has space for it.
+//! 3. [`stage`] copies the files to a [`destination`].
+//! 4. [`durable`] syncs them to the disk.
 
 pub mod compare;
 pub mod destination;

@@ -1,5 +1,5 @@
-//! Whether a volume has space for a tree: checked before the first write, and explained when a write
-//! fails for lack of space.
+//! Checks before the first write that a volume has space for a tree, and adds the missing bytes or inodes
+//! to the error of a write that failed on a full disk.
 
 use std::ops::AddAssign;
 

@@ -1,4 +1,5 @@
-//! Finds entries of a live tree that do not belong to the owner that was asked for.
+//! Finds entries of the live tree whose owner is not that of `--owner`. They must be replaced even if
+//! their content is the same.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;

@@ -1,4 +1,5 @@
-//! Checks whether this process has the permissions that a run would need.
+//! Checks whether this process may write to the volume and set owners, as a run would. The volume may be
+//! mounted read-only for a dry run, so nothing is tried out.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! What a run does when a publication or rollback calls its hooks.
+//! Implements [`Hooks`] for a run: frees space by removing old versions, records notifications, and adds
+//! warnings to the report.
 
 use std::time::Duration;
 

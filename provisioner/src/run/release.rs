@@ -1,4 +1,5 @@
-//! Releases the lock of a volume after its change, with what is left to do without the lock.
+//! Releases the lock of a volume after its change. [`Released`] is what is left to do without the lock:
+//! notify the listeners, and retire old versions.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `SHA256SUMS` at the top of a source, as `sha256sum` writes it: the hashes that its files must have.
+//! Verifies the files of a source against the file `SHA256SUMS` at its top, as `sha256sum` writes it.
 
 use std::io::{ErrorKind, Read};
 

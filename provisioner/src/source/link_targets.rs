@@ -1,4 +1,4 @@
-//! Resolves the symbolic links of a tree by the tree alone, without a file system.
+//! Tells whether a symbolic link leads out of a tree, from the tree in memory, before it is on a volume.
 
 use published_tree::tree::{Node, Tree, join};
 

@@ -1,4 +1,8 @@
-//! The tree to publish: scanned from its source, checked, and changed as the options ask.
+//! Reads the tree to publish from its source.
+//!
+//! 1. Scan it ([`mod@scan`]), and refuse what must not be published.
+//! 2. Apply the [`modes`] of the options. [`owner`] is applied to the copies.
+//! 3. Read its [`checksums`]. They are verified before anything goes live.
 
 pub mod checksums;
 pub mod link_targets;

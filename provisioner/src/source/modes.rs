@@ -1,4 +1,4 @@
-//! Permission bits other than those of the source (`--mode`, `--readable`).
+//! Changes the permission bits of a source's tree before it is published (`--mode`, `--readable`).
 
 use published_tree::tree::Tree;
 

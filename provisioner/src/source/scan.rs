@@ -1,4 +1,5 @@
-//! Scans a tree on a file system, and refuses entries that must not be published.
+//! Scans a source directory into a [`Tree`], and refuses entries that must not be published: links out of
+//! the tree, devices, FIFOs, sockets, set-ID bits, and names that begin with `..`.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;

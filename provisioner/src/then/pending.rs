@@ -1,5 +1,5 @@
-//! Pending notifications: files `untold-...` among the volume's state, one for each run and
-//! listener, that hold the message.
+//! Pending notifications: files `untold-...` in the volume's state directory, one for each run and
+//! listener. Each holds the message, and is removed once the listener has been notified.
 
 use anyhow::{Result, bail};
 
@@ -7,7 +7,7 @@ use crate::state::State;
 use published_tree::dir::unique_suffix;
 use published_tree::volume::Volume;
 
-/// What the names of the files begin with. Volumes in use hold such files: the name stays.
+/// Prefix of the names of the files. Volumes in use have such files, so it must not change.
 const PREFIX: &str = "untold-";
 
 /// Who is notified.

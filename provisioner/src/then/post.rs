@@ -17,7 +17,7 @@ const USER_AGENT: &str = concat!("provisioner/", env!("CARGO_PKG_VERSION"));
 /// The request of `--then-post`, with its token and certificates.
 pub struct Post {
     request: Prepared,
-    /// The URL without its path, for messages.
+    /// Scheme, host and port of the URL, for messages.
     origin: String,
 }
 
