@@ -1,6 +1,6 @@
 //! Checks options and environment as a whole, before anything is opened.
 //!
-//! The result is plain data: what the sources of owners ([`crate::ldif`], [`crate::ldap`]) take.
+//! The result is plain data, from which [`crate::ldif`] or [`crate::ldap`] is opened.
 
 use std::ffi::OsString;
 use std::fmt;

@@ -26,7 +26,7 @@ use owner_json::{OutputClosed, unbuffered_stdout};
 use cli::Cli;
 use config::{Config, Source};
 use directory::{Directory, Searches};
-use ldap::Server;
+use ldap::LdapDirectory;
 use ldif::Export;
 use pipeline::answers::AnswerCache;
 
@@ -71,7 +71,9 @@ fn resolve(cli: &Cli, report: &mut Report, metrics: &mut Metrics) -> Result<()> 
     let config = Config::new(&cli.options, password, report)?;
     let directory: Box<dyn Directory> = match config.source {
         Source::Ldif(export) => Box::new(Export::open(&export, &config.attributes)?),
-        Source::Ldap(options) => Box::new(Server::connect(options, config.attributes, report)?),
+        Source::Ldap(options) => {
+            Box::new(LdapDirectory::connect(options, config.attributes, report)?)
+        }
     };
     let mut answers = AnswerCache::new(cli.options.format, report);
     let finished = pipeline::resolve(io::stdin(), unbuffered_stdout()?, directory, &mut answers);

@@ -1,4 +1,4 @@
-//! The interface of a source of owners, and what all sources share.
+//! The interface of a source of owners: a [`Directory`] in the sense of LDAP, not of a file system.
 //!
 //! [`crate::ldif`] and [`crate::ldap`] implement [`Directory`]. The rule that chooses among several
 //! entries ([`owner`]), the comparison of names ([`dn`]) and search filters ([`filter`]) are here, so

@@ -1,4 +1,5 @@
-//! Chooses the owner of a UID among several entries, and the address among several values.
+//! Chooses one e-mail address for a UID, when several entries have the UID or one entry has several
+//! addresses.
 //!
 //! The rule is the same for every source and does not depend on the order of entries or values:
 //!

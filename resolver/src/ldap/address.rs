@@ -1,4 +1,4 @@
-//! Parses the URLs of directory servers.
+//! Parses the URLs of directory servers: `ldap://`, `ldaps://` and `ldapi://`.
 
 use std::fmt;
 use std::path::PathBuf;

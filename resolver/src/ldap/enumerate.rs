@@ -1,4 +1,5 @@
-//! Reads all owners at the start, in pages, for servers without an index on the UID.
+//! `--enumerate`: reads all owners at the start, in pages (RFC 2696), for servers without an index on the
+//! UID.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The source of owners that asks LDAP servers.
+//! The [`Directory`] that asks LDAP servers.
 //!
 //! 1. [`options`] and [`address`] are the checked settings.
 //! 2. [`connector`] connects and binds to one of the servers, over a [`connection`] that checks every
@@ -35,8 +35,8 @@ use options::ServerOptions;
 use query::Query;
 use session::Session;
 
-/// A directory server to which a bind has succeeded.
-pub struct Server {
+/// A directory that asks LDAP servers. It has connected and bound to one of them.
+pub struct LdapDirectory {
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     /// The first connection, until the lookup takes it.
@@ -45,7 +45,7 @@ pub struct Server {
     stats: LookupStats,
 }
 
-impl Server {
+impl LdapDirectory {
     /// Connects and binds to the first server that can be reached.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Server {
             .enable_all()
             .build()
             .context("failed to start the asynchronous runtime")?;
-        let mut server = Self {
+        let mut directory = Self {
             runtime: None,
             session: None,
             enumerate: options.enumerate,
@@ -79,14 +79,14 @@ impl Server {
         let mut warnings = Vec::new();
         let mut warn = |warning| warnings.push(warning);
         let connected = runtime.block_on(Session::connect(connector, query, &mut warn));
-        server.runtime = Some(runtime);
+        directory.runtime = Some(runtime);
         warnings.into_iter().for_each(|warning| report.warn_once(warning));
-        server.session = Some(connected?);
-        Ok(server)
+        directory.session = Some(connected?);
+        Ok(directory)
     }
 }
 
-impl Drop for Server {
+impl Drop for LdapDirectory {
     /// Does not wait for the runtime: one of its threads may still wait for a name server.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -95,7 +95,7 @@ impl Drop for Server {
     }
 }
 
-impl Directory for Server {
+impl Directory for LdapDirectory {
     fn answer(&mut self, mut uids: UidReceiver, deliver: Deliver<'_>) -> Result<()> {
         let session = self.session.take().context("the connection was used already")?;
         let runtime = self.runtime.as_ref().context("the runtime was shut down")?;

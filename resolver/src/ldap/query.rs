@@ -1,4 +1,4 @@
-//! What every search of a run asks for: the subtree, the filter and the attributes.
+//! Builds the searches of a run: the subtree, the filter for a batch of UIDs, and the attributes.
 
 use crate::directory::owner::Attributes;
 

@@ -1,4 +1,5 @@
-//! A bound connection to one of the servers, and the searches over it.
+//! A bound connection to one of the servers. It sends searches, reads their entries, and sorts failures
+//! into those that another server, a smaller search, or nothing can cure.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The source of owners that reads an LDIF export. The whole file is read before the first answer;
-//! one owner for each UID stays in memory.
+//! The [`Directory`] that reads an LDIF export. It reads the whole file before the first answer, and
+//! keeps one owner for each UID in memory.
 
 mod reader;
 

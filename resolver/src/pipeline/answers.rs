@@ -1,4 +1,5 @@
-//! Keeps the answer for each UID as the JSON that is printed for it, and reports warnings and counts.
+//! A cache of the answer for each UID, as the JSON that is printed for it. It also reports warnings and
+//! counts.
 //!
 //! Memory grows with the number of distinct UIDs, not with the number of paths.
 

@@ -1,4 +1,5 @@
-//! A block of pairs: keys and UIDs of many pairs in three buffers, which are reused.
+//! A block of pairs, the unit that the reader hands to the writer: the keys and UIDs of many pairs in
+//! three buffers, which are reused.
 
 /// Most memory, in bytes, that the keys of a block may occupy for it to be reused.
 const MAX_REUSED: usize = 1024 * 1024;

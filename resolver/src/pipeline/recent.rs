@@ -1,5 +1,5 @@
-//! A small cache in front of a hash map: neighbouring paths have few owners, so most UIDs are found
-//! here without hashing.
+//! A direct-mapped cache in front of a hash map. Neighbouring paths have few owners, so most UIDs are
+//! found here without hashing.
 
 /// How many UIDs the cache holds.
 const SLOTS: usize = 256;

@@ -1,4 +1,4 @@
-//! Loads the certificate authorities (CAs) to trust.
+//! Loads the CA certificates to trust, with errors that name resolver's settings.
 
 use std::path::Path;
 

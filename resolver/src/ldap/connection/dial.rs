@@ -1,4 +1,4 @@
-//! Opens a connection to an address and secures it.
+//! Opens a connection to an address, and secures it with TLS or StartTLS.
 //!
 //! ldap3 could do this too, but it sets neither TCP_NODELAY nor keepalive, and its error for a refused
 //! StartTLS is the same as for a lost connection.

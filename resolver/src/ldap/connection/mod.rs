@@ -1,8 +1,10 @@
-//! Runs an LDAP conversation by ldap3 over a stream that was opened here.
+//! Runs ldap3 over a stream that was opened here, behind a proxy that checks each message of the server.
 //!
-//! ldap3 takes sockets, not streams. So it gets one end of a socket pair, and two tasks copy bytes
-//! between the other end and the stream. The bytes between them are decrypted, so this is where the
-//! [`Validator`] checks each message of the server before ldap3 parses it.
+//! 1. [`dial`] opens the stream, with TLS if asked for. ldap3 takes sockets, not streams.
+//! 2. So ldap3 gets one end of a socket pair, and two tasks copy bytes between the other end and the
+//!    stream.
+//! 3. These bytes are decrypted, so here the [`Validator`] checks the messages before ldap3 parses
+//!    them.
 
 mod ca_roots;
 pub mod dial;
