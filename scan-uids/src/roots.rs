@@ -1,4 +1,5 @@
-//! The directories to scan: arguments, or names in a file (`--files0-from`).
+//! Iterates over the directories to scan: the arguments, or NUL-terminated names in a file or on stdin
+//! (`--files0-from`), which are scanned while the list is still being written.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

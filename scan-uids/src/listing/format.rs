@@ -1,4 +1,5 @@
-//! The output formats: how a path and its UID are written as one record.
+//! The output formats (`--format`): encodes a path and its UID as one record of JSON, NDJSON, TSV, CSV or
+//! NUL-terminated text.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

@@ -1,13 +1,13 @@
 //! The output: collects the results of all threads of the walk and writes them to stdout.
 //!
-//! Each thread encodes its results into a buffer of its own ([`thread`]). The buffer goes out when
+//! Each thread encodes its results into a buffer of its own ([`thread_buffer`]). The buffer goes out when
 //! it is full, when its oldest result is 50 ms old, or when the thread becomes idle. One lock
 //! guards the output, the counts and the report. With `--sort` the results go to a [`Sorter`]
 //! instead, which gives them back in order at the end.
 
 pub mod format;
 mod sort;
-mod thread;
+mod thread_buffer;
 
 use std::fs::File;
 use std::io::Write;
@@ -21,7 +21,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use format::{CSV_HEADER, Encoder, Format};
 use sort::{Sorter, push_sort_record};
-use thread::ThreadListing;
+use thread_buffer::ThreadBuffer;
 
 /// How many bytes of output a thread collects before it writes them.
 const BUFFER_SIZE: usize = 128 * 1024;
@@ -216,8 +216,8 @@ impl<'r> Listing<'r> {
     }
 
     /// The visitor for one thread of a walk.
-    pub fn visitor(&self) -> ThreadListing<'_, 'r> {
-        ThreadListing::new(self)
+    pub fn visitor(&self) -> ThreadBuffer<'_, 'r> {
+        ThreadBuffer::new(self)
     }
 
     /// Completes the output if `outcome` is a success. Returns the counts in any case.

@@ -1,4 +1,4 @@
-//! Sorts results by the bytes of their paths, in bounded memory (`--sort`).
+//! `--sort`: an external merge sort of the results by the bytes of their paths, in bounded memory.
 //!
 //! 1. Collect records (UID, length, path) in memory, up to 16 MiB.
 //! 2. When the next does not fit, sort them and write them to a temporary file: a sorted run. The

@@ -1,5 +1,6 @@
-//! The results of one thread: encoded into a buffer, which is written to the shared output when it
-//! is full, when its oldest result is old, or when the thread becomes idle.
+//! The output buffer of one thread of the walk. It encodes the results of its thread, and writes them to
+//! the shared output when it is full, when its oldest result is 50 ms old, or when the thread becomes
+//! idle.
 
 use anyhow::Result;
 
@@ -8,8 +9,8 @@ use super::{BUFFER_SIZE, Counts, Listing, MAX_AGE_MS, now_ms};
 use crate::walk::Visitor;
 use crate::walk::path_stack::{PathStack, push_raw};
 
-/// The visitor of one thread.
-pub struct ThreadListing<'l, 'r> {
+/// The visitor of one thread, with its buffer.
+pub struct ThreadBuffer<'l, 'r> {
     listing: &'l Listing<'r>,
     buffer: Vec<u8>,
     /// Counts of the results in the buffer.
@@ -24,7 +25,7 @@ pub struct ThreadListing<'l, 'r> {
     last_end: (u32, Vec<u8>),
 }
 
-impl<'l, 'r> ThreadListing<'l, 'r> {
+impl<'l, 'r> ThreadBuffer<'l, 'r> {
     /// A visitor with an empty buffer.
     pub fn new(listing: &'l Listing<'r>) -> Self {
         let encoder = &listing.encoder;
@@ -68,7 +69,7 @@ impl<'l, 'r> ThreadListing<'l, 'r> {
     }
 }
 
-impl Visitor for ThreadListing<'_, '_> {
+impl Visitor for ThreadBuffer<'_, '_> {
     fn enter_directory(&mut self, depth: usize, name: &[u8]) {
         self.path.set(depth, name);
         if let Some(raw_path) = &mut self.raw_path {

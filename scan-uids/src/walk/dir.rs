@@ -1,4 +1,5 @@
-//! A directory of the walk: its place in the tree, its descriptor, and what its link count tells.
+//! A directory of the walk that has tasks left: its parent, its file descriptor, and how many of its
+//! subdirectories have not been found yet.
 
 mod descriptor;
 mod link_count;
@@ -39,7 +40,7 @@ impl FileId {
     }
 }
 
-/// What is known of a directory when it has been opened.
+/// The attributes of a directory that was just opened.
 pub struct DirInfo {
     /// Its name in its parent; for a root the path as given.
     pub name: Box<CStr>,
@@ -63,7 +64,7 @@ pub struct Dir {
     pub id: FileId,
     /// The file system that it lies on.
     pub file_system: FileSystem,
-    /// Tells directories apart without keeping them alive.
+    /// Identifies the directory within the walk, without keeping it alive.
     pub serial: u64,
     /// All its subdirectories have been found: it need not be read any further.
     pub has_all_subdirs: AtomicBool,

@@ -1,4 +1,5 @@
-//! What the walk knows of a file system by its type.
+//! Recognises file systems by their type: whether link counts can be trusted, whether the kernel
+//! generates the content (`/proc`), and whether opening a directory may mount another one.
 
 use std::os::fd::AsFd;
 

@@ -105,12 +105,12 @@ impl<T> Pool<T> {
         self.is_done() || self.is_stopped()
     }
 
-    /// Whether one more thread beside `threads` would help: no thread is idle, and either many
-    /// tasks wait for each thread, or some do, and the last check is `a_while` ago.
-    pub fn needs_thread(&self, threads: usize, a_while: bool) -> bool {
+    /// Whether one more thread beside `threads` would help. No thread may be idle, and tasks must
+    /// wait: many for each thread, or any if the caller `has_waited` since its last check.
+    pub fn needs_thread(&self, threads: usize, has_waited: bool) -> bool {
         let waiting = self.pending.load(Ordering::Relaxed).saturating_sub(threads);
         self.idle.load(Ordering::Relaxed) == 0
-            && (waiting >= MANY_TASKS * threads || a_while && waiting > 0)
+            && (waiting >= MANY_TASKS * threads || has_waited && waiting > 0)
     }
 
     /// Ends the walk with tasks pending.

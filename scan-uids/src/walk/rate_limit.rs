@@ -1,4 +1,4 @@
-//! Limits how many entries a second all threads together stat.
+//! `--max-rate`: limits how many entries a second all threads together stat.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! The roots of walks: paths that the user named, of any length, through symbolic links.
+//! Stats and opens the root of a walk: a path that the user named. It may be longer than `PATH_MAX`, and
+//! its symbolic links are followed.
 
 use std::ffi::{CString, OsStr};
 use std::io;
@@ -69,7 +70,7 @@ impl RootDir {
         self.parent.as_ref().map_or(CWD, AsFd::as_fd)
     }
 
-    /// Opens the directory and stats what was opened.
+    /// Opens the directory, and stats the open descriptor.
     ///
     /// # Errors
     /// As openat(2) and statx(2).

@@ -18,9 +18,9 @@
 //! directory's link count is two more than its number of subdirectories. Then a directory with a
 //! count of 2 is never opened, and no directory is read beyond its last subdirectory.
 
-mod descriptors;
 mod entry;
-mod visit;
+mod eviction;
+mod reports;
 
 use std::collections::VecDeque;
 use std::ffi::CStr;

@@ -1,5 +1,5 @@
-//! The descriptor of a directory: shared by the directory's tasks, closed with the last of them,
-//! and evicted and reopened in between when descriptors are short.
+//! The file descriptor of a directory. The directory's tasks share it, and the last of them closes it.
+//! When descriptors run out, it is evicted (closed early) and reopened later.
 //!
 //! Everything is opened relative to its parent's descriptor: full paths cost more the deeper they
 //! are, and cannot be longer than `PATH_MAX`. To reopen an evicted directory:

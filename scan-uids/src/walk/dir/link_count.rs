@@ -1,4 +1,5 @@
-//! The link-count rule for one directory: how many subdirectories are still to be found in it.
+//! The link-count rule for one directory: counts down its subdirectories as they are found, so that
+//! reading can stop after the last one.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;

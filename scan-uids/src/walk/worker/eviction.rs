@@ -1,5 +1,9 @@
-//! Keeps a worker within its share of descriptors: directories with tasks left stay open, and the
-//! oldest of them are evicted (closed, and opened again when a task needs them).
+//! Keeps a worker within its share of file descriptors.
+//!
+//! 1. A directory with tasks left stays open.
+//! 2. Beyond the share, or when the process has no free descriptor, the oldest one is evicted: closed,
+//!    with its position remembered.
+//! 3. When a task needs it again, it is reopened (`dir/descriptor.rs`).
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

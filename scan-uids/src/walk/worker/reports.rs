@@ -1,4 +1,5 @@
-//! Calls the visitor: moves it to the directory that is read, and reports failures.
+//! What a worker tells its visitor besides entries: the directory that it reads now, failures, and
+//! entries that have vanished.
 
 use std::ffi::{CStr, OsStr};
 use std::io;
