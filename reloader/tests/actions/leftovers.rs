@@ -16,13 +16,13 @@ use crate::{alone, content};
 
 #[test]
 fn actions_leave_no_descriptor_thread_or_memory_behind() {
-    let output = alone("leftovers::of_many_actions").output().unwrap();
+    let output = alone("leftovers::run_many_actions").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 fn orphans_of_commands_are_reaped_by_process_1() {
-    let output = alone("leftovers::of_commands_in_the_background").output().unwrap();
+    let output = alone("leftovers::run_commands_in_the_background").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -36,7 +36,7 @@ fn zombies() -> usize {
 
 #[test]
 #[ignore = "run by `orphans_of_commands_are_reaped_by_process_1`, alone"]
-fn of_commands_in_the_background() {
+fn run_commands_in_the_background() {
     // Orphans become children of this process, as they do of process 1.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("set");
     let dir = tempfile::tempdir().expect("a directory");
@@ -73,7 +73,7 @@ fn memory() -> u64 {
 
 #[test]
 #[ignore = "run by `actions_leave_no_descriptor_thread_or_memory_behind`, alone"]
-fn of_many_actions() {
+fn run_many_actions() {
     let stop = Stop::default();
     let round = |number: usize| {
         let content = Content { digest: format!("{number:064x}"), ..content() };

@@ -1,7 +1,7 @@
 //! The program as a whole, with real processes and file systems.
 
 mod changes;
-mod ends;
-mod roots;
+mod directories;
+mod lifecycle;
+mod nginx;
 mod run;
-mod served;

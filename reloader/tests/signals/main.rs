@@ -1,6 +1,6 @@
 //! Signals to real processes, and the proof that a real nginx has reloaded.
 
-mod elsewhere;
+mod namespaces;
 mod reload;
 mod run;
 mod starts;

@@ -13,8 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::compare::{MODES, assert_equal, assert_equal_but};
+use crate::fuse_server::{Endless, Fault, Mounted, Tree};
 use crate::scan::{excerpt, scan, scanned};
-use crate::served::{Endless, Fault, Mounted, Tree};
 use crate::trees::Random;
 use e2e::mounts::in_private_mounts;
 

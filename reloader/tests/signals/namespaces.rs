@@ -17,7 +17,7 @@ use crate::run::{failure, hup, reload, run_action};
 const USER: u32 = 30_001;
 const TARGET: &str = "SIGNALS_TARGET";
 /// A shell command that runs `signals_a_target`.
-const SIGNAL: &str = "\"$SIGNALS\" --exact elsewhere::signals_a_target --ignored --nocapture";
+const SIGNAL: &str = "\"$SIGNALS\" --exact namespaces::signals_a_target --ignored --nocapture";
 
 /// A copy of this test program that every user can run.
 struct OwnProgram {
