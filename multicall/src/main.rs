@@ -1,6 +1,7 @@
-//! All programs in one file, for the container image: the code that they share is there once.
+//! All programs in one executable, as in busybox. It keeps the container image small, because shared code
+//! is there only once.
 //!
-//! The name by which it is called selects the program, so the image has a link for each.
+//! The name by which it is called selects the program, so the image has a link for each program.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 
 use diagnostics::exit::{conclude, misconfigured};
 
-/// A program: its name, and what runs it.
+/// A program: its name and its main function.
 type Program = (&'static str, fn() -> ExitCode);
 
 const PROGRAMS: [Program; 5] = [

@@ -1,4 +1,4 @@
-//! Completions, by the names under which shells look for them.
+//! Writes shell completions, with the file names under which bash, zsh and fish look for them.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! Man pages: one for each program and each of its subcommands.
+//! Writes a man page for each program and each of its subcommands.
 //!
-//! `clap_mangen` renders what the command line says. Sections for environment variables, exit codes,
+//! `clap_mangen` renders the command line. Sections for environment variables, exit codes,
 //! examples and other pages are added here.
 
 use std::fs;

@@ -1,4 +1,5 @@
-//! The programs, and what their command lines do not say.
+//! All programs, each with the parts of its man page that clap does not know: exit codes, and
+//! environment variables without a flag.
 
 use clap::{Command, CommandFactory};
 
