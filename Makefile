@@ -90,7 +90,7 @@ lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests, example
 unit: $(CHECKS)/ready ## Unit, binary and server tests (needs what `make test` sets up)
 	$(CARGO) build --locked --workspace
 	@rm -f "$(SKIPPED)"
-	SKIPPED_TESTS="$(SKIPPED)" $(CARGO) test --locked --workspace; code=$$?; \
+	SKIPPED_TESTS="$(SKIPPED)" $(CARGO) test --locked --workspace --no-fail-fast; code=$$?; \
 	  if [ -s "$(SKIPPED)" ]; then \
 	    echo "$$(sort -u "$(SKIPPED)" | wc -l) tests were skipped, or parts of them:"; sort -u "$(SKIPPED)"; \
 	  fi; exit $$code

@@ -29,7 +29,10 @@ fn help_and_phony_name_every_target() {
     let targets = targets();
     assert!(targets.contains("e2e") && targets.contains("check"), "{targets:?}");
 
-    let help = succeed(Command::new("make").args(["--silent", "help"]).current_dir(top())).stdout;
+    let help = succeed(
+        Command::new("make").args(["--silent", "--no-print-directory", "help"]).current_dir(top()),
+    )
+    .stdout;
     let helped = help.lines().filter_map(|line| line.split_whitespace().next());
     assert_eq!(helped.map(str::to_owned).collect::<BTreeSet<_>>(), targets, "make help");
 

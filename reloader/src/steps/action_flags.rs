@@ -141,7 +141,7 @@ fn in_order(mut occurrences: Vec<Occurrence>) -> Result<Vec<RequestedAction>> {
         let Some(value) = values.pop() else { continue };
         match flag {
             Flag::Signal => {
-                actions.push(RequestedAction::Signal { name: Some(value), target: None })
+                actions.push(RequestedAction::Signal { name: Some(value), target: None });
             }
             Flag::Target(flag) => add_target(&mut actions, (flag, value)),
             Flag::Exec => actions.push(RequestedAction::Exec(value)),
