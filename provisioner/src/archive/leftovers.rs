@@ -5,14 +5,14 @@
 //! look like leftovers, so only those older than a day are removed.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Result;
 use diagnostics::report::Report;
 use published_tree::records::remove_incomplete;
 use published_tree::volume::{OldVersion, Volume};
-use rustix::fs::{AtFlags, StatxFlags, statx};
 
+use crate::archive::change_time::age;
 use crate::archive::retire::previous_versions;
 use crate::state::State;
 use crate::state::lock::Lock;
@@ -44,28 +44,4 @@ pub fn remove_leftovers(volume: &Volume, lock: &Lock, report: &mut Report) -> Re
 /// Whether an incomplete entry was left by a killed run: no other run can be writing it.
 pub fn is_leftover(directory: impl AsFd, name: &str, lock: &Lock) -> bool {
     lock.is_exclusive() || age(directory, name).is_some_and(|age| age >= MAX_RUN_TIME)
-}
-
-/// When an entry was changed last: seconds and nanoseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ChangeTime {
-    /// Seconds.
-    pub seconds: i64,
-    /// Nanoseconds.
-    pub nanoseconds: u32,
-}
-
-impl ChangeTime {
-    /// The change time of an entry; `None` if it cannot be read.
-    pub fn of(directory: impl AsFd, name: &str) -> Option<Self> {
-        let stat = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::CTIME).ok()?;
-        Some(Self { seconds: stat.stx_ctime.tv_sec, nanoseconds: stat.stx_ctime.tv_nsec })
-    }
-}
-
-/// The time since an entry was changed; `None` if the clock was set back since.
-pub fn age(directory: impl AsFd, name: &str) -> Option<Duration> {
-    let ChangeTime { seconds, nanoseconds } = ChangeTime::of(directory, name)?;
-    let since = Duration::new(u64::try_from(seconds).ok()?, nanoseconds);
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + since).ok()
 }

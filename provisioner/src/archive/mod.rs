@@ -10,6 +10,7 @@
 //! everything below a directory do not find them.
 
 pub mod archived;
+pub mod change_time;
 pub mod history;
 pub mod leftovers;
 mod pack;

@@ -17,7 +17,7 @@ use published_tree::tree::Hash;
 use published_tree::volume::{DATA, MANIFEST, Volume};
 
 use crate::archive::Archives;
-use crate::archive::leftovers::{ChangeTime, age};
+use crate::archive::change_time::{ChangeTime, age};
 use crate::archive::pin::Pin;
 use crate::cli::ChangeOptions;
 use crate::shutdown::Shutdown;

@@ -7,9 +7,6 @@ use published_tree::volume::Volume;
 
 use crate::copy::space;
 
-/// Named numbers of a publication, for notifications: `("added", 3)`.
-pub type Counts = [(&'static str, u64)];
-
 /// Called by publications and rollbacks.
 pub trait Hooks {
     /// Removes an old version or archive to free space on the volume. Returns whether there was one.
@@ -19,10 +16,11 @@ pub trait Hooks {
     fn free_space(&mut self) -> Result<bool>;
 
     /// Called when version `digest` is complete, right before the first change that readers see.
+    /// `counts` are named numbers for notifications, such as `("added", 3)`.
     ///
     /// # Errors
     /// The publication is undone.
-    fn before_change(&mut self, digest: &Hash, counts: &Counts) -> Result<()>;
+    fn before_change(&mut self, digest: &Hash, counts: &[(&'static str, u64)]) -> Result<()>;
 
     /// Adds a warning to the report.
     fn warn(&mut self, message: String);

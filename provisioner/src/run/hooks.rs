@@ -8,10 +8,9 @@ use diagnostics::report::Report;
 use published_tree::tree::Hash;
 use published_tree::volume::Volume;
 
-use super::publish::owned_counts;
 use crate::archive::retire::remove_oldest;
-use crate::atomic::hooks::{Counts, Hooks};
-use crate::then::Notifications;
+use crate::atomic::hooks::Hooks;
+use crate::then::{Counts, Notifications};
 
 /// The hooks of one run.
 pub struct RunHooks<'r> {
@@ -32,7 +31,7 @@ impl Hooks for RunHooks<'_> {
         remove_oldest(self.volume, self.grace, self.needed, self.report)
     }
 
-    fn before_change(&mut self, digest: &Hash, counts: &Counts) -> Result<()> {
+    fn before_change(&mut self, digest: &Hash, counts: &[(&'static str, u64)]) -> Result<()> {
         self.notifications.record(self.volume, digest, &owned_counts(counts));
         Ok(())
     }
@@ -40,4 +39,9 @@ impl Hooks for RunHooks<'_> {
     fn warn(&mut self, message: String) {
         self.report.warn(message);
     }
+}
+
+/// Counts with owned names, for notifications.
+pub fn owned_counts(counts: &[(&'static str, u64)]) -> Counts {
+    counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
 }

@@ -12,7 +12,7 @@ use published_tree::progress::Progress;
 use published_tree::tree::Totals;
 use published_tree::volume::Volume;
 
-use super::hooks::RunHooks;
+use super::hooks::{RunHooks, owned_counts};
 use super::release::Released;
 use super::{forget_on_failure, print, record_history};
 use crate::archive::history::Action;
@@ -28,7 +28,7 @@ use crate::shutdown::Shutdown;
 use crate::source::PublishOptions;
 use crate::source::modes::Modes;
 use crate::state::lock::{Lock, lock};
-use crate::then::{Counts, Listeners, LiveId, Notifications, RunOutcome};
+use crate::then::{Listeners, LiveId, Notifications, RunOutcome};
 
 /// Publishes, or keeps the pinned version live.
 ///
@@ -143,11 +143,6 @@ fn keep_pinned(
     };
     print(&format!("pinned to sha256:{digest}: not published{more}\n"));
     Ok(outcome)
-}
-
-/// Counts with owned names, for notifications.
-pub fn owned_counts(counts: &[(&'static str, u64)]) -> Counts {
-    counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
 }
 
 /// Prints the outcome in one line, and adds it to the report and the metrics.

@@ -9,8 +9,8 @@ use published_tree::manifest::hex;
 use published_tree::progress::Progress;
 use published_tree::volume::Volume;
 
-use super::hooks::RunHooks;
-use super::publish::owned_counts;
+use super::hooks::{RunHooks, owned_counts};
+
 use super::release::Released;
 use super::{forget_on_failure, print, record_history};
 use crate::archive::archived::choose;
