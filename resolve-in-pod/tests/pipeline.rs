@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use diagnostics::report::Summary;
 use e2e::programs::{Outcome, command, copy_program, program, python_pairs, run};
@@ -289,13 +289,40 @@ fn a_stage_that_cannot_start_is_an_error_of_configuration() {
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""));
 }
 
+/// Writes stand-ins for the stages to `dir`. A stage that starts leaves the file `started-NAME` there,
+/// and reads its input to the end, as resolver does: resolve-in-pod stops scan-uids when resolver ends.
+///
+/// A shell writes them: a script that this process has open for writing, or a child of another test
+/// that inherited it, could not be run.
+fn write_stages_that_leave_a_file(dir: &Path) {
+    let script = r#"for name in scan-uids resolver; do
+        printf '#!/bin/sh\n: >"${0%%/*}/started-%s"\nwhile read -r _; do :; done\n' \
+            "$name" >"$1/$name" && chmod +x "$1/$name"
+    done"#;
+    let mut shell = Command::new("sh");
+    let outcome = run(shell.args(["-ec", script, "sh"]).arg(dir), b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+}
+
 #[test]
 fn mistakes_on_the_command_line_start_nothing() {
+    let dir = TempDir::new().expect("a directory");
+    write_stages_that_leave_a_file(dir.path());
+    let pod = copy_program("resolve-in-pod", dir.path());
+    let run_with =
+        |args: &[&str]| run(Command::new(&pod).args(args).env_clear().current_dir(dir.path()), b"");
+    let started = || {
+        ["scan-uids", "resolver"].map(|name| dir.path().join(format!("started-{name}")).exists())
+    };
     // csv is a format of scan-uids alone: resolver could not read it.
     for args in [&[][..], &["--max-depth", "x", "."], &["--format", "csv", "."], &["--nonsense"]] {
-        let outcome = run(command("resolve-in-pod").args(args).stdin(Stdio::null()), b"");
+        let outcome = run_with(args);
         assert_eq!((outcome.code, &outcome.stdout[..]), (Some(2), ""), "{args:?}");
+        assert_eq!(started(), [false, false], "{args:?} started a stage");
     }
+    // A valid command line starts both, so a stage that starts is seen.
+    run_with(&["--ldif", USERS_LDIF, "."]);
+    assert_eq!(started(), [true, true]);
 }
 
 #[test]
