@@ -19,31 +19,31 @@ fn promtool() -> std::process::Command {
 }
 
 /// Writes the rules of a set as Prometheus reads them.
-fn write_rules(set: &Set, place: &Path) {
+fn write_rules(set: &Set, dir: &Path) {
     let rules: Vec<&Value> = set.of_kind("PrometheusRule").collect();
     let [rule] = rules[..] else { panic!("{}: {}", set.from, rules.len()) };
-    std::fs::write(place.join("rules.yml"), rule["spec"].to_string()).expect("a file");
+    std::fs::write(dir.join("rules.yml"), rule["spec"].to_string()).expect("a file");
 }
 
-fn test(cases: &str, place: &Path) -> e2e::programs::Outcome {
-    std::fs::write(place.join("cases.yml"), cases).expect("a file");
-    outcome(promtool().args(["test", "rules"]).arg(place.join("cases.yml")))
+fn test(cases: &str, dir: &Path) -> e2e::programs::Outcome {
+    std::fs::write(dir.join("cases.yml"), cases).expect("a file");
+    outcome(promtool().args(["test", "rules"]).arg(dir.join("cases.yml")))
 }
 
 #[test]
 fn alerts_come_when_they_should_and_else_not() {
     for (from, cases) in [(OWNERSHIP, "ownership.yml"), (PROVISIONING, "provisioning.yml")] {
-        let place = TempDir::new().unwrap();
-        write_rules(set(from), place.path());
+        let dir = TempDir::new().unwrap();
+        write_rules(set(from), dir.path());
         let checked =
-            succeed(promtool().args(["check", "rules"]).arg(place.path().join("rules.yml")));
+            succeed(promtool().args(["check", "rules"]).arg(dir.path().join("rules.yml")));
         assert!(checked.stdout.contains("SUCCESS: "), "{checked:?}");
         let cases = read(format!("e2e/testdata/alerts/{cases}"));
-        let tested = test(&cases, place.path());
+        let tested = test(&cases, dir.path());
         assert_eq!(tested.code, Some(0), "{from}: {tested:?}");
         // Without its rules the same cases must fail.
-        std::fs::write(place.path().join("rules.yml"), "groups: []").unwrap();
-        let tested = test(&cases, place.path());
+        std::fs::write(dir.path().join("rules.yml"), "groups: []").unwrap();
+        let tested = test(&cases, dir.path());
         assert_ne!(tested.code, Some(0), "{from}: the cases say nothing");
     }
 }
@@ -51,11 +51,11 @@ fn alerts_come_when_they_should_and_else_not() {
 /// The rule that the first guide recommended never fires: the failed Job's series has other labels.
 #[test]
 fn the_rule_of_the_first_guide_is_silent_about_failed_jobs() {
-    let place = TempDir::new().unwrap();
+    let dir = TempDir::new().unwrap();
     let old = r#"{"groups": [{"name": "old", "rules": [{"alert": "DataOwnerResolverFailed",
         "expr": "kube_job_failed{job=\"data-owner-resolver\"} > 0", "for": "5m"}]}]}"#;
-    std::fs::write(place.path().join("rules.yml"), old).unwrap();
-    let tested = test(&read("e2e/testdata/alerts/old.yml"), place.path());
+    std::fs::write(dir.path().join("rules.yml"), old).unwrap();
+    let tested = test(&read("e2e/testdata/alerts/old.yml"), dir.path());
     assert_eq!(tested.code, Some(0), "{tested:?}");
 }
 
@@ -70,8 +70,8 @@ fn alerts_name_what_is_there() {
                 let expression = text(rule, "/expr");
                 for label in ["cronjob=\"", "owner_name=\""] {
                     for part in expression.split(label).skip(1) {
-                        let called = part.split('"').next().unwrap();
-                        assert!(names.contains(&called), "{from}: {called}");
+                        let cronjob = part.split('"').next().unwrap();
+                        assert!(names.contains(&cronjob), "{from}: {cronjob}");
                         known += 1;
                     }
                 }

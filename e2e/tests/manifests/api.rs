@@ -27,7 +27,7 @@ pub struct Request {
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Access {
     /// As in a Role.
     pub verb: String,
     /// Group and resource.
@@ -66,8 +66,8 @@ type Handler = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
 
 /// The server. It ends with the test.
 pub struct Api {
-    place: TempDir,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    dir: TempDir,
+    accesses: Arc<Mutex<Vec<Access>>>,
 }
 
 impl Api {
@@ -75,39 +75,43 @@ impl Api {
     pub fn serve(handler: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let server = format!("http://{}", listener.local_addr().expect("an address"));
-        let place = TempDir::new().expect("a directory");
+        let dir = TempDir::new().expect("a directory");
         let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {"server": server}}],
             "users": [{"name": "test", "user": {"token": "none"}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}]});
-        std::fs::write(place.path().join("config"), config.to_string()).expect("a file");
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (handler, remembered): (Arc<Handler>, _) = (Arc::new(handler), asked.clone());
+        std::fs::write(dir.path().join("config"), config.to_string()).expect("a file");
+        let accesses = Arc::new(Mutex::new(Vec::new()));
+        let (handler, recorded): (Arc<Handler>, _) = (Arc::new(handler), accesses.clone());
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (handler, remembered) = (handler.clone(), remembered.clone());
-                thread::spawn(move || converse(stream, &*handler, &remembered));
+                let (handler, recorded) = (handler.clone(), recorded.clone());
+                thread::spawn(move || serve_connection(stream, &*handler, &recorded));
             }
         });
-        Self { place, asked }
+        Self { dir, accesses }
     }
 
     /// Lets a command that calls kubectl ask here.
-    pub fn introduce(&self, command: &mut Command, namespace: &str) {
-        let place = self.place.path();
-        command.env("KUBECONFIG", place.join("config")).env("KUBECACHEDIR", place.join("cache"));
+    pub fn configure_kubectl(&self, command: &mut Command, namespace: &str) {
+        let dir = self.dir.path();
+        command.env("KUBECONFIG", dir.join("config")).env("KUBECACHEDIR", dir.join("cache"));
         if !namespace.is_empty() {
             command.args(["--namespace", namespace]);
         }
     }
 
     /// What was asked for, in turn.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("no panic").clone()
+    pub fn accesses(&self) -> Vec<Access> {
+        self.accesses.lock().expect("no panic").clone()
     }
 }
 
-fn converse(stream: TcpStream, handler: &Handler, asked: &Mutex<Vec<Asked>>) -> Option<()> {
+fn serve_connection(
+    stream: TcpStream,
+    handler: &Handler,
+    accesses: &Mutex<Vec<Access>>,
+) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
     loop {
@@ -127,7 +131,7 @@ fn converse(stream: TcpStream, handler: &Handler, asked: &Mutex<Vec<Asked>>) -> 
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).ok()?;
-        let answer = answer(&method, &target, &body, handler, asked);
+        let answer = answer(&method, &target, &body, handler, accesses);
         let Answer { status, kind, body } = answer
             .unwrap_or_else(|| Answer::failure(404, "NotFound", &format!("{target} not found")));
         let size = body.len();
@@ -144,7 +148,7 @@ fn answer(
     target: &str,
     body: &[u8],
     handler: &Handler,
-    asked: &Mutex<Vec<Asked>>,
+    accesses: &Mutex<Vec<Access>>,
 ) -> Option<Answer> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if let Some(known) = discovery(path) {
@@ -152,7 +156,7 @@ fn answer(
     }
     let request = request(method, path, query, body)?;
     let Request { verb, resource, name, .. } = request.clone();
-    asked.lock().expect("no panic").push(Asked { verb, resource, name });
+    accesses.lock().expect("no panic").push(Access { verb, resource, name });
     handler(&request)
 }
 
@@ -185,13 +189,14 @@ fn request(method: &str, path: &str, query: &str, body: &[u8]) -> Option<Request
         resource: format!("{group}/{resource}"),
         name: name.to_owned(),
         query: query.to_owned(),
-        body: serde_json::from_slice(body).unwrap_or_else(|_| sent(body).unwrap_or_default()),
+        body: serde_json::from_slice(body)
+            .unwrap_or_else(|_| protobuf_object(body).unwrap_or_default()),
     })
 }
 
 /// The name of an object that was sent in protobuf: `k8s\0`, then an envelope whose second field
 /// is the object, with its metadata first, and the name first in that.
-fn sent(body: &[u8]) -> Option<Value> {
+fn protobuf_object(body: &[u8]) -> Option<Value> {
     let object = field(body.strip_prefix(b"k8s\0")?, 2)?;
     let name = std::str::from_utf8(field(field(object, 1)?, 1)?).ok()?;
     Some(json!({"metadata": {"name": name}}))

@@ -31,7 +31,7 @@ const EXCEPTIONS: [(&str, &str, &str); 16] = [
 
 #[test]
 fn policies_hold_but_for_exceptions_with_a_reason() {
-    let (place, _) = in_files();
+    let (dir, _) = in_files();
     let mut checkov = tool("checkov");
     // Without asking anybody for anything.
     checkov.args([
@@ -44,7 +44,7 @@ fn policies_hold_but_for_exceptions_with_a_reason() {
         "json",
         "-d",
     ]);
-    let outcome = outcome(checkov.arg(place.path()));
+    let outcome = outcome(checkov.arg(dir.path()));
     let report: Value = serde_json::from_str(&outcome.stdout)
         .unwrap_or_else(|error| panic!("{error}: {outcome:?}"));
     let passed = report["summary"]["passed"].as_u64().unwrap_or_default();
@@ -54,14 +54,18 @@ fn policies_hold_but_for_exceptions_with_a_reason() {
     for check in list(&report, "/results/failed_checks") {
         let (policy, resource) = (text(check, "/check_id"), text(check, "/resource"));
         let object = resource.rsplit('.').next().unwrap_or_default();
-        let is_it = |(id, of, _): &&(&str, &str, &str)| *id == policy && ["*", object].contains(of);
-        match EXCEPTIONS.iter().find(is_it) {
-            Some((id, of, _)) => drop(used.insert((*id, *of))),
+        let is_exception = |(id, object_name, _): &&(&str, &str, &str)| {
+            *id == policy && ["*", object].contains(object_name)
+        };
+        match EXCEPTIONS.iter().find(is_exception) {
+            Some((id, object_name, _)) => drop(used.insert((*id, *object_name))),
             None => failed.push(format!("{policy} {resource}: {}", text(check, "/check_name"))),
         }
     }
     assert!(failed.is_empty(), "{failed:#?}");
-    let unneeded: Vec<_> =
-        EXCEPTIONS.iter().filter(|(id, of, _)| !used.contains(&(*id, *of))).collect();
+    let unneeded: Vec<_> = EXCEPTIONS
+        .iter()
+        .filter(|(id, object_name, _)| !used.contains(&(*id, *object_name)))
+        .collect();
     assert!(unneeded.is_empty(), "not needed any more: {unneeded:#?}");
 }

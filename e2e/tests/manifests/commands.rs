@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::api::{Answer, Api};
-use crate::documents::{OF_THE_PAST, commands, kind_of, pages, quoted};
+use crate::documents::{REMOVED, commands, kind_of, pages, quoted};
 use crate::objects::{containers, fields, kind, labels, list, name, selects, template, text};
 use crate::programs::program;
 use crate::rendered::{set, sets};
@@ -27,14 +27,14 @@ impl Call {
     }
 
     /// The words that are neither options nor their values.
-    fn plain(&self) -> Vec<&str> {
+    fn positional(&self) -> Vec<&str> {
         let mut words = self.own().iter();
         let mut found = Vec::new();
         while let Some(word) = words.next() {
             match word.as_str() {
                 "-n" | "-l" | "-c" | "-f" | "-k" | "-o" | "--profile" => drop(words.next()),
                 option if option.starts_with('-') => {}
-                plain => found.push(plain),
+                positional => found.push(positional),
             }
         }
         found
@@ -42,13 +42,13 @@ impl Call {
 
     /// The subcommand: `create secret tls`, `get`.
     fn subcommand(&self) -> Vec<&str> {
-        let plain = self.plain();
-        let length = match plain[..] {
+        let positional = self.positional();
+        let length = match positional[..] {
             ["create", "secret", ..] => 3,
-            ["create" | "rollout", ..] if plain.len() > 1 => 2,
+            ["create" | "rollout", ..] if positional.len() > 1 => 2,
             _ => 1,
         };
-        plain.into_iter().take(length).collect()
+        positional.into_iter().take(length).collect()
     }
 
     /// The value of an option: `-l VALUE` or `--labels=VALUE`.
@@ -63,9 +63,10 @@ impl Call {
 /// All calls in blocks and lines of code of the guides. Those of the programs' own pages show clusters
 /// of their own.
 fn calls() -> Vec<Call> {
-    let of_programs = |page: &String| page.ends_with("/README.md") && !page.starts_with("k8s/");
+    let is_readme_of_a_program =
+        |page: &String| page.ends_with("/README.md") && !page.starts_with("k8s/");
     let mut found = Vec::new();
-    for page in pages().into_iter().filter(|page| !of_programs(page)) {
+    for page in pages().into_iter().filter(|page| !is_readme_of_a_program(page)) {
         let content = read(&page);
         let code = commands(&content).into_iter().chain(quoted(&content));
         for part in code.flat_map(|line| line.split(" | ").map(str::to_owned).collect::<Vec<_>>()) {
@@ -97,10 +98,10 @@ fn kubectl_knows_the_commands_and_their_options() {
     let mut known = BTreeMap::new();
     for call in calls() {
         let subcommand: Vec<String> = call.subcommand().into_iter().map(str::to_owned).collect();
-        let of = format!("{}: kubectl {}", call.page, call.words.join(" "));
+        let location = format!("{}: kubectl {}", call.page, call.words.join(" "));
         let own = known.entry(subcommand.clone()).or_insert_with(|| {
             let help = outcome(tool("kubectl").args(&subcommand).arg("--help")).stdout;
-            assert!(help.contains(&format!("kubectl {}", subcommand.join(" "))), "{of}");
+            assert!(help.contains(&format!("kubectl {}", subcommand.join(" "))), "{location}");
             options(&help)
         });
         for word in call.own().iter().filter(|word| word.starts_with('-') && word.len() > 1) {
@@ -108,7 +109,7 @@ fn kubectl_knows_the_commands_and_their_options() {
             let short = || option.chars().skip(1).map(|letter| format!("-{letter}")).collect();
             let all = if option.starts_with("--") { vec![option.to_owned()] } else { short() };
             for option in all {
-                assert!(own.contains(&option) || global.contains(&option), "{of}: {option}");
+                assert!(own.contains(&option) || global.contains(&option), "{location}: {option}");
             }
         }
     }
@@ -132,7 +133,7 @@ fn labels_that_are_asked_for_are_given() {
     let mut count = 0;
     for call in calls() {
         let Some(wanted) = call.value("-l", "--labels") else { continue };
-        let jobs = call.plain().iter().any(|word| ["job", "jobs"].contains(word));
+        let jobs = call.positional().iter().any(|word| ["job", "jobs"].contains(word));
         for (key, value) in wanted.split(',').filter_map(|label| label.split_once('=')) {
             // Given by Kubernetes itself.
             if key != "batch.kubernetes.io/job-name" {
@@ -149,32 +150,35 @@ fn objects_and_containers_that_are_named_are_there() {
     let all = || sets().iter().flat_map(|set| &set.objects);
     let mut count = 0;
     for call in calls() {
-        let of = format!("{}: kubectl {}", call.page, call.words.join(" "));
-        let plain = call.plain();
+        let location = format!("{}: kubectl {}", call.page, call.words.join(" "));
+        let positional = call.positional();
         let mut named: Vec<(&str, &str)> = Vec::new();
-        match plain[..] {
+        match positional[..] {
             // Pods that the guide itself makes by `run` have any name.
             ["exec", pod, ..] => named.push(("Pod", pod)),
-            ["get" | "describe" | "delete" | "label", what, called, ..] => {
-                named.extend(kind_of(what).map(|kind| (kind, called)));
+            ["get" | "describe" | "delete" | "label", what, wanted_name, ..] => {
+                named.extend(kind_of(what).map(|kind| (kind, wanted_name)));
             }
             _ => {}
         }
-        for (wanted, called) in named {
+        for (wanted, wanted_name) in named {
             // `NODE` and the like are the reader's.
-            if called.contains('/') || called.chars().all(|c| c.is_ascii_uppercase()) {
+            if wanted_name.contains('/') || wanted_name.chars().all(|c| c.is_ascii_uppercase()) {
                 continue;
             }
             count += 1;
-            let is_there = all().any(|o| kind(o) == wanted && name(o) == called);
-            assert!(is_there || OF_THE_PAST.contains(&called), "{of}: {wanted}/{called}");
+            let exists = all().any(|o| kind(o) == wanted && name(o) == wanted_name);
+            assert!(exists || REMOVED.contains(&wanted_name), "{location}: {wanted}/{wanted_name}");
         }
         let Some(container) = call.value("-c", "--container") else { continue };
         count += 1;
-        let deployment = plain.iter().find_map(|word| word.strip_prefix("deployment/"));
-        let pods = all().filter(|o| deployment.is_none_or(|called| name(o) == called));
+        let deployment = positional.iter().find_map(|word| word.strip_prefix("deployment/"));
+        let pods = all().filter(|o| deployment.is_none_or(|wanted_name| name(o) == wanted_name));
         let mut inside = pods.filter_map(template).flat_map(containers);
-        assert!(inside.any(|c| text(c, "/name") == container), "{of}: no container {container}");
+        assert!(
+            inside.any(|c| text(c, "/name") == container),
+            "{location}: no container {container}"
+        );
     }
     assert!(count > 10, "{count}");
 }
@@ -189,10 +193,10 @@ fn programs_in_pods_are_called_as_they_want() {
             continue;
         };
         count += 1;
-        let of = format!("{}: {:?}", call.page, call.words);
+        let location = format!("{}: {:?}", call.page, call.words);
         let line = std::iter::once(path.to_owned()).chain(call.words[end + 2..].iter().cloned());
-        if let Err(error) = program(path).expect(&of).try_get_matches_from(line) {
-            panic!("{of}: {error}");
+        if let Err(error) = program(path).expect(&location).try_get_matches_from(line) {
+            panic!("{location}: {error}");
         }
     }
     assert!(count > 3, "{count}");
@@ -203,8 +207,8 @@ fn variables() -> BTreeSet<String> {
     let names = ["provisioner", "reloader", "resolve-in-pod", "resolver", "scan-uids"];
     let mut known: BTreeSet<String> = names
         .into_iter()
-        .flat_map(|called| {
-            let program = program(called).expect(called);
+        .flat_map(|wanted_name| {
+            let program = program(wanted_name).expect(wanted_name);
             let all = program.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
             all.map(str::to_owned).collect::<Vec<_>>()
         })
@@ -261,7 +265,7 @@ fn a_job_can_be_made_that_ends_a_rollback() {
         let path = format!("{}:{path}", kubectl.parent().unwrap().display());
         let mut shell = Command::new("sh");
         shell.env("PATH", path).args(["-c", &line]);
-        api.introduce(&mut shell, "");
+        api.configure_kubectl(&mut shell, "");
         let outcome = outcome(&mut shell);
         assert_eq!(outcome.code, Some(0), "{page}: {outcome:?}");
         let sent: Value = serde_json::from_str(&outcome.stderr).expect("what was sent");
@@ -282,7 +286,7 @@ fn a_question_by_hand_comes_from_a_pod_that_may_ask() {
     let line = line.replace(" --rm -i ", " --dry-run=client --output=json ");
     let api = Api::serve(|_| None);
     let mut kubectl = tool("kubectl");
-    api.introduce(&mut kubectl, "");
+    api.configure_kubectl(&mut kubectl, "");
     let outcome = succeed(kubectl.args(shlex::split(&line).unwrap()));
     let pod: Value = serde_json::from_str(&outcome.stdout).expect("a pod");
     let set = set("k8s/ownership/base");

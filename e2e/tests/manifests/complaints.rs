@@ -15,16 +15,16 @@ use crate::sidecars::Running;
 use crate::symptoms::{Symptom, unshare, without_rights};
 
 /// Each as the guides have it.
-pub const OF_RELOADER: [Symptom; 9] = [
-    ("reloaded: ...", || act(&mut command("reloader"), &["--exec", "true"])),
+pub const RELOADER_MESSAGES: [Symptom; 9] = [
+    ("reloaded: ...", || run_once(&mut command("reloader"), &["--exec", "true"])),
     (
         "process 1 is ..., which would not pass the signal on: name the process that is meant, as in \
          --process 'nginx: master'",
-        beside_pause,
+        with_pause_as_process_1,
     ),
     (
         "no process of another container is visible: the pod needs `shareProcessNamespace: true`",
-        alone,
+        without_visible_processes,
     ),
     ("not permitted to send HUP ...", other_user),
     (
@@ -51,14 +51,14 @@ pub const OF_RELOADER: [Symptom; 9] = [
             Answer::json(200, &keycloak)
         })
     }),
-    ("failed to open `...`: no such file or directory", nothing_there),
+    ("failed to open `...`: no such file or directory", missing_directory),
 ];
 
 /// Where a patch has them.
 const ANNOTATIONS: &str = "/spec/template/metadata/annotations";
 
 /// What is said of one attempt, at the start.
-fn act(reloader: &mut Command, args: &[&str]) -> String {
+fn run_once(reloader: &mut Command, args: &[&str]) -> String {
     let watched = TempDir::new().expect("a directory");
     fs::set_permissions(watched.path(), Permissions::from_mode(0o755)).expect("its mode");
     fs::write(watched.path().join("file"), "content\n").expect("a file");
@@ -70,20 +70,20 @@ fn act(reloader: &mut Command, args: &[&str]) -> String {
 const CONTAINER: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
 
 /// Where process 1 is one that is called as the pod's own.
-fn beside_pause() -> String {
-    let place = TempDir::new().expect("a directory");
-    let pause = place.path().join("pause");
+fn with_pause_as_process_1() -> String {
+    let dir = TempDir::new().expect("a directory");
+    let pause = dir.path().join("pause");
     let copied = Command::new("cp").arg("/bin/sh").arg(&pause).status().expect("cp");
     assert!(copied.success());
     let mut container = unshare(&CONTAINER);
     // Something follows, so that the shell stays.
     container.arg(&pause).args(["-c", "\"$@\"; exit $?", "sh"]).arg(program("reloader"));
-    act(&mut container, &[])
+    run_once(&mut container, &[])
 }
 
-fn alone() -> String {
+fn without_visible_processes() -> String {
     let mut container = unshare(&CONTAINER);
-    act(container.arg(program("reloader")), &["--process", "nginx: master"])
+    run_once(container.arg(program("reloader")), &["--process", "nginx: master"])
 }
 
 /// Empty unless root runs the test: only root can become another user.
@@ -92,15 +92,15 @@ fn other_user() -> String {
         return String::new();
     }
     let nginx = Nginx::start(&Setup::default());
-    let place = TempDir::new().expect("a directory");
-    let mut other = without_rights("reloader", place.path());
-    act(&mut other, &["--process", &nginx.title()])
+    let dir = TempDir::new().expect("a directory");
+    let mut other = without_rights("reloader", dir.path());
+    run_once(&mut other, &["--process", &nginx.title()])
 }
 
 fn wrong_configuration() -> String {
     let nginx = Nginx::start(&Setup::default());
     nginx.break_configuration();
-    act(&mut command("reloader"), &["--process", &nginx.title()])
+    run_once(&mut command("reloader"), &["--process", &nginx.title()])
 }
 
 /// A rolling restart, with what the API answers of a Deployment as it is at first.
@@ -108,18 +108,18 @@ fn roll_out(answer: fn(&Request, Value) -> Answer) -> String {
     let keycloak = || deployment("provisioning", "keycloak");
     let api = Api::serve(move |request| Some(answer(request, keycloak())));
     let mut reloader = command("reloader");
-    api.introduce(&mut reloader, "");
-    act(&mut reloader, &["--rollout", "deployment/keycloak", "--wait", "60"])
+    api.configure_kubectl(&mut reloader, "");
+    run_once(&mut reloader, &["--rollout", "deployment/keycloak", "--wait", "60"])
 }
 
 /// It goes on and waits: what it says is read while it does.
-fn nothing_there() -> String {
-    let place = TempDir::new().expect("a directory");
-    let told = place.path().join("told");
+fn missing_directory() -> String {
+    let dir = TempDir::new().expect("a directory");
+    let stderr = dir.path().join("told");
     let mut reloader = command("reloader");
-    reloader.args(["--dry-run", "--at-start"]).arg(place.path().join("opa"));
-    reloader.stdout(Stdio::null()).stderr(fs::File::create(&told).expect("a file"));
+    reloader.args(["--dry-run", "--at-start"]).arg(dir.path().join("opa"));
+    reloader.stdout(Stdio::null()).stderr(fs::File::create(&stderr).expect("a file"));
     let _running = Running::start(&mut reloader);
-    wait_for("a complaint", || fs::read_to_string(&told).expect("UTF-8").ends_with('\n'));
-    fs::read_to_string(&told).expect("UTF-8")
+    wait_for("a complaint", || fs::read_to_string(&stderr).expect("UTF-8").ends_with('\n'));
+    fs::read_to_string(&stderr).expect("UTF-8")
 }

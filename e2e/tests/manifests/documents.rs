@@ -104,8 +104,8 @@ fn paths_exist() {
                 ["k8s/", "examples/", "docs/", "e2e/"].iter().any(|top| word.starts_with(top));
             if is_path && !word.contains(['*', '{', '<', '=']) {
                 count += 1;
-                let is_past = page.contains("MIGRATION") && OF_THE_PAST.contains(&word);
-                assert!(is_past || top().join(word).exists(), "{page}: {word}");
+                let is_removed = page.contains("MIGRATION") && REMOVED.contains(&word);
+                assert!(is_removed || top().join(word).exists(), "{page}: {word}");
             }
         }
     }
@@ -148,7 +148,7 @@ pub fn kind_of(word: &str) -> Option<&'static str> {
 }
 
 /// What a guide for migration may name: it is what goes away.
-pub const OF_THE_PAST: [&str; 9] = [
+pub const REMOVED: [&str; 9] = [
     "k8s/configmap.yaml",
     "k8s/cronjob.yaml",
     "k8s/job.yaml",
@@ -166,8 +166,9 @@ fn kubectl_is_told_of_what_there_is() {
     let dirs = kustomizations("Kustomization");
     let mut count = 0;
     // Those of the programs show clusters of their own.
-    let of_programs = |page: &String| page.ends_with("/README.md") && !page.starts_with("k8s/");
-    for page in pages().into_iter().filter(|page| !of_programs(page)) {
+    let is_readme_of_a_program =
+        |page: &String| page.ends_with("/README.md") && !page.starts_with("k8s/");
+    for page in pages().into_iter().filter(|page| !is_readme_of_a_program(page)) {
         for line in commands(&read(&page)).iter().filter(|line| line.contains("kubectl")) {
             let words: Vec<&str> =
                 line.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
@@ -188,12 +189,12 @@ fn kubectl_is_told_of_what_there_is() {
             }
             for word in words {
                 let word = word.strip_prefix("--from=").unwrap_or(word);
-                let Some((kind_word, called)) = word.split_once('/') else { continue };
+                let Some((kind_word, wanted_name)) = word.split_once('/') else { continue };
                 let Some(wanted) = kind_of(kind_word) else { continue };
                 count += 1;
-                let is_there = all().any(|o| kind(o) == wanted && name(o) == called);
-                let is_past = page.contains("MIGRATION") && OF_THE_PAST.contains(&called);
-                assert!(is_there || is_past, "{page}: {line}");
+                let exists = all().any(|o| kind(o) == wanted && name(o) == wanted_name);
+                let is_removed = page.contains("MIGRATION") && REMOVED.contains(&wanted_name);
+                assert!(exists || is_removed, "{page}: {line}");
             }
         }
     }
@@ -217,9 +218,9 @@ fn the_programs_have_the_options() {
                     let mut known = command
                         .get_arguments()
                         .chain(command.get_subcommands().flat_map(clap::Command::get_arguments));
-                    let is_there = known.any(|arg| arg.get_long() == Some(flag));
+                    let exists = known.any(|arg| arg.get_long() == Some(flag));
                     assert!(
-                        is_there || ["help", "version"].contains(&flag),
+                        exists || ["help", "version"].contains(&flag),
                         "{page}: {line}: --{flag}"
                     );
                 }

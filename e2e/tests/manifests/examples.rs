@@ -19,8 +19,8 @@ fn gitlab_would_take_the_job() {
     let all = files("examples/gitlab", &[".gitlab-ci.yml"]);
     assert!(!all.is_empty());
     succeed(tool("check-jsonschema").args(["--builtin-schema", "vendor.gitlab-ci"]).args(&all));
-    let place = TempDir::new().unwrap();
-    let wrong = place.path().join("wrong.yml");
+    let dir = TempDir::new().unwrap();
+    let wrong = dir.path().join("wrong.yml");
     std::fs::write(&wrong, "job: {script: [true], only_on: [schedules]}").unwrap();
     let outcome =
         outcome(tool("check-jsonschema").args(["--builtin-schema", "vendor.gitlab-ci"]).arg(wrong));
@@ -31,11 +31,11 @@ fn gitlab_would_take_the_job() {
 fn nginx_would_take_its_configuration() {
     let set = set("k8s/provisioning/base");
     let map = set.of_kind("ConfigMap").find(|map| name(map).starts_with("nginx-config-")).unwrap();
-    let place = TempDir::new().unwrap();
-    let (file, published) = (place.path().join("nginx.conf"), place.path().join("data"));
+    let dir = TempDir::new().unwrap();
+    let (file, published) = (dir.path().join("nginx.conf"), dir.path().join("data"));
     std::fs::create_dir_all(published.join("nginx")).unwrap();
     // The paths of the image and the pod, here; no mount is needed for that.
-    let at = |path: &str| format!("{}/{path}", place.path().display());
+    let at = |path: &str| format!("{}/{path}", dir.path().display());
     let configuration = text(map, "/data/nginx.conf")
         .replace("/tmp/", &at(""))
         .replace("/etc/nginx/provisioning-data/", &at("data/"));
@@ -43,7 +43,7 @@ fn nginx_would_take_its_configuration() {
     let test = || {
         let mut nginx = Command::new("nginx");
         nginx.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap()));
-        outcome(nginx.args(["-t", "-e", "stderr", "-p"]).arg(place.path()).arg("-c").arg(&file))
+        outcome(nginx.args(["-t", "-e", "stderr", "-p"]).arg(dir.path()).arg("-c").arg(&file))
     };
     let tested = test();
     assert_eq!(tested.code, Some(0), "{tested:?}");
@@ -56,7 +56,7 @@ fn nginx_would_take_its_configuration() {
 
 #[test]
 fn recipes_give_what_they_say() {
-    let place = TempDir::new().unwrap();
+    let dir = TempDir::new().unwrap();
     let page = read("examples/jq-recipes.md");
     let mut blocks = page.split("```").skip(1).step_by(2);
     let mut count = 0;
@@ -64,13 +64,13 @@ fn recipes_give_what_they_say() {
     while let Some(block) = blocks.next() {
         let (language, content) = block.split_once('\n').unwrap();
         if language == "json" {
-            std::fs::write(place.path().join(file), content).unwrap();
+            std::fs::write(dir.path().join(file), content).unwrap();
             file = "before.json";
             continue;
         }
         assert_eq!(language, "sh");
         let expected = blocks.next().and_then(|next| next.strip_prefix("text\n")).expect(content);
-        let outcome = outcome(Command::new("sh").args(["-c", content]).current_dir(place.path()));
+        let outcome = outcome(Command::new("sh").args(["-c", content]).current_dir(dir.path()));
         assert_eq!(
             (outcome.code, outcome.stdout.as_str()),
             (Some(0), expected),
@@ -137,8 +137,8 @@ fn containerfiles_are_sound() {
 /// them after a while, and the others at once.
 #[derive(Default)]
 struct Pods {
-    made: i32,
-    looks: u32,
+    created: i32,
+    polls: u32,
     last: Option<Value>,
 }
 
@@ -147,7 +147,7 @@ impl Pods {
         let found = match (request.verb.as_str(), request.resource.as_str()) {
             ("get", "batch/cronjobs") => set(AIRFLOW).get("CronJob", &request.name)?.clone(),
             ("create", "/pods") => self.make(request.body.clone()),
-            ("get", "/pods") => self.look()?,
+            ("get", "/pods") => self.poll()?,
             ("patch", "/pods") => self.last.clone()?,
             ("delete", "/pods") => self.last.take()?,
             ("list", "/pods") => {
@@ -160,21 +160,22 @@ impl Pods {
         Some(Answer::json(200, &found))
     }
 
-    fn look(&mut self) -> Option<Value> {
+    fn poll(&mut self) -> Option<Value> {
         let mut pod = self.last.clone()?;
-        self.looks += 1;
-        if self.looks < 3 {
+        self.polls += 1;
+        if self.polls < 3 {
             pod["status"] = json!({"phase": "Pending"});
         }
         Some(pod)
     }
 
     fn make(&mut self, mut pod: Value) -> Value {
-        let ended = json!({"exitCode": self.made, "message": "wrong password", "reason": "Error"});
-        pod["status"] = json!({"phase": if self.made == 0 { "Succeeded" } else { "Failed" },
+        let ended =
+            json!({"exitCode": self.created, "message": "wrong password", "reason": "Error"});
+        pod["status"] = json!({"phase": if self.created == 0 { "Succeeded" } else { "Failed" },
             "containerStatuses": [{"name": "data-owner-resolver", "image": "image", "imageID": "",
                 "ready": false, "restartCount": 0, "state": {"terminated": ended}}]});
-        self.made += 1;
+        self.created += 1;
         self.last = Some(pod.clone());
         pod
     }
@@ -184,21 +185,21 @@ impl Pods {
 #[test]
 #[ignore = "needs Airflow"]
 fn airflow_runs_the_pod_of_the_cron_job_with_the_rights_it_has() {
-    let place = TempDir::new().unwrap();
+    let dir = TempDir::new().unwrap();
     let cron = set(AIRFLOW).of_kind("CronJob").next().unwrap();
-    let file = place.path().join("cronjob.json");
+    let file = dir.path().join("cronjob.json");
     std::fs::write(&file, cron.to_string()).unwrap();
     let pods = Mutex::new(Pods::default());
     let api = Api::serve(move |request| pods.lock().unwrap().answer(request));
     let python = top().join("target/airflow/bin/python");
     let mut command = Command::new(python);
-    command.env("AIRFLOW_HOME", place.path()).env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
+    command.env("AIRFLOW_HOME", dir.path()).env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
     // The settings of kubectl, which are in the environment.
     command.env("AIRFLOW_CONN_KUBERNETES_DEFAULT", "kubernetes://");
     command.arg(top().join("e2e/checks/dag.py")).arg(file);
-    api.introduce(&mut command, "");
+    api.configure_kubectl(&mut command, "");
     let outcome = succeed(&mut command);
     assert!(outcome.stdout.contains("the same pod\n"), "{outcome:?}");
     assert!(outcome.stdout.contains("done, tried again, not tried again\n"), "{outcome:?}");
-    assert_exact(set(AIRFLOW).get("Role", "scan-airflow").unwrap(), &api.asked());
+    assert_exact(set(AIRFLOW).get("Role", "scan-airflow").unwrap(), &api.accesses());
 }

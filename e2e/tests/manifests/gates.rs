@@ -120,12 +120,12 @@ fn ci_runs_no_code_of_others_and_has_no_rights() {
 
 /// Runs the check of advisories with a cargo that answers so; its exit code, stdout and stderr.
 fn advisories(fetch: &str, check: &str, has_copy: bool) -> (Option<i32>, String, String) {
-    let place = TempDir::new().expect("a directory");
+    let dir = TempDir::new().expect("a directory");
     // A fetch that failed leaves a lock there.
     let copy = if has_copy { "advisory-dbs/copy/.git" } else { "advisory-dbs" };
-    std::fs::create_dir_all(place.path().join(copy)).expect("made");
-    std::fs::write(place.path().join("advisory-dbs/db.lock"), "").expect("written");
-    let cargo = place.path().join("cargo");
+    std::fs::create_dir_all(dir.path().join(copy)).expect("made");
+    std::fs::write(dir.path().join("advisory-dbs/db.lock"), "").expect("written");
+    let cargo = dir.path().join("cargo");
     let script =
         format!("#!/bin/sh\ncase \"$*\" in\n*fetch*db) {fetch};;\n*check*) {check};;\nesac\n");
     // Written by another process: one that is open for writing here might be inherited by a child
@@ -134,7 +134,7 @@ fn advisories(fetch: &str, check: &str, has_copy: bool) -> (Option<i32>, String,
     shell.args(["-c", "printf %s \"$1\" >\"$2\" && chmod +x \"$2\"", "sh", &script]).arg(&cargo);
     succeed(&mut shell);
     let mut check = Command::new(top().join("e2e/checks/advisories"));
-    check.env("CARGO", &cargo).env("CARGO_HOME", place.path());
+    check.env("CARGO", &cargo).env("CARGO_HOME", dir.path());
     let outcome = outcome(&mut check);
     (outcome.code, outcome.stdout, outcome.stderr)
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::objects::{containers, labels, list, name, selects, spelt, template, text, texts};
+use crate::objects::{
+    containers, kind_and_name, labels, list, name, selects, template, text, texts,
+};
 use crate::rendered::{Set, sets};
 
 /// The peers that a pod of a set connects to: name, protocol and port.
@@ -22,9 +24,13 @@ fn expected(from: &str, pod: &str) -> &'static [&'static str] {
     }
 }
 
-fn policies<'a>(set: &'a Set, pod: &'a Value, way: &'a str) -> impl Iterator<Item = &'a Value> {
+fn policies<'a>(
+    set: &'a Set,
+    pod: &'a Value,
+    direction: &'a str,
+) -> impl Iterator<Item = &'a Value> {
     set.of_kind("NetworkPolicy").filter(move |policy| {
-        texts(policy, "/spec/policyTypes").contains(&way)
+        texts(policy, "/spec/policyTypes").contains(&direction)
             && selects(&policy["spec"]["podSelector"], labels(pod))
     })
 }
@@ -38,15 +44,18 @@ fn pods_reach_what_they_ask_and_nothing_else() {
     for set in sets() {
         for object in &set.objects {
             let Some(pod) = template(object) else { continue };
-            let of = format!("{}: {}", set.from, spelt(object));
+            let location = format!("{}: {}", set.from, kind_and_name(object));
             let rules: Vec<&Value> =
                 policies(set, pod, "Egress").flat_map(|p| list(p, "/spec/egress")).collect();
-            assert!(policies(set, pod, "Egress").count() > 0, "{of} may ask anybody");
-            assert!(rules.iter().all(|rule| !list(rule, "/ports").is_empty()), "{of}: all ports");
+            assert!(policies(set, pod, "Egress").count() > 0, "{location} may ask anybody");
+            assert!(
+                rules.iter().all(|rule| !list(rule, "/ports").is_empty()),
+                "{location}: all ports"
+            );
             let reached: BTreeSet<String> = rules.iter().flat_map(|rule| ports(rule)).collect();
-            assert_eq!(Vec::from_iter(reached), expected(&set.from, name(object)), "{of}");
+            assert_eq!(Vec::from_iter(reached), expected(&set.from, name(object)), "{location}");
             for rule in rules {
-                check_peers(set, rule, &of);
+                check_peers(set, rule, &location);
             }
         }
     }
@@ -54,24 +63,24 @@ fn pods_reach_what_they_ask_and_nothing_else() {
 
 /// Names are asked for in the cluster alone, directories at certain addresses, and upstreams where
 /// they listen.
-fn check_peers(set: &Set, rule: &Value, of: &str) {
+fn check_peers(set: &Set, rule: &Value, location: &str) {
     let dns = json!([{
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
         "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
     }]);
     for port in ports(rule) {
         match port.as_str() {
-            "TCP/53" | "UDP/53" => assert_eq!(rule["to"], dns, "{of}"),
+            "TCP/53" | "UDP/53" => assert_eq!(rule["to"], dns, "{location}"),
             "TCP/389" | "TCP/636" => {
                 let peers = list(rule, "/to");
-                assert!(!peers.is_empty(), "{of}: {rule}");
-                let is_one = |peer: &Value| text(peer, "/ipBlock/cidr").ends_with("/32");
-                assert!(peers.iter().all(is_one), "{of}: {rule}");
+                assert!(!peers.is_empty(), "{location}: {rule}");
+                let is_one_address = |peer: &Value| text(peer, "/ipBlock/cidr").ends_with("/32");
+                assert!(peers.iter().all(is_one_address), "{location}: {rule}");
             }
             "TCP/8181" | "TCP/8443" => {
                 let number: u64 = port[4..].parse().expect("a port");
-                let selector = rule.pointer("/to/0/podSelector").expect(of);
-                let met: Vec<&Value> = set
+                let selector = rule.pointer("/to/0/podSelector").expect(location);
+                let selected: Vec<&Value> = set
                     .objects
                     .iter()
                     .filter_map(template)
@@ -81,7 +90,7 @@ fn check_peers(set: &Set, rule: &Value, of: &str) {
                     let mut ports = containers(pod).flat_map(|c| list(c, "/ports"));
                     ports.any(|port| port["containerPort"] == number)
                 };
-                assert!(!met.is_empty() && met.iter().all(listens), "{of}: {rule}");
+                assert!(!selected.is_empty() && selected.iter().all(listens), "{location}: {rule}");
             }
             _ => {}
         }
@@ -93,8 +102,11 @@ fn nobody_talks_to_what_serves_nothing() {
     for set in sets() {
         for object in &set.objects {
             let Some(pod) = template(object) else { continue };
-            let of = format!("{}: {}", set.from, spelt(object));
-            assert!(policies(set, pod, "Ingress").count() > 0, "{of} may be asked by anybody");
+            let location = format!("{}: {}", set.from, kind_and_name(object));
+            assert!(
+                policies(set, pod, "Ingress").count() > 0,
+                "{location} may be asked by anybody"
+            );
             let rules = policies(set, pod, "Ingress").flat_map(|p| list(p, "/spec/ingress"));
             let open: BTreeSet<String> = rules.flat_map(ports).collect();
             let expected: &[&str] = match name(object) {
@@ -104,7 +116,7 @@ fn nobody_talks_to_what_serves_nothing() {
                 "keycloak-reloader" => &["TCP/9533"],
                 _ => &[],
             };
-            assert_eq!(Vec::from_iter(open), expected, "{of}");
+            assert_eq!(Vec::from_iter(open), expected, "{location}");
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn namespace(object: &Value) -> &str {
 }
 
 /// What to call it in messages.
-pub fn spelt(object: &Value) -> String {
+pub fn kind_and_name(object: &Value) -> String {
     format!("{}/{}", kind(object), name(object))
 }
 

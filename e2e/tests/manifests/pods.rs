@@ -3,16 +3,17 @@
 use serde_json::{Value, json};
 
 use crate::objects::{
-    containers, fields, job, kind, labels, list, name, namespace, spelt, template, text, texts,
+    containers, fields, job, kind, kind_and_name, labels, list, name, namespace, template, text,
+    texts,
 };
 use crate::rendered::{Set, sets};
 
 /// The only pods that ask the API with a token that Kubernetes mounts.
-const WITH_TOKEN: [&str; 1] = ["nightly-restart"];
+const TOKEN_WORKLOADS: [&str; 1] = ["nightly-restart"];
 /// The only one with a capability, to see below directories of mode 0700.
 const SCANNER: &str = "data-owner-resolver";
 /// Those that run as root: the scan, and who reads the file that it has written for root alone.
-const ROOT: [&str; 2] = [SCANNER, "results-reader"];
+const ROOT_WORKLOADS: [&str; 2] = [SCANNER, "results-reader"];
 /// Those that write to the provisioned volume.
 const WRITERS: [&str; 2] = ["data-provisioner", "provisioner-shell"];
 /// Sources of volumes that the level `restricted` allows.
@@ -35,7 +36,7 @@ fn each(mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str
         for object in &set.objects {
             if let Some(template) = template(object) {
                 count += 1;
-                check(set, object, template, &format!("{}: {}", set.from, spelt(object)));
+                check(set, object, template, &format!("{}: {}", set.from, kind_and_name(object)));
             }
         }
     }
@@ -52,12 +53,12 @@ fn every_object_has_the_common_labels() {
         for object in &set.objects {
             let wanted = if fewer.contains(&kind(object)) { &common[2..] } else { &common };
             for label in wanted {
-                let of = format!("{}: {}", set.from, spelt(object));
+                let location = format!("{}: {}", set.from, kind_and_name(object));
                 let found = object["metadata"]["labels"].get(label);
-                assert!(found.is_some(), "{of} has no {label}");
+                assert!(found.is_some(), "{location} has no {label}");
                 let inner = [object.pointer("/spec/jobTemplate"), template(object)];
                 for part in inner.into_iter().flatten() {
-                    assert_eq!(labels(part).get(label), found, "{of}: {label}");
+                    assert_eq!(labels(part).get(label), found, "{location}: {label}");
                 }
             }
         }
@@ -66,30 +67,30 @@ fn every_object_has_the_common_labels() {
 
 #[test]
 fn pods_have_no_more_rights_than_they_need() {
-    each(|_, object, template, of| {
+    each(|_, object, template, location| {
         let pod = &template["spec"];
         let is_scanner = name(object) == SCANNER;
-        let is_root = ROOT.contains(&name(object));
+        let is_root = ROOT_WORKLOADS.contains(&name(object));
         let context = &pod["securityContext"];
-        assert_eq!(context["seccompProfile"], json!({"type": "RuntimeDefault"}), "{of}");
-        assert_eq!(context["runAsNonRoot"], !is_root, "{of}");
-        assert_eq!(context["runAsUser"] == 0, is_root, "{of}: {context}");
-        assert!(context["runAsUser"].is_number(), "{of}: {context}");
-        let token = WITH_TOKEN.contains(&name(object));
-        assert_eq!(pod["automountServiceAccountToken"], token, "{of}");
-        assert_eq!(pod["enableServiceLinks"], false, "{of}");
+        assert_eq!(context["seccompProfile"], json!({"type": "RuntimeDefault"}), "{location}");
+        assert_eq!(context["runAsNonRoot"], !is_root, "{location}");
+        assert_eq!(context["runAsUser"] == 0, is_root, "{location}: {context}");
+        assert!(context["runAsUser"].is_number(), "{location}: {context}");
+        let token = TOKEN_WORKLOADS.contains(&name(object));
+        assert_eq!(pod["automountServiceAccountToken"], token, "{location}");
+        assert_eq!(pod["enableServiceLinks"], false, "{location}");
         for field in ["hostNetwork", "hostPID", "hostIPC"] {
-            assert!(pod.get(field).is_none(), "{of}: {field}");
+            assert!(pod.get(field).is_none(), "{location}: {field}");
         }
         for container in containers(template) {
             let context = &container["securityContext"];
-            assert_eq!(context["allowPrivilegeEscalation"], false, "{of}");
-            assert_eq!(context["readOnlyRootFilesystem"], true, "{of}");
-            assert_eq!(texts(context, "/capabilities/drop"), ["ALL"], "{of}");
+            assert_eq!(context["allowPrivilegeEscalation"], false, "{location}");
+            assert_eq!(context["readOnlyRootFilesystem"], true, "{location}");
+            assert_eq!(texts(context, "/capabilities/drop"), ["ALL"], "{location}");
             let added: &[&str] = if is_scanner { &["DAC_READ_SEARCH"] } else { &[] };
-            assert_eq!(texts(context, "/capabilities/add"), added, "{of}");
+            assert_eq!(texts(context, "/capabilities/add"), added, "{location}");
             for field in ["privileged", "runAsUser", "seccompProfile"] {
-                assert!(context.get(field).is_none(), "{of}: {field}");
+                assert!(context.get(field).is_none(), "{location}: {field}");
             }
         }
     });
@@ -97,46 +98,51 @@ fn pods_have_no_more_rights_than_they_need() {
 
 #[test]
 fn a_namespace_allows_what_its_pods_need_and_no_more() {
-    each(|set, object, template, of| {
-        let space = set.get("Namespace", namespace(object)).expect("the namespace");
-        let level = &space["metadata"]["labels"]["pod-security.kubernetes.io/enforce"];
+    each(|set, object, template, location| {
+        let namespace_object = set.get("Namespace", namespace(object)).expect("the namespace");
+        let level = &namespace_object["metadata"]["labels"]["pod-security.kubernetes.io/enforce"];
         let sources = list(template, "/spec/volumes").iter().flat_map(|volume| {
             volume.as_object().expect("a volume").keys().filter(|key| *key != "name")
         });
         let beyond: Vec<&String> =
             sources.filter(|source| !RESTRICTED_VOLUMES.contains(&source.as_str())).collect();
         match level.as_str() {
-            Some("restricted") => assert!(beyond.is_empty(), "{of}: {beyond:?}"),
-            Some("privileged") if name(object) != SCANNER => assert!(beyond.is_empty(), "{of}"),
-            Some("privileged") => assert_eq!(beyond, ["hostPath"], "{of}"),
-            _ => panic!("{of}: {level}"),
+            Some("restricted") => assert!(beyond.is_empty(), "{location}: {beyond:?}"),
+            Some("privileged") if name(object) != SCANNER => {
+                assert!(beyond.is_empty(), "{location}")
+            }
+            Some("privileged") => assert_eq!(beyond, ["hostPath"], "{location}"),
+            _ => panic!("{location}: {level}"),
         }
     });
 }
 
 #[test]
 fn containers_are_bounded_and_say_why_they_ended() {
-    each(|_, _, template, of| {
+    each(|_, _, template, location| {
         for container in containers(template) {
             let resources = &container["resources"];
             for bound in ["requests", "limits"] {
                 for what in ["cpu", "memory"] {
-                    assert!(resources[bound][what].is_string(), "{of}: no {what} in {bound}");
+                    assert!(resources[bound][what].is_string(), "{location}: no {what} in {bound}");
                 }
             }
-            assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError", "{of}");
+            assert_eq!(
+                container["terminationMessagePolicy"], "FallbackToLogsOnError",
+                "{location}"
+            );
             let image = text(container, "/image");
             let last = image.rsplit('/').next().expect("a name");
             let is_pinned = last.contains("@sha256:");
             let tag = last.split_once(':').expect(image).1;
-            assert_ne!(tag, "latest", "{of}: {image}");
+            assert_ne!(tag, "latest", "{location}: {image}");
             let moves = tag == "stable" && !is_pinned;
             let policy = if moves { "Always" } else { "IfNotPresent" };
-            assert_eq!(container["imagePullPolicy"], policy, "{of}: {image}");
+            assert_eq!(container["imagePullPolicy"], policy, "{location}: {image}");
         }
         for volume in list(template, "/spec/volumes") {
             let is_bounded = volume.get("emptyDir").is_none_or(|dir| dir["sizeLimit"].is_string());
-            assert!(is_bounded, "{of}: {volume}");
+            assert!(is_bounded, "{location}: {volume}");
         }
     });
 }
@@ -169,10 +175,10 @@ const PROBES: [(&str, &str, Probes); 6] = [
 
 #[test]
 fn what_runs_on_is_probed() {
-    each(|_, object, template, of| {
+    each(|_, object, template, location| {
         let sidecars = list(template, "/spec/initContainers").iter();
         let sidecars: Vec<&Value> = sidecars.filter(|c| c["restartPolicy"] == "Always").collect();
-        assert_eq!(sidecars.len(), list(template, "/spec/initContainers").len(), "{of}");
+        assert_eq!(sidecars.len(), list(template, "/spec/initContainers").len(), "{location}");
         let is_long = kind(object) == "Deployment";
         let mains = list(template, "/spec/containers").iter().filter(|_| is_long);
         for container in sidecars.into_iter().chain(mains) {
@@ -181,15 +187,15 @@ fn what_runs_on_is_probed() {
                 .filter(|(field, _)| field.ends_with("Probe"))
                 .map(|(field, probe)| (field, text(probe, "/httpGet/path")))
                 .collect();
-            let is_it = |(pod, called, _): &&(&str, &str, Probes)| {
-                (*pod, *called) == (name(object), text(container, "/name"))
+            let is_for_container = |(pod, container_name, _): &&(&str, &str, Probes)| {
+                (*pod, *container_name) == (name(object), text(container, "/name"))
             };
-            let (_, _, expected) = PROBES.iter().find(is_it).expect(of);
-            assert_eq!(found, *expected, "{of}");
+            let (_, _, expected) = PROBES.iter().find(is_for_container).expect(location);
+            assert_eq!(found, *expected, "{location}");
             for (probe, _) in found {
                 let port = &container[probe]["httpGet"]["port"];
                 let declared = list(container, "/ports").iter().find(|p| p["name"] == *port);
-                assert!(declared.is_some(), "{of}: {probe}: {port}");
+                assert!(declared.is_some(), "{location}: {probe}: {port}");
             }
         }
     });
@@ -197,26 +203,26 @@ fn what_runs_on_is_probed() {
 
 #[test]
 fn jobs_end_and_mistakes_end_them_at_once() {
-    each(|_, object, _, of| {
+    each(|_, object, _, location| {
         let Some(job) = job(object) else { return };
         for field in ["activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
-            assert!(job[field].is_u64(), "{of}: no {field}");
+            assert!(job[field].is_u64(), "{location}: no {field}");
         }
-        assert_eq!(job["template"]["spec"]["restartPolicy"], "Never", "{of}");
+        assert_eq!(job["template"]["spec"]["restartPolicy"], "Never", "{location}");
         let container = text(&job["template"], "/spec/containers/0/name");
         let first = &job["podFailurePolicy"]["rules"][0];
         assert_eq!(
             *first,
             json!({"action": "FailJob", "onExitCodes":
                 {"containerName": container, "operator": "In", "values": [2]}}),
-            "{of}"
+            "{location}"
         );
         if kind(object) == "CronJob" {
             let cron = &object["spec"];
-            assert_eq!(cron["timeZone"], "Etc/UTC", "{of}");
-            assert_eq!(cron["concurrencyPolicy"], "Forbid", "{of}");
-            assert!(cron["startingDeadlineSeconds"].is_u64(), "{of}");
-            assert!(is_schedule(text(cron, "/schedule")), "{of}: {}", cron["schedule"]);
+            assert_eq!(cron["timeZone"], "Etc/UTC", "{location}");
+            assert_eq!(cron["concurrencyPolicy"], "Forbid", "{location}");
+            assert!(cron["startingDeadlineSeconds"].is_u64(), "{location}");
+            assert!(is_schedule(text(cron, "/schedule")), "{location}: {}", cron["schedule"]);
         }
     });
 }
@@ -255,22 +261,22 @@ fn schedules_are_told_from_others() {
 #[test]
 fn only_the_provisioner_writes_and_hosts_are_only_read() {
     let mut hosts = 0;
-    each(|_, object, template, of| {
+    each(|_, object, template, location| {
         for volume in list(template, "/spec/volumes") {
             let mounts = containers(template).flat_map(|c| list(c, "/volumeMounts"));
             for mount in mounts.filter(|mount| mount["name"] == volume["name"]) {
                 if volume.get("hostPath").is_some() {
                     hosts += 1;
-                    assert_eq!(mount["readOnly"], true, "{of}");
-                    assert_eq!(mount["recursiveReadOnly"], "Enabled", "{of}");
+                    assert_eq!(mount["readOnly"], true, "{location}");
+                    assert_eq!(mount["recursiveReadOnly"], "Enabled", "{location}");
                 }
                 let claim = &volume["persistentVolumeClaim"];
                 if claim["claimName"] == "provisioning-data-pvc" {
                     let reads = !WRITERS.contains(&name(object));
-                    assert_eq!(mount["readOnly"] == true, reads, "{of}");
-                    assert_eq!(claim["readOnly"] == true, reads, "{of}");
+                    assert_eq!(mount["readOnly"] == true, reads, "{location}");
+                    assert_eq!(claim["readOnly"] == true, reads, "{location}");
                     // Links of what is published lead nowhere in a mount of a part of it.
-                    assert!(mount.get("subPath").is_none(), "{of}");
+                    assert!(mount.get("subPath").is_none(), "{location}");
                 }
             }
         }
@@ -280,11 +286,11 @@ fn only_the_provisioner_writes_and_hosts_are_only_read() {
 
 #[test]
 fn signals_reach_nginx() {
-    each(|_, object, template, of| {
+    each(|_, object, template, location| {
         // The title that nginx gives its master.
         let wanted = ["--process", "nginx: master"];
         let signals = containers(template).any(|c| texts(c, "/args").starts_with(&wanted));
-        assert_eq!(signals, name(object) == "nginx", "{of}");
-        assert_eq!(template["spec"]["shareProcessNamespace"] == true, signals, "{of}");
+        assert_eq!(signals, name(object) == "nginx", "{location}");
+        assert_eq!(template["spec"]["shareProcessNamespace"] == true, signals, "{location}");
     });
 }

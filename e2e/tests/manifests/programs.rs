@@ -3,7 +3,7 @@
 use clap::{Command, CommandFactory};
 use serde_json::Value;
 
-use crate::objects::{containers, fields, list, name, spelt, template, text, texts};
+use crate::objects::{containers, fields, kind_and_name, list, name, template, text, texts};
 use crate::rendered::{Set, sets};
 
 /// Where the programs are in the image.
@@ -22,16 +22,16 @@ pub fn program(name: &str) -> Option<Command> {
 }
 
 /// The program of a container, its name and its arguments, if it is one of this workspace.
-fn ours(container: &Value) -> Option<(Command, &str, Vec<&str>)> {
+fn workspace_program(container: &Value) -> Option<(Command, &str, Vec<&str>)> {
     let name = text(container, "/command/0").strip_prefix(BIN)?;
     Some((program(name).expect("a program of this workspace"), name, texts(container, "/args")))
 }
 
-fn assert_parses(command: Command, args: &[&str], of: &str) {
+fn assert_parses(command: Command, args: &[&str], location: &str) {
     let name = command.get_name().to_owned();
     let line = std::iter::once(name.as_str()).chain(args.iter().copied());
     if let Err(error) = command.try_get_matches_from(line) {
-        panic!("{of}: {args:?}: {error}");
+        panic!("{location}: {args:?}: {error}");
     }
 }
 
@@ -41,9 +41,14 @@ fn each(mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str
     for set in sets() {
         for object in &set.objects {
             let Some(template) = template(object) else { continue };
-            for container in containers(template).filter(|c| ours(c).is_some()) {
+            for container in containers(template).filter(|c| workspace_program(c).is_some()) {
                 count += 1;
-                check(set, template, container, &format!("{}: {}", set.from, spelt(object)));
+                check(
+                    set,
+                    template,
+                    container,
+                    &format!("{}: {}", set.from, kind_and_name(object)),
+                );
             }
         }
     }
@@ -52,13 +57,13 @@ fn each(mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str
 
 #[test]
 fn the_programs_take_the_arguments() {
-    let count = each(|_, _, container, of| {
-        let (command, _, args) = ours(container).unwrap();
-        assert_parses(command, &args, of);
+    let count = each(|_, _, container, location| {
+        let (command, _, args) = workspace_program(container).unwrap();
+        assert_parses(command, &args, location);
         for line in args.iter().filter_map(|arg| arg.strip_prefix("--exec=")) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let name = words[0].strip_prefix(BIN).expect("a program of the image");
-            assert_parses(program(name).expect(name), &words[1..], of);
+            assert_parses(program(name).expect(name), &words[1..], location);
         }
     });
     assert!(count > 20, "{count}");
@@ -66,8 +71,8 @@ fn the_programs_take_the_arguments() {
 
 #[test]
 fn the_programs_know_the_settings() {
-    each(|set, _, container, of| {
-        let (command, ..) = ours(container).unwrap();
+    each(|set, _, container, location| {
+        let (command, ..) = workspace_program(container).unwrap();
         let known: Vec<&str> =
             command.get_arguments().filter_map(|arg| arg.get_env()?.to_str()).collect();
         let own = list(container, "/env").iter().map(|variable| text(variable, "/name"));
@@ -76,7 +81,7 @@ fn the_programs_know_the_settings() {
             .filter_map(|source| set.get("ConfigMap", text(source, "/configMapRef/name")));
         let shared = maps.flat_map(|map| fields(map, "/data")).map(|(name, _)| name);
         for variable in own.chain(shared) {
-            assert!(known.contains(&variable), "{of}: no program knows {variable}");
+            assert!(known.contains(&variable), "{location}: no program knows {variable}");
         }
     });
 }
@@ -91,39 +96,40 @@ fn mount<'a>(container: &'a Value, path: &str) -> Option<&'a Value> {
 
 #[test]
 fn paths_are_on_volumes() {
-    each(|set, _, container, of| {
-        let (_, program, args) = ours(container).unwrap();
+    each(|set, _, container, location| {
+        let (_, program, args) = workspace_program(container).unwrap();
         let is_writable =
             |path: &str| mount(container, path).is_some_and(|m| m["readOnly"] != true);
         for path in args.iter().filter(|arg| arg.starts_with('/')) {
-            assert!(mount(container, path).is_some(), "{of}: {path}");
+            assert!(mount(container, path).is_some(), "{location}: {path}");
         }
         for line in args.iter().filter_map(|arg| arg.strip_prefix("--exec=")) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let value =
                 |flag: &str| words[words.iter().position(|word| *word == flag).expect(flag) + 1];
-            assert!(mount(container, value("--source")).is_some(), "{of}: {line}");
-            assert!(is_writable(value("--target")), "{of}: {line}");
+            assert!(mount(container, value("--source")).is_some(), "{location}: {line}");
+            assert!(is_writable(value("--target")), "{location}: {line}");
         }
         if program == "provisioner" {
-            assert!(is_writable("/data-output"), "{of}");
+            assert!(is_writable("/data-output"), "{location}");
         }
         for variable in list(container, "/env") {
             if text(variable, "/name") == "RESOLVE_IN_POD_OUTPUT" {
-                assert!(is_writable(text(variable, "/value")), "{of}");
+                assert!(is_writable(text(variable, "/value")), "{location}");
             }
         }
         if program == "resolve-in-pod" {
-            let config = &set.get("ConfigMap", "data-owner-resolver-config").expect(of)["data"];
+            let config =
+                &set.get("ConfigMap", "data-owner-resolver-config").expect(location)["data"];
             let file = text(config, "/LDAP_BIND_PASS_FILE");
-            let mount = mount(container, file).expect(of);
-            assert_eq!(format!("{}/LDAP_BIND_PASS", text(mount, "/mountPath")), file, "{of}");
+            let mount = mount(container, file).expect(location);
+            assert_eq!(format!("{}/LDAP_BIND_PASS", text(mount, "/mountPath")), file, "{location}");
             let secret = set.get("Secret", "data-owner-resolver-secret");
             let by_operator = set.get("ExternalSecret", "data-owner-resolver-secret");
             let has_key = secret.is_some_and(|s| s["data"].get("LDAP_BIND_PASS").is_some())
                 || by_operator
                     .is_some_and(|e| text(e, "/spec/data/0/secretKey") == "LDAP_BIND_PASS");
-            assert!(has_key, "{of}");
+            assert!(has_key, "{location}");
         }
     });
 }
@@ -131,16 +137,16 @@ fn paths_are_on_volumes() {
 #[test]
 fn ports_are_those_that_are_listened_at() {
     let mut seen = 0;
-    each(|_, _, container, of| {
-        let (_, program, args) = ours(container).unwrap();
+    each(|_, _, container, location| {
+        let (_, program, args) = workspace_program(container).unwrap();
         if program != "reloader" || container.get("ports").is_none() {
             return;
         }
         seen += 1;
         let line = args.join(" ").replace("--listen=", "--listen ");
         let port = line.split("--listen :").nth(1).and_then(|rest| rest.split(' ').next());
-        let port: u64 = port.expect(of).parse().expect(of);
-        assert_eq!(container["ports"][0]["containerPort"], port, "{of}");
+        let port: u64 = port.expect(location).parse().expect(location);
+        assert_eq!(container["ports"][0]["containerPort"], port, "{location}");
     });
     assert!(seen > 5, "{seen}");
 }
@@ -160,7 +166,7 @@ fn opa_reads_what_its_sidecar_writes() {
         // directory. `.manifest` belongs to it, and the sidecar's notes do not.
         let wanted = ["run", "--server", "--watch", "--ignore=..*", &format!("--bundle={target}")];
         assert!(wanted.iter().all(|arg| args.contains(arg)), "{}: {args:?}", name(opa));
-        let of = |container| text(mount(container, target).expect(target), "/name");
-        assert_eq!(of(sidecar), of(opa));
+        let location = |container| text(mount(container, target).expect(target), "/name");
+        assert_eq!(location(sidecar), location(opa));
     }
 }

@@ -3,29 +3,29 @@
 use serde_json::Value;
 
 use crate::objects::{
-    containers, fields, job, kind, labels, list, name, namespace, selects, spelt, template, text,
-    texts,
+    containers, fields, job, kind, kind_and_name, labels, list, name, namespace, selects, template,
+    text, texts,
 };
 use crate::rendered::{JOB, Set, set, sets};
 use crate::tools::read;
 
 /// What a site makes itself, by commands of the operations guide.
-const BY_THE_SITE: [(&str, &str); 3] = [
+const MADE_BY_THE_SITE: [(&str, &str); 3] = [
     ("Secret", "keycloak-database"),
     ("Secret", "keycloak-tls"),
     ("Secret", "registry-credentials"),
 ];
 /// What Kubernetes makes in each namespace.
-const BY_KUBERNETES: [(&str, &str); 1] = [("ConfigMap", "kube-root-ca.crt")];
+const MADE_BY_KUBERNETES: [(&str, &str); 1] = [("ConfigMap", "kube-root-ca.crt")];
 
 /// The guide that says how to make what is not in the manifests.
 const GUIDE: &str = "docs/OPERATIONS.md";
 
 /// All kinds that have no namespace.
-const OF_THE_CLUSTER: [&str; 1] = ["Namespace"];
+const CLUSTER_KINDS: [&str; 1] = ["Namespace"];
 
 /// All names of objects that a pod template mentions, with the kind.
-fn mentioned(template: &Value) -> Vec<(&'static str, &str)> {
+fn referenced_objects(template: &Value) -> Vec<(&'static str, &str)> {
     let mut found = Vec::new();
     for volume in list(template, "/spec/volumes") {
         found.push(("ConfigMap", text(volume, "/configMap/name")));
@@ -54,23 +54,30 @@ fn mentioned(template: &Value) -> Vec<(&'static str, &str)> {
     found
 }
 
-fn is_there(set: &Set, space: &str, wanted: &str, called: &str) -> bool {
+fn exists(set: &Set, namespace_name: &str, wanted_kind: &str, wanted_name: &str) -> bool {
     let by_operator = |object: &Value| {
-        kind(object) == "ExternalSecret" && text(object, "/spec/target/name") == called
+        kind(object) == "ExternalSecret" && text(object, "/spec/target/name") == wanted_name
     };
-    set.get(wanted, called).is_some_and(|object| namespace(object) == space)
-        || wanted == "Secret" && set.objects.iter().any(by_operator)
-        || BY_THE_SITE.contains(&(wanted, called))
-        || BY_KUBERNETES.contains(&(wanted, called))
+    set.get(wanted_kind, wanted_name).is_some_and(|object| namespace(object) == namespace_name)
+        || wanted_kind == "Secret" && set.objects.iter().any(by_operator)
+        || MADE_BY_THE_SITE.contains(&(wanted_kind, wanted_name))
+        || MADE_BY_KUBERNETES.contains(&(wanted_kind, wanted_name))
 }
 
 #[test]
 fn what_a_pod_mentions_is_there() {
     for set in sets() {
         for object in &set.objects {
-            for (wanted, called) in template(object).map(mentioned).unwrap_or_default() {
-                let is_there = is_there(set, namespace(object), wanted, called);
-                assert!(is_there, "{}: {} mentions {wanted}/{called}", set.from, spelt(object));
+            for (wanted_kind, wanted_name) in
+                template(object).map(referenced_objects).unwrap_or_default()
+            {
+                let exists = exists(set, namespace(object), wanted_kind, wanted_name);
+                assert!(
+                    exists,
+                    "{}: {} mentions {wanted_kind}/{wanted_name}",
+                    set.from,
+                    kind_and_name(object)
+                );
             }
         }
     }
@@ -79,17 +86,19 @@ fn what_a_pod_mentions_is_there() {
 #[test]
 fn what_the_site_makes_is_in_the_guide() {
     let guide = read(GUIDE);
-    for (_, called) in BY_THE_SITE {
+    for (_, wanted_name) in MADE_BY_THE_SITE {
         let command = |line: &str| {
-            line.contains("create secret") && line.split_whitespace().any(|word| word == called)
+            line.contains("create secret")
+                && line.split_whitespace().any(|word| word == wanted_name)
         };
-        assert!(guide.lines().any(command), "{GUIDE} has no command that makes {called}");
+        assert!(guide.lines().any(command), "{GUIDE} has no command that makes {wanted_name}");
         let mentions = |object: &Value| {
-            template(object).is_some_and(|t| mentioned(t).contains(&("Secret", called)))
+            template(object)
+                .is_some_and(|t| referenced_objects(t).contains(&("Secret", wanted_name)))
         };
         assert!(
             sets().iter().flat_map(|set| &set.objects).any(mentions),
-            "no object uses {called}"
+            "no object uses {wanted_name}"
         );
     }
 }
@@ -97,10 +106,18 @@ fn what_the_site_makes_is_in_the_guide() {
 #[test]
 fn everything_is_in_the_namespace_of_its_set() {
     for set in sets() {
-        let spaces: Vec<&str> = set.of_kind("Namespace").map(name).collect();
-        let [space] = spaces[..] else { panic!("{}: {spaces:?}", set.from) };
-        for object in set.objects.iter().filter(|o| !OF_THE_CLUSTER.contains(&kind(o))) {
-            assert_eq!(namespace(object), space, "{}: {}", set.from, spelt(object));
+        let namespace_names: Vec<&str> = set.of_kind("Namespace").map(name).collect();
+        let [namespace_name] = namespace_names[..] else {
+            panic!("{}: {namespace_names:?}", set.from)
+        };
+        for object in set.objects.iter().filter(|o| !CLUSTER_KINDS.contains(&kind(o))) {
+            assert_eq!(
+                namespace(object),
+                namespace_name,
+                "{}: {}",
+                set.from,
+                kind_and_name(object)
+            );
         }
     }
 }
@@ -116,9 +133,9 @@ fn volumes_and_mounts_belong_together() {
                 .flat_map(|c| list(c, "/volumeMounts"))
                 .map(|mount| text(mount, "/name"))
                 .collect();
-            let of = format!("{}: {}", set.from, spelt(object));
-            assert!(mounted.iter().all(|name| volumes.contains(name)), "{of}: {mounted:?}");
-            assert!(volumes.iter().all(|name| mounted.contains(name)), "{of}: {volumes:?}");
+            let location = format!("{}: {}", set.from, kind_and_name(object));
+            assert!(mounted.iter().all(|name| volumes.contains(name)), "{location}: {mounted:?}");
+            assert!(volumes.iter().all(|name| mounted.contains(name)), "{location}: {volumes:?}");
         }
     }
 }
@@ -134,8 +151,8 @@ fn keys_are_in_what_they_are_taken_from() {
                 let mounts = containers(template).flat_map(|c| list(c, "/volumeMounts"));
                 for mount in mounts.filter(|m| text(m, "/name") == text(volume, "/name")) {
                     let key = text(mount, "/subPath");
-                    let is_there = key.is_empty() || map["data"].get(key).is_some();
-                    assert!(is_there, "{}: no {key} in {}", set.from, spelt(map));
+                    let exists = key.is_empty() || map["data"].get(key).is_some();
+                    assert!(exists, "{}: no {key} in {}", set.from, kind_and_name(map));
                 }
             }
         }
@@ -154,26 +171,31 @@ fn selectors_meet_pods() {
                 _ => None,
             };
             let Some(selector) = selector else { continue };
-            let met: Vec<&&Value> = pods.iter().filter(|p| selects(selector, labels(p))).collect();
-            let of = format!("{}: {}", set.from, spelt(object));
-            assert!(!met.is_empty(), "{of} selects no pod");
+            let selected: Vec<&&Value> =
+                pods.iter().filter(|p| selects(selector, labels(p))).collect();
+            let location = format!("{}: {}", set.from, kind_and_name(object));
+            assert!(!selected.is_empty(), "{location} selects no pod");
             if kind(object) == "Deployment" {
-                assert_eq!(met.len(), 1, "{of} selects pods of others");
-                assert_eq!(Some(*met[0]), template(object), "{of} does not select its own pods");
+                assert_eq!(selected.len(), 1, "{location} selects pods of others");
+                assert_eq!(
+                    Some(*selected[0]),
+                    template(object),
+                    "{location} does not select its own pods"
+                );
             }
             // A value that selects nothing is a name that has changed elsewhere.
             for expression in list(selector, "/matchExpressions") {
                 for value in texts(expression, "/values") {
                     let key = text(expression, "/key");
                     let has = |pod: &&Value| labels(pod)[key] == value;
-                    assert!(pods.iter().any(has), "{of}: nothing has {key}={value}");
+                    assert!(pods.iter().any(has), "{location}: nothing has {key}={value}");
                 }
             }
             for port in ports_of(object) {
                 let has = |pod: &&&Value| {
                     containers(pod).flat_map(|c| list(c, "/ports")).any(|p| p["name"] == port)
                 };
-                assert!(met.iter().all(has), "{of}: a pod has no port {port}");
+                assert!(selected.iter().all(has), "{location}: a pod has no port {port}");
             }
         }
     }
@@ -198,8 +220,13 @@ fn pods_that_must_be_together_or_apart_mean_each_other() {
                 "/spec/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution";
             let terms = list(template, required).iter();
             for term in terms.chain(list(template, "/spec/topologySpreadConstraints")) {
-                let is_met = selects(&term["labelSelector"], labels(template));
-                assert!(is_met, "{}: {} does not mean itself", set.from, spelt(object));
+                let selects_itself = selects(&term["labelSelector"], labels(template));
+                assert!(
+                    selects_itself,
+                    "{}: {} does not mean itself",
+                    set.from,
+                    kind_and_name(object)
+                );
             }
         }
     }
@@ -218,10 +245,15 @@ fn a_single_node_means_all_pods_that_mount_the_volume() {
         // Pods of the examples are for every kind of volume.
         for object in set.objects.iter().filter(|object| is_single || kind(object) == "Pod") {
             let Some(template) = template(object) else { continue };
-            let mounts =
-                mentioned(template).contains(&("PersistentVolumeClaim", "provisioning-data-pvc"));
+            let mounts = referenced_objects(template)
+                .contains(&("PersistentVolumeClaim", "provisioning-data-pvc"));
             let is_bound = template.pointer("/spec/affinity/podAffinity").is_some();
-            assert!(is_bound || !mounts, "{}: {} may go elsewhere", set.from, spelt(object));
+            assert!(
+                is_bound || !mounts,
+                "{}: {} may go elsewhere",
+                set.from,
+                kind_and_name(object)
+            );
         }
     }
     assert!(seen >= 2, "no set with ReadWriteOnce");

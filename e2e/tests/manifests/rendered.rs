@@ -23,13 +23,15 @@ pub struct Set {
 
 impl Set {
     /// The objects of a kind.
-    pub fn of_kind<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.objects.iter().filter(move |object| kind(object) == wanted)
+    pub fn of_kind<'a>(&'a self, wanted_kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.objects.iter().filter(move |object| kind(object) == wanted_kind)
     }
 
     /// One object.
-    pub fn get(&self, wanted: &str, called: &str) -> Option<&Value> {
-        self.objects.iter().find(|object| kind(object) == wanted && name(object) == called)
+    pub fn get(&self, wanted_kind: &str, wanted_name: &str) -> Option<&Value> {
+        self.objects
+            .iter()
+            .find(|object| kind(object) == wanted_kind && name(object) == wanted_name)
     }
 }
 
@@ -37,7 +39,7 @@ impl Set {
 pub const JOB: &str = "k8s/ownership/job.yaml";
 
 /// What stands alone, and what must be there for it.
-const ALONE: [(&str, &str); 3] = [
+const STANDALONE: [(&str, &str); 3] = [
     (JOB, "k8s/ownership/base"),
     ("examples/provisioner-shell.yaml", "k8s/provisioning/base"),
     ("examples/results-reader.yaml", "k8s/ownership/overlays/results-volume"),
@@ -52,7 +54,7 @@ static SETS: LazyLock<Vec<Set>> = LazyLock::new(|| {
             Set { objects: parse(&yaml), yaml, is_ownership, from }
         })
         .collect();
-    for (file, base) in ALONE {
+    for (file, base) in STANDALONE {
         let base = sets.iter().find(|set| set.from == base).expect("the base of what stands alone");
         let yaml = format!("{}---\n{}", base.yaml, read(file));
         let from = file.to_owned();
@@ -88,9 +90,9 @@ pub fn parse(yaml: &str) -> Vec<Value> {
 /// All of them in a directory, a file each, for programs that read files.
 pub fn in_files() -> (TempDir, Vec<PathBuf>) {
     // checkov looks into no hidden directory.
-    let place = Builder::new().prefix("rendered-").tempdir().expect("a directory");
+    let dir = Builder::new().prefix("rendered-").tempdir().expect("a directory");
     let write = |set: &Set| {
-        let file = place.path().join(set.from.replace('/', "-")).with_extension("yaml");
+        let file = dir.path().join(set.from.replace('/', "-")).with_extension("yaml");
         // Readers of files want a name, as it will have one.
         let yaml = set
             .yaml
@@ -99,7 +101,7 @@ pub fn in_files() -> (TempDir, Vec<PathBuf>) {
         file
     };
     let written = sets().iter().map(write).collect();
-    (place, written)
+    (dir, written)
 }
 
 #[test]
@@ -136,8 +138,8 @@ fn the_table_lists_each_base_and_overlay() {
 
 /// All components of a folder on its base, in the order that the table asks for.
 fn combined(folder: &str, components: &[&str]) -> Vec<Value> {
-    let place = TempDir::new().expect("a directory");
-    let here = place.path().canonicalize().expect("a path");
+    let dir = TempDir::new().expect("a directory");
+    let here = dir.path().canonicalize().expect("a path");
     let up = "../".repeat(here.components().count() - 1);
     let tree = format!("{up}{}/k8s", top().canonicalize().expect("a path").display());
     let listed: String = components

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api, Asked, deployment};
-use crate::objects::{containers, list, name, namespace, spelt, template, text, texts};
+use crate::api::{Access, Answer, Api, deployment};
+use crate::objects::{containers, kind_and_name, list, name, namespace, template, text, texts};
 use crate::rendered::{set, sets};
 use crate::tools::{outcome, tool};
 
@@ -13,7 +13,7 @@ use crate::tools::{outcome, tool};
 type Right = (String, String, Option<String>);
 
 /// Accounts that are made elsewhere, by the Role that is for them: name and namespace.
-const OF_OTHERS: [(&str, &str, &str); 1] = [("scan-airflow", "airflow-worker", "airflow")];
+const FOREIGN_ACCOUNTS: [(&str, &str, &str); 1] = [("scan-airflow", "airflow-worker", "airflow")];
 
 /// The rights that a Role gives, one by one.
 pub fn rights(role: &Value) -> BTreeSet<Right> {
@@ -37,16 +37,16 @@ pub fn rights(role: &Value) -> BTreeSet<Right> {
 }
 
 /// Asserts that what was asked is allowed, and all that is allowed was asked.
-pub fn assert_exact(role: &Value, asked: &[Asked]) {
+pub fn assert_exact(role: &Value, accesses: &[Access]) {
     let given = rights(role);
     let mut used = BTreeSet::new();
-    for Asked { verb, resource, name } in asked {
+    for Access { verb, resource, name } in accesses {
         let with_name = (verb.clone(), resource.clone(), Some(name.clone()));
         let without = (verb.clone(), resource.clone(), None);
         let right = [with_name, without].into_iter().find(|right| given.contains(right));
         used.insert(right.unwrap_or_else(|| panic!("{verb} {resource} {name} is not allowed")));
     }
-    assert_eq!(given, used, "{} gives more than is used", spelt(role));
+    assert_eq!(given, used, "{} gives more than is used", kind_and_name(role));
 }
 
 #[test]
@@ -54,20 +54,23 @@ fn no_role_has_a_wildcard_and_each_is_bound_to_one_account() {
     let mut seen = BTreeSet::new();
     for set in sets() {
         for role in set.of_kind("Role") {
-            let of = format!("{}: {}", set.from, spelt(role));
+            let location = format!("{}: {}", set.from, kind_and_name(role));
             seen.insert(name(role));
-            assert!(!role["rules"].to_string().contains('*'), "{of}");
-            let binding = set.get("RoleBinding", name(role)).expect(&of);
+            assert!(!role["rules"].to_string().contains('*'), "{location}");
+            let binding = set.get("RoleBinding", name(role)).expect(&location);
             let reference = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name(role)});
-            assert_eq!(binding["roleRef"], reference, "{of}");
-            let other = OF_OTHERS.iter().find(|(role_name, ..)| *role_name == name(role));
-            let (account, space) = other
-                .map_or((name(role), namespace(role)), |(_, account, space)| (*account, *space));
-            let subject = json!([{"kind": "ServiceAccount", "name": account, "namespace": space}]);
-            assert_eq!(binding["subjects"], subject, "{of}");
+            assert_eq!(binding["roleRef"], reference, "{location}");
+            let other = FOREIGN_ACCOUNTS.iter().find(|(role_name, ..)| *role_name == name(role));
+            let (account, namespace_name) = other
+                .map_or((name(role), namespace(role)), |(_, account, namespace_name)| {
+                    (*account, *namespace_name)
+                });
+            let subject =
+                json!([{"kind": "ServiceAccount", "name": account, "namespace": namespace_name}]);
+            assert_eq!(binding["subjects"], subject, "{location}");
             if other.is_none() {
-                let account = set.get("ServiceAccount", account).expect(&of);
-                assert_eq!(account["automountServiceAccountToken"], false, "{of}");
+                let account = set.get("ServiceAccount", account).expect(&location);
+                assert_eq!(account["automountServiceAccountToken"], false, "{location}");
             }
             for rule in list(role, "/rules") {
                 for named in texts(rule, "/resourceNames") {
@@ -76,7 +79,7 @@ fn no_role_has_a_wildcard_and_each_is_bound_to_one_account() {
                     } else {
                         "Deployment"
                     };
-                    assert!(set.get(kind, named).is_some(), "{of}: no {kind}/{named}");
+                    assert!(set.get(kind, named).is_some(), "{location}: no {kind}/{named}");
                 }
             }
         }
@@ -100,10 +103,10 @@ fn the_nightly_restart_asks_for_what_it_may_and_no_more() {
         Some(Answer::json(200, &deployment("provisioning", known)))
     });
     let mut kubectl = tool("kubectl");
-    api.introduce(&mut kubectl, "provisioning");
+    api.configure_kubectl(&mut kubectl, "provisioning");
     let outcome = outcome(kubectl.args(texts(container, "/args")));
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    assert_exact(set.get("Role", "nightly-restart").unwrap(), &api.asked());
+    assert_exact(set.get("Role", "nightly-restart").unwrap(), &api.accesses());
     let restarted: Vec<&str> = outcome.stdout.lines().collect();
     assert_eq!(restarted.len(), 3, "{outcome:?}");
 }
@@ -119,12 +122,12 @@ fn the_reloader_may_restart_what_it_is_told_to() {
         let target =
             target.and_then(|target| target.strip_prefix("deployment/")).expect("a target");
         assert!(set.get("Deployment", target).is_some(), "{}: {target}", set.from);
-        let asked = ["get", "patch"].map(|verb| Asked {
+        let accesses = ["get", "patch"].map(|verb| Access {
             verb: verb.to_owned(),
             resource: "apps/deployments".to_owned(),
             name: target.to_owned(),
         });
-        assert_exact(set.get("Role", "keycloak-reloader").unwrap(), &asked);
+        assert_exact(set.get("Role", "keycloak-reloader").unwrap(), &accesses);
         // Its token, where clients of Kubernetes look for it, and in no other container.
         let account = text(reloader, "/spec/serviceAccountName");
         assert_eq!(account, "keycloak-reloader");

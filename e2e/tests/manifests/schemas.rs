@@ -1,6 +1,6 @@
 //! Every object against Kubernetes' own schemas, with nothing in it that they do not know.
 
-use crate::objects::{kind, spelt};
+use crate::objects::{kind, kind_and_name};
 use crate::rendered::{in_files, sets};
 use crate::tools::{outcome, succeed, tool};
 
@@ -8,30 +8,34 @@ use crate::tools::{outcome, succeed, tool};
 const VERSIONS: [&str; 3] = ["1.33", "1.35", "1.37"];
 
 /// Kinds of operators outside Kubernetes, whose schemas are not available here.
-const KNOWN: [&str; 3] = ["ExternalSecret", "PodMonitor", "PrometheusRule"];
+const OPERATOR_KINDS: [&str; 3] = ["ExternalSecret", "PodMonitor", "PrometheusRule"];
 
 #[test]
 fn every_object_is_valid_for_every_supported_release() {
     let (_place, files) = in_files();
-    let of_kubernetes =
-        sets().iter().flat_map(|set| &set.objects).filter(|object| !KNOWN.contains(&kind(object)));
+    let of_kubernetes = sets()
+        .iter()
+        .flat_map(|set| &set.objects)
+        .filter(|object| !OPERATOR_KINDS.contains(&kind(object)));
     let count = of_kubernetes.count();
     for version in VERSIONS {
         let outcome =
             outcome(tool("kubernetes-validate").args(["--strict", "-k", version]).args(&files));
-        let told = outcome.stdout + &outcome.stderr;
+        let output = outcome.stdout + &outcome.stderr;
         let (passed, rest): (Vec<&str>, Vec<&str>) =
-            told.lines().partition(|line| line.contains(" passed for resource "));
-        let unexpected: Vec<&&str> = rest.iter().filter(|line| !is_known(line)).collect();
+            output.lines().partition(|line| line.contains(" passed for resource "));
+        let unexpected: Vec<&&str> =
+            rest.iter().filter(|line| !is_about_operator_kind(line)).collect();
         assert!(unexpected.is_empty(), "{version}: {unexpected:#?}");
-        assert_eq!(passed.len(), count, "{version}: {told:.3000}");
+        assert_eq!(passed.len(), count, "{version}: {output:.3000}");
         assert_eq!(outcome.code, Some(0), "{version}: {rest:#?}");
     }
 }
 
 /// Whether a line tells of nothing but an operator's kind.
-fn is_known(line: &str) -> bool {
-    let names_one = KNOWN.iter().any(|kind| line.to_lowercase().contains(&kind.to_lowercase()));
+fn is_about_operator_kind(line: &str) -> bool {
+    let names_one =
+        OPERATOR_KINDS.iter().any(|kind| line.to_lowercase().contains(&kind.to_lowercase()));
     line.starts_with("WARN") && names_one
 }
 
@@ -45,8 +49,8 @@ fn the_newest_release_is_among_them() {
 
 #[test]
 fn what_the_schemas_do_not_know_is_refused() {
-    let place = tempfile::TempDir::new().unwrap();
-    let file = place.path().join("pod.yaml");
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("pod.yaml");
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: \
                b, imagePolicy: Always}]}}";
     std::fs::write(&file, pod).unwrap();
@@ -60,7 +64,7 @@ fn every_kind_is_known_here() {
     for set in sets() {
         for object in &set.objects {
             assert!(!kind(object).is_empty(), "{}: {object}", set.from);
-            assert!(!spelt(object).ends_with('/'), "{}: {object}", set.from);
+            assert!(!kind_and_name(object).ends_with('/'), "{}: {object}", set.from);
         }
     }
 }

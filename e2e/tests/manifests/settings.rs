@@ -8,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::documents::pages;
-use crate::objects::{containers, fields, list, name, spelt, template, text, texts};
+use crate::objects::{containers, fields, kind_and_name, list, name, template, text, texts};
 use crate::rendered::{Set, set, sets};
 use crate::tools::{read, top};
 
@@ -30,8 +30,8 @@ fn pod<'s>(set: &'s Set, deployment: &str) -> &'s Value {
     set.get("Deployment", deployment).and_then(template).expect(deployment)
 }
 
-fn container<'p>(pod: &'p Value, called: &str) -> &'p Value {
-    containers(pod).find(|c| text(c, "/name") == called).expect(called)
+fn container<'p>(pod: &'p Value, wanted_name: &str) -> &'p Value {
+    containers(pod).find(|c| text(c, "/name") == wanted_name).expect(wanted_name)
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn who_is_not_root_may_write_and_read_by_its_group() {
         for object in &set.objects {
             let Some(pod) = template(object) else { continue };
             let context = &pod["spec"]["securityContext"];
-            let of = format!("{}: {}", set.from, spelt(object));
+            let location = format!("{}: {}", set.from, kind_and_name(object));
             let is_root = context["runAsUser"] == 0;
             let mounts: Vec<&Value> =
                 containers(pod).flat_map(|c| list(c, "/volumeMounts")).collect();
@@ -105,12 +105,12 @@ fn who_is_not_root_may_write_and_read_by_its_group() {
                 let secret = volume.get("secret").or_else(|| volume.get("projected"));
                 let mode = secret.and_then(|secret| secret["defaultMode"].as_u64());
                 if (claim || mode.is_some()) && !is_root {
-                    assert_eq!(context["fsGroup"], context["runAsGroup"], "{of}: {volume}");
-                    assert!(context["fsGroup"].is_u64(), "{of}: {volume}");
+                    assert_eq!(context["fsGroup"], context["runAsGroup"], "{location}: {volume}");
+                    assert!(context["fsGroup"].is_u64(), "{location}: {volume}");
                 }
                 // For root alone, or for root and that group.
                 let expected = if is_root { 0o400 } else { 0o440 };
-                assert_eq!(mode.unwrap_or(expected), expected, "{of}: {volume}");
+                assert_eq!(mode.unwrap_or(expected), expected, "{location}: {volume}");
             }
         }
     }
@@ -177,18 +177,21 @@ fn a_verified_image_is_a_certain_one_and_all_of_its_files_are_listed() {
 #[test]
 fn an_image_has_one_version_also_in_the_guides() {
     let mut tags: BTreeMap<String, String> = BTreeMap::new();
-    let mut check = |image: &str, of: &str| {
+    let mut check = |image: &str, location: &str| {
         let (repository, tag) = image.rsplit_once(':').expect(image);
         // The verified one is another on purpose.
         if !repository.ends_with("@sha256") {
             let known = tags.entry(repository.to_owned()).or_insert_with(|| tag.to_owned());
-            assert_eq!(known, tag, "{of}: {image}");
+            assert_eq!(known, tag, "{location}: {image}");
         }
     };
     for set in sets() {
         for object in &set.objects {
             for container in template(object).into_iter().flat_map(containers) {
-                check(text(container, "/image"), &format!("{}: {}", set.from, spelt(object)));
+                check(
+                    text(container, "/image"),
+                    &format!("{}: {}", set.from, kind_and_name(object)),
+                );
             }
         }
     }

@@ -151,13 +151,13 @@ fn opa_hears_of_each_copy_when_it_is_complete() {
     wait_for("the first copy", || opa.is_equal());
     // OPA starts when the sidecar is ready, so when the copy is through.
     wait_for("the record of the copy", || opa.copy.join("..provisioner/files/published").exists());
-    let heard = AddWatchFlags::IN_CREATE
+    let mask = AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MODIFY
         | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_MOVE;
     for dir in directories(&opa.copy) {
         // What is there for the moment of the copy may be gone.
-        let _ = inotify.add_watch(&dir, heard);
+        let _ = inotify.add_watch(&dir, mask);
     }
     for (name, content) in [
         ("later/rules.rego", "package later\n"),
@@ -205,10 +205,10 @@ fn keycloak_restarts_for_truststores_and_for_nothing_else() {
     let api = Api::serve(move |request| restart(request, &mut seen.lock().unwrap()));
     let annotations =
         || keycloak.lock().unwrap()["spec"]["template"]["metadata"]["annotations"].clone();
-    let patches = || api.asked().iter().filter(|asked| asked.verb == "patch").count();
+    let patches = || api.accesses().iter().filter(|access| access.verb == "patch").count();
 
     let mut reloader = reloader("keycloak-reloader", &[("/data-watch", &volume)]);
-    api.introduce(&mut reloader, "");
+    api.configure_kubectl(&mut reloader, "");
     let _running = Running::start(&mut reloader);
     wait_for("the first restart", || patches() == 1);
     let first = annotations();
@@ -227,5 +227,5 @@ fn keycloak_restarts_for_truststores_and_for_nothing_else() {
     wait_for("the third restart", || patches() == 3);
     assert_eq!(annotations(), first);
     let role = set("k8s/provisioning/base").get("Role", "keycloak-reloader").unwrap();
-    assert_exact(role, &api.asked());
+    assert_exact(role, &api.accesses());
 }

@@ -11,7 +11,7 @@ use e2e::slapd::{BASE_DN, READER, Setup, Slapd};
 use e2e::{is_root, skip_unless_root};
 use tempfile::TempDir;
 
-use crate::complaints::OF_RELOADER;
+use crate::complaints::RELOADER_MESSAGES;
 use crate::tools::read;
 
 /// A message as the guides have it, with `...` for what differs, and a way to get the real one, or
@@ -23,7 +23,7 @@ const GUIDES: [&str; 2] = ["docs/OPERATIONS.md", "docs/BEREITSTELLUNG.de.md"];
 const HEADS: [&str; 5] =
     ["Message goes on", "The message says", "The provisioner says", "The reloader says", "Was zu"];
 /// What Kubernetes, Keycloak and nginx say.
-const OF_OTHERS: [&str; 5] = [
+const OF_OTHER_PROGRAMS: [&str; 5] = [
     "ImagePullBackOff",
     "Multi-Attach error",
     "Pending",
@@ -31,7 +31,7 @@ const OF_OTHERS: [&str; 5] = [
     "host not found in upstream",
 ];
 
-const OF_SCANS: [Symptom; 14] = [
+const SCAN_MESSAGES: [Symptom; 14] = [
     ("scan-uids: failed to read `/mnt/data/project1`: permission denied", unreadable),
     ("scan-uids: failed to stat `/mnt/data/project1`: permission denied", unreachable),
     ("Warning: /mnt/data/project1 is not a directory, skipping", missing),
@@ -64,7 +64,7 @@ const OF_SCANS: [Symptom; 14] = [
     ),
 ];
 
-const OF_PROVISIONER: [Symptom; 10] = [
+const PROVISIONER_MESSAGES: [Symptom; 10] = [
     ("published: ...", || Volume::default().publish(&[])),
     ("unchanged: ...", || {
         let volume = Volume::default();
@@ -73,7 +73,10 @@ const OF_PROVISIONER: [Symptom; 10] = [
     }),
     ("pinned to sha256:...: not published", pinned),
     ("failed to open `/zeta-guard-provisioning`", || {
-        said(run(command("provisioner").arg("--target").arg(Volume::default().path("volume")), b""))
+        output_of(run(
+            command("provisioner").arg("--target").arg(Volume::default().path("volume")),
+            b"",
+        ))
     }),
     ("... is empty: --allow-empty ...", || {
         let volume = Volume::default();
@@ -93,10 +96,10 @@ const OF_PROVISIONER: [Symptom; 10] = [
         volume.publish(&[])
     }),
     ("there is no ...SHA256SUMS", || Volume::default().publish(&["--require-checksums"])),
-    ("failed to create ...: permission denied", foreign),
+    ("failed to create ...: permission denied", not_permitted),
 ];
 
-fn said(outcome: Outcome) -> String {
+fn output_of(outcome: Outcome) -> String {
     outcome.stdout + &outcome.stderr
 }
 
@@ -121,7 +124,7 @@ impl Volume {
 
     fn call(&self, program: &mut Command, args: &[&str]) -> String {
         program.args(args).args(["--grace", "0", "--target"]).arg(self.path("volume"));
-        said(run(program, b""))
+        output_of(run(program, b""))
     }
 
     fn publish(&self, args: &[&str]) -> String {
@@ -152,7 +155,7 @@ fn full() -> String {
     let script =
         "mount -t tmpfs -o size=64k tmpfs \"$3\" && exec \"$1\" --source \"$2\" --target \"$3\"";
     small.args(["sh", "-c", script, "sh"]).arg(program("provisioner"));
-    said(run(small.arg(volume.path("source")).arg(volume.path("volume")), b""))
+    output_of(run(small.arg(volume.path("source")).arg(volume.path("volume")), b""))
 }
 
 /// A program as a user without rights: of root another one, otherwise this one.
@@ -167,7 +170,7 @@ pub fn without_rights(name: &str, place: &Path) -> Command {
     setpriv
 }
 
-fn foreign() -> String {
+fn not_permitted() -> String {
     let volume = Volume::default();
     fs::set_permissions(volume.path("volume"), Permissions::from_mode(0o555)).expect("its mode");
     let mut other = without_rights("provisioner", volume.0.path());
@@ -182,10 +185,10 @@ fn forbidden(inner: &str, options: &[&str]) -> String {
     fs::set_permissions(&dir, Permissions::from_mode(0o000)).expect("its mode");
     let mut scan = without_rights("scan-uids", place.path());
     let shown = if inner.is_empty() { dir.clone() } else { dir.join(inner) };
-    let said = said(run(scan.args(options).arg(&shown), b""));
+    let output_of = output_of(run(scan.args(options).arg(&shown), b""));
     // Else the directory could not be removed.
     fs::set_permissions(&dir, Permissions::from_mode(0o755)).expect("its mode");
-    said.replace(&shown.display().to_string(), "/mnt/data/project1")
+    output_of.replace(&shown.display().to_string(), "/mnt/data/project1")
 }
 
 fn unreadable() -> String {
@@ -197,20 +200,20 @@ fn unreachable() -> String {
 }
 
 fn missing() -> String {
-    said(run(command("scan-uids").arg("/mnt/data/project1"), b""))
+    output_of(run(command("scan-uids").arg("/mnt/data/project1"), b""))
 }
 
 /// Asks a server for one user.
 fn ask(url: &str, settings: &[(&str, &str)]) -> String {
     let mut resolver = command("resolver");
     resolver.env("LDAP_URL", url).env("LDAP_BASE_DN", BASE_DN).envs(settings.iter().copied());
-    said(run(&mut resolver, b"{\"/mnt/data\": 30001}"))
+    output_of(run(&mut resolver, b"{\"/mnt/data\": 30001}"))
 }
 
 fn dial(url: &str) -> String {
-    let told = ask(url, &[]);
-    assert!(told.contains("ldap dial after 5 retries: "), "{told}");
-    told
+    let output = ask(url, &[]);
+    assert!(output.contains("ldap dial after 5 retries: "), "{output}");
+    output
 }
 
 fn silent() -> String {
@@ -250,7 +253,7 @@ fn unmapped() -> String {
     let users = place.path().join("users.ldif");
     fs::write(&users, "dn: uid=a\nuidNumber: 30001\nmail: a@example.com\n").expect("a file");
     let mut resolver = command("resolver");
-    said(run(resolver.arg("--ldif").arg(users), b"{\"/mnt/data\": 65534}"))
+    output_of(run(resolver.arg("--ldif").arg(users), b"{\"/mnt/data\": 65534}"))
 }
 
 fn no_tls() -> String {
@@ -271,7 +274,7 @@ fn is_in(message: &str, text: &str) -> bool {
 }
 
 fn symptoms() -> impl Iterator<Item = &'static Symptom> {
-    OF_SCANS.iter().chain(&OF_PROVISIONER).chain(&OF_RELOADER)
+    SCAN_MESSAGES.iter().chain(&PROVISIONER_MESSAGES).chain(&RELOADER_MESSAGES)
 }
 
 fn try_all(symptoms: &[Symptom]) {
@@ -290,17 +293,17 @@ fn try_all(symptoms: &[Symptom]) {
 
 #[test]
 fn scans_say_what_the_guides_explain() {
-    try_all(&OF_SCANS);
+    try_all(&SCAN_MESSAGES);
 }
 
 #[test]
 fn the_provisioner_says_what_the_guides_explain() {
-    try_all(&OF_PROVISIONER);
+    try_all(&PROVISIONER_MESSAGES);
 }
 
 #[test]
 fn the_reloader_says_what_the_guides_explain() {
-    try_all(&OF_RELOADER);
+    try_all(&RELOADER_MESSAGES);
 }
 
 /// The first piece of code in a cell of a table.
@@ -325,7 +328,7 @@ fn no_message_of_the_guides_is_left_untried() {
             };
             let cell = row.split(" | ").next().expect("a cell");
             is_of_messages |= HEADS.iter().any(|head| cell.starts_with(head));
-            let message = code(cell).filter(|message| !OF_OTHERS.contains(message));
+            let message = code(cell).filter(|message| !OF_OTHER_PROGRAMS.contains(message));
             if let Some(message) = message.filter(|_| is_of_messages) {
                 count += 1;
                 let is_tried = symptoms().any(|(tried, _)| tried == &message);

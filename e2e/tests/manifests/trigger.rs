@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::api::{Answer, Api, Asked, Request};
+use crate::api::{Access, Answer, Api, Request};
 use crate::objects::{template, text};
 use crate::rendered::{Set, set};
 use crate::rights::assert_exact;
@@ -20,21 +20,21 @@ const RESULT: &str = "{\n  \"/mnt/data/project-alpha\": {\"30001\": \"alice@exam
 
 /// What becomes of the Job.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Scenario {
     Complete(&'static str),
     Failed {
         exit_code: i32,
     },
-    Endless,
+    NeverEnds,
     Removed,
     /// The API has trouble at first.
-    Troubled,
+    TransientErrors,
     /// There is one of that name already.
-    Taken,
+    NameTaken,
 }
 
 #[derive(Default)]
-struct World {
+struct State {
     job: Option<Value>,
     polls: u32,
     is_deleted: bool,
@@ -43,7 +43,7 @@ struct World {
 /// A cluster in which a Job meets its fate after some looks at it.
 struct Cluster {
     api: Api,
-    world: Arc<Mutex<World>>,
+    state: Arc<Mutex<State>>,
 }
 
 fn overlay() -> &'static Set {
@@ -51,19 +51,20 @@ fn overlay() -> &'static Set {
 }
 
 impl Cluster {
-    fn with(fate: Fate) -> Self {
-        let world = Arc::new(Mutex::new(World::default()));
-        let seen = world.clone();
-        let api =
-            Api::serve(move |request| answer(request, fate, &mut seen.lock().expect("no panic")));
-        Self { api, world }
+    fn with(scenario: Scenario) -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let seen = state.clone();
+        let api = Api::serve(move |request| {
+            answer(request, scenario, &mut seen.lock().expect("no panic"))
+        });
+        Self { api, state }
     }
 
     fn script(&self, args: &[&str]) -> Command {
         let mut command = Command::new("sh");
         command.arg(top().join("examples/trigger-scan.sh")).args(args);
         command.env("KUBECTL", PathBuf::from(tool("kubectl").get_program()));
-        self.api.introduce(&mut command, "");
+        self.api.configure_kubectl(&mut command, "");
         command
     }
 
@@ -72,16 +73,16 @@ impl Cluster {
     }
 
     fn is_deleted(&self) -> bool {
-        self.world.lock().expect("no panic").is_deleted
+        self.state.lock().expect("no panic").is_deleted
     }
 }
 
-fn answer(request: &Request, fate: Fate, world: &mut World) -> Option<Answer> {
+fn answer(request: &Request, scenario: Scenario, state: &mut State) -> Option<Answer> {
     match (request.verb.as_str(), request.resource.as_str()) {
         ("get", "batch/cronjobs") => {
             Some(Answer::json(200, overlay().get("CronJob", &request.name)?))
         }
-        ("create", "batch/jobs") if fate == Fate::Taken => {
+        ("create", "batch/jobs") if scenario == Scenario::NameTaken => {
             Some(Answer::failure(409, "AlreadyExists", "jobs.batch already exists"))
         }
         ("create", "batch/jobs") => {
@@ -90,21 +91,21 @@ fn answer(request: &Request, fate: Fate, world: &mut World) -> Option<Answer> {
             job["apiVersion"] = "batch/v1".into();
             job["kind"] = "Job".into();
             job["metadata"]["name"] = request.body["metadata"]["name"].clone();
-            world.job = Some(job.clone());
+            state.job = Some(job.clone());
             Some(Answer::json(201, &job))
         }
-        ("get", "batch/jobs") => look(fate, world),
+        ("get", "batch/jobs") => poll(scenario, state),
         ("delete", "batch/jobs") => {
-            world.is_deleted = true;
+            state.is_deleted = true;
             Some(Answer::json(
                 200,
                 &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}),
             ))
         }
         ("list", "/pods") => {
-            let name = world.job.as_ref()?["metadata"]["name"].as_str()?;
+            let name = state.job.as_ref()?["metadata"]["name"].as_str()?;
             let is_for = request.query.contains(&format!("job-name%3D{name}"));
-            let all = if is_for { pods(fate) } else { vec![] };
+            let all = if is_for { pods(scenario) } else { vec![] };
             let wants_done = request.query.contains("fieldSelector=status.phase%3DSucceeded");
             let is_wanted = |pod: &&Value| !wants_done || pod["status"]["phase"] == "Succeeded";
             let items: Vec<&Value> = all.iter().filter(is_wanted).collect();
@@ -112,12 +113,12 @@ fn answer(request: &Request, fate: Fate, world: &mut World) -> Option<Answer> {
         }
         ("get", "/pods") => {
             let pod =
-                pods(fate).into_iter().find(|pod| pod["metadata"]["name"] == *request.name)?;
+                pods(scenario).into_iter().find(|pod| pod["metadata"]["name"] == *request.name)?;
             Some(Answer::json(200, &pod))
         }
-        ("get", "/pods/log") => match fate {
-            Fate::Complete(log) if request.name == "scan-again" => Some(Answer::text(log)),
-            Fate::Troubled => Some(Answer::text(RESULT)),
+        ("get", "/pods/log") => match scenario {
+            Scenario::Complete(log) if request.name == "scan-again" => Some(Answer::text(log)),
+            Scenario::TransientErrors => Some(Answer::text(RESULT)),
             _ => Some(Answer::text("the log of a pod that has failed")),
         },
         _ => None,
@@ -125,18 +126,18 @@ fn answer(request: &Request, fate: Fate, world: &mut World) -> Option<Answer> {
 }
 
 /// The Job, as it is at this look.
-fn look(fate: Fate, world: &mut World) -> Option<Answer> {
-    world.polls += 1;
-    let mut job = world.job.clone()?;
-    let conditions = match fate {
-        Fate::Removed if world.polls > 2 => return None,
-        Fate::Troubled if world.polls < 4 => {
+fn poll(scenario: Scenario, state: &mut State) -> Option<Answer> {
+    state.polls += 1;
+    let mut job = state.job.clone()?;
+    let conditions = match scenario {
+        Scenario::Removed if state.polls > 2 => return None,
+        Scenario::TransientErrors if state.polls < 4 => {
             return Some(Answer::failure(500, "InternalError", "etcdserver: leader changed"));
         }
-        _ if world.polls < 3 => json!([]),
-        Fate::Complete(_) | Fate::Troubled => json!([
+        _ if state.polls < 3 => json!([]),
+        Scenario::Complete(_) | Scenario::TransientErrors => json!([
             {"type": "SuccessCriteriaMet", "status": "True"}, {"type": "Complete", "status": "True"}]),
-        Fate::Failed { .. } => json!([
+        Scenario::Failed { .. } => json!([
             {"type": "FailureTarget", "status": "True"},
             {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": "exit code"}]),
         _ => json!([]),
@@ -146,7 +147,7 @@ fn look(fate: Fate, world: &mut World) -> Option<Answer> {
 }
 
 /// Two pods: the first was tried in vain, as it is after a node went away.
-fn pods(fate: Fate) -> Vec<Value> {
+fn pods(scenario: Scenario) -> Vec<Value> {
     let spec =
         &overlay().get("CronJob", "data-owner-resolver").and_then(template).expect("a pod")["spec"];
     let pod = |name: &str, phase: &str, code: i32| {
@@ -156,27 +157,27 @@ fn pods(fate: Fate) -> Vec<Value> {
                 "name": "data-owner-resolver",
                 "state": {"terminated": {"exitCode": code, "message": message}}}]}})
     };
-    match fate {
-        Fate::Failed { exit_code } => vec![pod("scan-first", "Failed", exit_code)],
+    match scenario {
+        Scenario::Failed { exit_code } => vec![pod("scan-first", "Failed", exit_code)],
         _ => vec![pod("scan-first", "Failed", 1), pod("scan-again", "Succeeded", 0)],
     }
 }
 
 #[test]
 fn a_scan_gives_its_result_and_leaves_nothing() {
-    let cluster = Cluster::with(Fate::Complete(RESULT));
+    let cluster = Cluster::with(Scenario::Complete(RESULT));
     let outcome = cluster.run(&[]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), RESULT), "{outcome:?}");
     assert!(cluster.is_deleted());
-    let world = cluster.world.lock().unwrap();
-    let name = text(world.job.as_ref().unwrap(), "/metadata/name");
+    let state = cluster.state.lock().unwrap();
+    let name = text(state.job.as_ref().unwrap(), "/metadata/name");
     assert!(name.starts_with("data-owner-resolver-") && name.len() <= 63, "{name}");
 }
 
 #[test]
 fn a_failed_job_is_told_at_once_and_kept() {
     for (exit_code, expected) in [(1, 1), (2, 2), (137, 1)] {
-        let cluster = Cluster::with(Fate::Failed { exit_code });
+        let cluster = Cluster::with(Scenario::Failed { exit_code });
         let outcome = cluster.run(&["-t", "120"]);
         assert_eq!(outcome.code, Some(expected), "{outcome:?}");
         assert_eq!(outcome.stdout, "");
@@ -188,7 +189,7 @@ fn a_failed_job_is_told_at_once_and_kept() {
 
 #[test]
 fn a_job_that_does_not_end_is_given_up_and_removed() {
-    let cluster = Cluster::with(Fate::Endless);
+    let cluster = Cluster::with(Scenario::NeverEnds);
     let outcome = cluster.run(&["-t", "2", "-j", "mine"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
     assert!(outcome.stderr.contains("job/mine has not ended in 2 seconds"), "{outcome:?}");
@@ -197,7 +198,7 @@ fn a_job_that_does_not_end_is_given_up_and_removed() {
 
 #[test]
 fn a_job_that_somebody_removes_is_not_waited_for() {
-    let cluster = Cluster::with(Fate::Removed);
+    let cluster = Cluster::with(Scenario::Removed);
     let outcome = cluster.run(&[]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
     assert!(outcome.stderr.contains("is gone"), "{outcome:?}");
@@ -205,14 +206,14 @@ fn a_job_that_somebody_removes_is_not_waited_for() {
 
 #[test]
 fn trouble_of_the_api_that_passes_is_sat_out() {
-    let cluster = Cluster::with(Fate::Troubled);
+    let cluster = Cluster::with(Scenario::TransientErrors);
     let outcome = cluster.run(&[]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), RESULT), "{outcome:?}");
 }
 
 #[test]
 fn a_job_of_somebody_else_is_left_alone() {
-    let cluster = Cluster::with(Fate::Taken);
+    let cluster = Cluster::with(Scenario::NameTaken);
     let outcome = cluster.run(&["-j", "theirs"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
     assert!(!cluster.is_deleted());
@@ -221,25 +222,25 @@ fn a_job_of_somebody_else_is_left_alone() {
 #[test]
 fn a_log_that_is_not_complete_is_no_result() {
     for log in [&RESULT[2..], &RESULT[..RESULT.len() - 2], "some words\n"] {
-        let cluster = Cluster::with(Fate::Complete(log));
+        let cluster = Cluster::with(Scenario::Complete(log));
         let outcome = cluster.run(&[]);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
         assert!(outcome.stderr.contains("is not complete"), "{outcome:?}");
     }
-    for (log, told) in [("", "nothing in the log"), ("{}\n", "")] {
-        let cluster = Cluster::with(Fate::Complete(log));
+    for (log, expected_message) in [("", "nothing in the log"), ("{}\n", "")] {
+        let cluster = Cluster::with(Scenario::Complete(log));
         let outcome = cluster.run(&[]);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), log), "{outcome:?}");
-        assert!(outcome.stderr.contains(told), "{outcome:?}");
+        assert!(outcome.stderr.contains(expected_message), "{outcome:?}");
     }
 }
 
 #[test]
 fn an_interrupted_script_removes_its_job() {
-    let cluster = Cluster::with(Fate::Endless);
+    let cluster = Cluster::with(Scenario::NeverEnds);
     let mut script = cluster.script(&[]);
     let mut child = script.stderr(Stdio::null()).spawn().expect("sh");
-    wait_for("the Job", || cluster.world.lock().unwrap().polls > 0);
+    wait_for("the Job", || cluster.state.lock().unwrap().polls > 0);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(143));
     assert!(cluster.is_deleted());
@@ -247,22 +248,22 @@ fn an_interrupted_script_removes_its_job() {
 
 #[test]
 fn the_account_may_do_what_the_script_does_and_no_more() {
-    let mut asked: Vec<Asked> = Vec::new();
-    for fate in [Fate::Complete(RESULT), Fate::Failed { exit_code: 2 }] {
-        let cluster = Cluster::with(fate);
+    let mut accesses: Vec<Access> = Vec::new();
+    for scenario in [Scenario::Complete(RESULT), Scenario::Failed { exit_code: 2 }] {
+        let cluster = Cluster::with(scenario);
         cluster.run(&["-t", "120"]);
-        asked.extend(cluster.api.asked());
+        accesses.extend(cluster.api.accesses());
     }
-    assert_exact(overlay().get("Role", "scan-trigger").unwrap(), &asked);
+    assert_exact(overlay().get("Role", "scan-trigger").unwrap(), &accesses);
 }
 
 #[test]
 fn wrong_calls_are_told() {
     for args in [&["-x"][..], &["-t", "soon"], &["-j"], &["more"]] {
-        let cluster = Cluster::with(Fate::Endless);
+        let cluster = Cluster::with(Scenario::NeverEnds);
         let outcome = cluster.run(args);
         assert_eq!(outcome.code, Some(2), "{outcome:?}");
         assert!(outcome.stderr.contains("usage: trigger-scan.sh"), "{outcome:?}");
-        assert_eq!(cluster.api.asked(), []);
+        assert_eq!(cluster.api.accesses(), []);
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::objects::{kind, spelt};
+use crate::objects::{kind, kind_and_name};
 use crate::rendered::sets;
 
 /// The fields that the type does not have, or why the value is not of the type.
@@ -46,7 +46,7 @@ fn no_field_is_unknown_to_clients() {
     for set in sets() {
         for object in &set.objects {
             if let Some(found) = by_kind(object) {
-                assert_eq!(found, Ok(vec![]), "{} of {}", spelt(object), set.from);
+                assert_eq!(found, Ok(vec![]), "{} of {}", kind_and_name(object), set.from);
             }
         }
     }

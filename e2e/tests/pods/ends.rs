@@ -11,10 +11,10 @@ use crate::image::IMAGE;
 use crate::podman::podman;
 
 /// How long podman waits for the end until it kills, in seconds.
-const PATIENCE: &str = "60";
+const STOP_TIMEOUT: &str = "60";
 
 /// Starts a program that has much to do, tells it to end, and returns its exit code.
-fn stopped(program: &str, options: &[&str], args: &[&str]) -> String {
+fn exit_code_after_stop(program: &str, options: &[&str], args: &[&str]) -> String {
     let podman = podman();
     let entrypoint = format!("--entrypoint={program}");
     let mut start = vec!["run", "--detach", "--interactive", &entrypoint];
@@ -39,7 +39,7 @@ fn stopped(program: &str, options: &[&str], args: &[&str]) -> String {
 /// Stops a container: its exit code, which is 137 if podman had to kill it.
 pub fn stop(container: &str, program: &str) -> String {
     let start = Instant::now();
-    podman().get(&["stop", "--time", PATIENCE, container]);
+    podman().get(&["stop", "--time", STOP_TIMEOUT, container]);
     println!("podman stop: {program} ends in {} ms", start.elapsed().as_millis());
     podman().get(&["wait", container])
 }
@@ -48,8 +48,8 @@ pub fn stop(container: &str, program: &str) -> String {
 #[ignore = "runs containers: make e2e"]
 fn each_program_ends_when_its_container_is_stopped() {
     let users = format!("--volume={USERS_LDIF}:/users.ldif:ro");
-    assert_eq!(stopped("scan-uids", &[], &["--files0-from=-"]), "143");
-    assert_eq!(stopped("resolver", &[&users], &["--ldif=/users.ldif"]), "143");
+    assert_eq!(exit_code_after_stop("scan-uids", &[], &["--files0-from=-"]), "143");
+    assert_eq!(exit_code_after_stop("resolver", &[&users], &["--ldif=/users.ldif"]), "143");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn the_job_ends_both_of_its_stages_when_it_is_stopped() {
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let url = format!("--url=ldap://{}", server.local_addr().expect("its address"));
     let args = [&url[..], "--base-dn=dc=example,dc=com", "--timeout=600", "/"];
-    assert_eq!(stopped("resolve-in-pod", &["--network=host"], &args), "143");
+    assert_eq!(exit_code_after_stop("resolve-in-pod", &["--network=host"], &args), "143");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn provisioner_ends_while_it_waits_for_readers() {
     first.extend(args);
     podman().get(&first);
     fs::write(&file, "new\n").expect("written");
-    let code = stopped("provisioner", &[&volume], &args);
+    let code = exit_code_after_stop("provisioner", &[&volume], &args);
     // It may have been told before it was done.
     assert!(code == "0" || code == "143", "{code}");
 }

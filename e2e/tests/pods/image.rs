@@ -69,8 +69,8 @@ fn build(podman: &Podman, context: &Path, args: &[&str], log: &str) -> Duration 
     command.stderr(output.try_clone().expect("its descriptor")).stdout(output);
     let start = Instant::now();
     let status = command.status().expect("podman");
-    let said = fs::read_to_string(&path).expect("the log");
-    let lines: Vec<_> = said.lines().collect();
+    let output = fs::read_to_string(&path).expect("the log");
+    let lines: Vec<_> = output.lines().collect();
     let end = lines[lines.len().saturating_sub(40)..].join("\n");
     assert!(status.success(), "podman build {args:?}:\n{end}");
     start.elapsed()

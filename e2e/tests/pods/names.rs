@@ -61,8 +61,8 @@ fn job(url: &str, slapd: &Slapd, data: &std::path::Path) -> Pod {
     let mut pod = Pod::from_manifest("k8s/ownership/base/cronjob.yaml", "CronJob");
     fs::write(data.join("password"), READER.1).expect("written");
     fs::copy(slapd.ca_file(), data.join("ca.pem")).expect("copied");
-    pod.place("data", data);
-    pod.place("ldap", data);
+    pod.set_volume("data", data);
+    pod.set_volume("ldap", data);
     let settings = [
         ("LDAP_URL", url),
         ("LDAP_BASE_DN", BASE_DN),

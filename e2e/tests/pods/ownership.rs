@@ -44,8 +44,8 @@ fn job(manifest: (&str, &str), data: &Path, slapd: &Slapd, password: &str, args:
     fs::write(secret.join("LDAP_BIND_PASS"), password).expect("written");
     fs::set_permissions(secret.join("LDAP_BIND_PASS"), fs::Permissions::from_mode(0o400))
         .expect("set");
-    pod.place("data", data);
-    pod.place("ldap", &secret);
+    pod.set_volume("data", data);
+    pod.set_volume("ldap", &secret);
     let settings = [
         ("LDAP_URL", &slapd.url()[..]),
         ("LDAP_BASE_DN", BASE_DN),
@@ -134,7 +134,7 @@ fn a_wrong_password_is_the_code_that_no_retry_mends() {
 fn a_job_that_was_written_for_the_scripts_still_works() {
     let (slapd, data) = (slapd(), data("old"));
     let mut pod = Pod::from_manifest("e2e/testdata/script-job.yaml", "Job");
-    pod.place("data", &data);
+    pod.set_volume("data", &data);
     // The environment is all it has.
     pod.container("resolver")["env"] = json!([
         {"name": "LDAP_URL", "value": slapd.url()},

@@ -51,11 +51,11 @@ impl Pod {
             config: Vec::new(),
             logs: Vec::new(),
         };
-        pod.say_it_for_podman();
+        pod.adapt_to_podman();
         pod
     }
 
-    fn say_it_for_podman(&mut self) {
+    fn adapt_to_podman(&mut self) {
         let sidecars = self.spec["initContainers"].take();
         let containers = self.spec["containers"].as_array_mut().expect("containers");
         for sidecar in sidecars.as_array().into_iter().flatten().rev() {
@@ -65,10 +65,10 @@ impl Pod {
         for container in containers {
             let image = container["image"].as_str().expect("an image");
             let name = image.rsplit('/').next().unwrap_or(image).split(':').next();
-            let here = IMAGES.iter().find(|(there, _)| Some(*there) == name);
-            let here = here.unwrap_or_else(|| panic!("no image stands for {image}"));
+            let local = IMAGES.iter().find(|(manifest_name, _)| Some(*manifest_name) == name);
+            let local = local.unwrap_or_else(|| panic!("no image stands for {image}"));
             let fields = container.as_object_mut().expect("an object");
-            fields.insert("image".into(), here.1.into());
+            fields.insert("image".into(), local.1.into());
             fields.insert("imagePullPolicy".into(), "Never".into());
             for field in ["livenessProbe", "readinessProbe", "startupProbe", "restartPolicy"] {
                 fields.remove(field);
@@ -99,7 +99,7 @@ impl Pod {
     ///
     /// # Panics
     /// When the pod has no such volume.
-    pub fn place(&mut self, volume: &str, path: &Path) {
+    pub fn set_volume(&mut self, volume: &str, path: &Path) {
         let volumes = self.spec["volumes"].as_array_mut().expect("volumes");
         let found = volumes.iter_mut().find(|other| other["name"] == volume);
         let found = found.unwrap_or_else(|| panic!("no volume {volume}"));
@@ -138,7 +138,7 @@ impl Pod {
     /// When podman does not.
     pub fn play(mut self) -> Running {
         self.make_empty_directories();
-        self.take_termination_messages();
+        self.mount_termination_logs();
         let containers = self.spec["containers"].as_array().expect("containers");
         let name = |container: &Value| container["name"].as_str().expect("a name").to_owned();
         let containers = containers.iter().map(name).collect();
@@ -171,7 +171,7 @@ impl Pod {
         }
     }
 
-    fn take_termination_messages(&mut self) {
+    fn mount_termination_logs(&mut self) {
         let mut volumes = Vec::new();
         for container in self.spec["containers"].as_array_mut().expect("containers") {
             let name = container["name"].as_str().expect("a name").to_owned();
@@ -221,11 +221,11 @@ impl Running {
     /// Waits until a container has ended: its exit code, and what it said.
     pub fn outcome(&self, name: &str) -> Outcome {
         let code = podman().get(&["wait", &self.container(name)]);
-        Outcome { code: code.parse().ok(), ..self.said(name) }
+        Outcome { code: code.parse().ok(), ..self.logs_of(name) }
     }
 
     /// What a container has said so far.
-    pub fn said(&self, name: &str) -> Outcome {
+    pub fn logs_of(&self, name: &str) -> Outcome {
         podman().run(&["logs", &self.container(name)])
     }
 
@@ -250,7 +250,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for name in &self.containers {
-                let Outcome { stdout, stderr, .. } = self.said(name);
+                let Outcome { stdout, stderr, .. } = self.logs_of(name);
                 println!("{} {name} said:\n{stdout}{stderr}", self.name);
             }
         }

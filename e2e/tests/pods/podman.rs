@@ -14,7 +14,7 @@ use crate::image;
 pub const DEBIAN: &str = "localhost/debian";
 
 /// How long one call may take, in seconds: as long as a build does on a busy machine.
-const LIMIT: &str = "1500";
+const TIMEOUT: &str = "1500";
 
 /// A podman that no other knows of.
 pub struct Podman {
@@ -53,14 +53,14 @@ impl Podman {
         fs::write(dir.join("etc/containers.conf"), config).expect("written");
         fs::write(dir.join("etc/registries.conf"), "unqualified-search-registries = []\n")
             .expect("written");
-        let driver = if overlays(&dir) { "overlay" } else { "vfs" };
+        let driver = if supports_overlay(&dir) { "overlay" } else { "vfs" };
         Self { dir, driver }
     }
 
     /// A call of podman, which is ended when it takes too long.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=10", LIMIT, "podman", "--storage-driver", self.driver]);
+        command.args(["--kill-after=10", TIMEOUT, "podman", "--storage-driver", self.driver]);
         command.arg("--root").arg(self.dir.join("storage"));
         command.args(["--runroot", "/run/pods/run"]).args(args);
         command.env("CONTAINERS_CONF", self.dir.join("etc/containers.conf"));
@@ -110,7 +110,7 @@ pub fn workspace() -> PathBuf {
 }
 
 /// Whether overlay file systems work in a directory; on another overlay, say, they do not.
-fn overlays(dir: &Path) -> bool {
+fn supports_overlay(dir: &Path) -> bool {
     let script = "mkdir -p probe/lower probe/upper probe/work probe/all && cd probe && \
         mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay all && umount all";
     let tried = Command::new("sh").args(["-c", script]).current_dir(dir).output().expect("sh");

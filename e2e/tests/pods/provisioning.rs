@@ -26,7 +26,7 @@ fn volume(name: &str) -> PathBuf {
 }
 
 /// A data image that makes nginx answer this.
-fn answering(text: &str) -> String {
+fn image_with_answer(text: &str) -> String {
     let data = podman().dir().join(format!("data-{text}"));
     fs::create_dir_all(data.join("nginx")).expect("made");
     let server = format!("server {{ listen 8090; return 200 \"{text}\\n\"; }}\n");
@@ -40,7 +40,7 @@ fn answering(text: &str) -> String {
 fn publish(image: &str, volume: &Path) {
     let mut pod = Pod::from_manifest("k8s/provisioning/base/provisioner.yaml", "CronJob");
     pod.container("provisioner")["image"] = image.into();
-    pod.place("provisioned-data", volume);
+    pod.set_volume("provisioned-data", volume);
     let outcome = pod.play().outcome("provisioner");
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{outcome:?}");
 }
@@ -48,8 +48,8 @@ fn publish(image: &str, volume: &Path) {
 /// nginx and the reloader, as the Deployment has them.
 fn nginx(volume: &Path) -> Pod {
     let mut pod = Pod::from_manifest("k8s/provisioning/base/nginx.yaml", "Deployment");
-    pod.place("provisioned-data", volume);
-    pod.place("nginx-config", &workspace().join("k8s/provisioning/base"));
+    pod.set_volume("provisioned-data", volume);
+    pod.set_volume("nginx-config", &workspace().join("k8s/provisioning/base"));
     pod
 }
 
@@ -71,7 +71,7 @@ fn first_process(pod: &Running) -> (String, String) {
 #[ignore = "runs pods: make e2e"]
 fn what_a_new_data_image_holds_reaches_nginx_and_nothing_else_is_signalled() {
     let volume = volume("published");
-    publish(&answering("first"), &volume);
+    publish(&image_with_answer("first"), &volume);
     let pod = nginx(&volume).play();
     let address = pod.address();
     wait_for("nginx to answer", || answer(&address) == "first\n");
@@ -84,23 +84,23 @@ fn what_a_new_data_image_holds_reaches_nginx_and_nothing_else_is_signalled() {
         assert!(status.contains(&format!("{mask}:\t0000000000000000\n")), "{status}");
     }
 
-    publish(&answering("second"), &volume);
+    publish(&image_with_answer("second"), &volume);
     wait_for("nginx to use what is new", || answer(&address) == "second\n");
     assert_eq!(first_process(&pod), before);
-    assert_eq!(stop(&reloader, "reloader"), "0", "{:?}", pod.said("reloader"));
+    assert_eq!(stop(&reloader, "reloader"), "0", "{:?}", pod.logs_of("reloader"));
 }
 
 #[test]
 #[ignore = "runs pods: make e2e"]
 fn a_reloader_of_another_user_says_what_to_change() {
     let volume = volume("other-user");
-    publish(&answering("other"), &volume);
+    publish(&image_with_answer("other"), &volume);
     let mut pod = nginx(&volume);
     pod.container("reloader")["securityContext"]["runAsUser"] = 102.into();
     let pod = pod.play();
     let expected = "which runs as user 101, reloader as 102: both containers must run as the same \
                     user (runAsUser)";
-    wait_for("the reloader's complaint", || pod.said("reloader").stderr.contains(expected));
+    wait_for("the reloader's complaint", || pod.logs_of("reloader").stderr.contains(expected));
 }
 
 #[test]
