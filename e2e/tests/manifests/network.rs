@@ -1,4 +1,4 @@
-//! Which pods may connect to which others, computed for each pod from all policies that select it.
+//! The connections that each pod may open and accept, computed from all NetworkPolicies that select it.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use crate::objects::{
 };
 use crate::rendered::{Set, sets};
 
-/// The peers that a pod of a set connects to: name, protocol and port.
+/// Protocol and port of each connection that the pod may open in this set.
 fn expected(from: &str, pod: &str) -> &'static [&'static str] {
     match pod {
-        // The one that passes requests on.
+        // The site's nginx forwards requests to Keycloak and OPA.
         "nginx" if from == "examples/site/provisioning" => {
             &["TCP/53", "TCP/8181", "TCP/8443", "UDP/53"]
         }
@@ -20,10 +20,11 @@ fn expected(from: &str, pod: &str) -> &'static [&'static str] {
         "keycloak" => &["TCP/53", "TCP/5432", "UDP/53"],
         "keycloak-reloader" | "nightly-restart" => &["TCP/443", "TCP/6443"],
         "data-provisioner" | "nginx" | "opa" | "provisioner-shell" | "results-reader" => &[],
-        other => panic!("a new pod: {other}"),
+        other => panic!("no expected ports for the pod {other}"),
     }
 }
 
+/// The policies for `Ingress` or `Egress` that select the pod.
 fn policies<'a>(
     set: &'a Set,
     pod: &'a Value,
@@ -40,20 +41,20 @@ fn ports(rule: &Value) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn pods_reach_what_they_ask_and_nothing_else() {
+fn pods_may_open_only_the_expected_connections() {
     for set in sets() {
         for object in &set.objects {
             let Some(pod) = template(object) else { continue };
             let location = format!("{}: {}", set.from, kind_and_name(object));
             let rules: Vec<&Value> =
                 policies(set, pod, "Egress").flat_map(|p| list(p, "/spec/egress")).collect();
-            assert!(policies(set, pod, "Egress").count() > 0, "{location} may ask anybody");
+            assert!(policies(set, pod, "Egress").count() > 0, "{location} has no egress policy");
             assert!(
                 rules.iter().all(|rule| !list(rule, "/ports").is_empty()),
-                "{location}: all ports"
+                "{location} may connect to all ports"
             );
-            let reached: BTreeSet<String> = rules.iter().flat_map(|rule| ports(rule)).collect();
-            assert_eq!(Vec::from_iter(reached), expected(&set.from, name(object)), "{location}");
+            let allowed: BTreeSet<String> = rules.iter().flat_map(|rule| ports(rule)).collect();
+            assert_eq!(Vec::from_iter(allowed), expected(&set.from, name(object)), "{location}");
             for rule in rules {
                 check_peers(set, rule, &location);
             }
@@ -61,8 +62,8 @@ fn pods_reach_what_they_ask_and_nothing_else() {
     }
 }
 
-/// Names are asked for in the cluster alone, directories at certain addresses, and upstreams where
-/// they listen.
+/// Checks the peers of an egress rule: DNS goes to the cluster's resolver, LDAP to single addresses, and
+/// the upstreams of nginx to pods that listen on the port.
 fn check_peers(set: &Set, rule: &Value, location: &str) {
     let dns = json!([{
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
@@ -98,15 +99,12 @@ fn check_peers(set: &Set, rule: &Value, location: &str) {
 }
 
 #[test]
-fn nobody_talks_to_what_serves_nothing() {
+fn pods_accept_connections_on_the_ports_that_they_serve_alone() {
     for set in sets() {
         for object in &set.objects {
             let Some(pod) = template(object) else { continue };
             let location = format!("{}: {}", set.from, kind_and_name(object));
-            assert!(
-                policies(set, pod, "Ingress").count() > 0,
-                "{location} may be asked by anybody"
-            );
+            assert!(policies(set, pod, "Ingress").count() > 0, "{location} has no ingress policy");
             let rules = policies(set, pod, "Ingress").flat_map(|p| list(p, "/spec/ingress"));
             let open: BTreeSet<String> = rules.flat_map(ports).collect();
             let expected: &[&str] = match name(object) {
@@ -122,9 +120,10 @@ fn nobody_talks_to_what_serves_nothing() {
 }
 
 #[test]
-fn the_directory_server_may_be_reached_and_is_asked_in_secret() {
+fn the_directory_server_is_reachable_and_connections_to_it_are_encrypted() {
     for set in sets().iter().filter(|set| set.is_ownership) {
-        let config = &set.get("ConfigMap", "data-owner-resolver-config").expect("it")["data"];
+        let config =
+            &set.get("ConfigMap", "data-owner-resolver-config").expect("the ConfigMap")["data"];
         let urls = text(config, "/LDAP_URL");
         for url in urls.split_whitespace() {
             let url = url::Url::parse(url).expect(url);

@@ -1,4 +1,4 @@
-//! What every workload has: labels, rights, bounds, probes and deadlines.
+//! Rules for every workload: labels, rights, resource limits, probes and deadlines.
 
 use serde_json::{Value, json};
 
@@ -8,15 +8,15 @@ use crate::objects::{
 };
 use crate::rendered::{Set, sets};
 
-/// The only pods that ask the API with a token that Kubernetes mounts.
+/// The workloads whose pods call the API with the token that Kubernetes mounts.
 const TOKEN_WORKLOADS: [&str; 1] = ["nightly-restart"];
-/// The only one with a capability, to see below directories of mode 0700.
+/// The only workload with a capability. It reads directories of mode 0700 that others own.
 const SCANNER: &str = "data-owner-resolver";
-/// Those that run as root: the scan, and who reads the file that it has written for root alone.
+/// The workloads that run as root: the scan, and the reader of its results, which only root may read.
 const ROOT_WORKLOADS: [&str; 2] = [SCANNER, "results-reader"];
-/// Those that write to the provisioned volume.
+/// The workloads that write to the provisioned volume.
 const WRITERS: [&str; 2] = ["data-provisioner", "provisioner-shell"];
-/// Sources of volumes that the level `restricted` allows.
+/// The volume types that the Pod Security Standard `restricted` allows.
 const RESTRICTED_VOLUMES: [&str; 9] = [
     "configMap",
     "csi",
@@ -29,8 +29,9 @@ const RESTRICTED_VOLUMES: [&str; 9] = [
     "secret",
 ];
 
-/// Calls `check` with each object that makes pods, its template, and what to call it.
-fn each(mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str)) {
+/// Calls `check` with the set, the object, its pod template and the object's location for messages,
+/// for each object that makes pods.
+fn for_each_workload(mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str)) {
     let mut count = 0;
     for set in sets() {
         for object in &set.objects {
@@ -47,7 +48,7 @@ fn each(mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str
 fn every_object_has_the_common_labels() {
     let common =
         ["app.kubernetes.io/name", "app.kubernetes.io/component", "app.kubernetes.io/part-of"];
-    // Made by kustomize, or the same for all.
+    // Kustomize generates these, or all workloads share them.
     let fewer = ["ConfigMap", "Secret", "Namespace"];
     for set in sets() {
         for object in &set.objects {
@@ -67,7 +68,7 @@ fn every_object_has_the_common_labels() {
 
 #[test]
 fn pods_have_no_more_rights_than_they_need() {
-    each(|_, object, template, location| {
+    for_each_workload(|_, object, template, location| {
         let pod = &template["spec"];
         let is_scanner = name(object) == SCANNER;
         let is_root = ROOT_WORKLOADS.contains(&name(object));
@@ -97,34 +98,39 @@ fn pods_have_no_more_rights_than_they_need() {
 }
 
 #[test]
-fn a_namespace_allows_what_its_pods_need_and_no_more() {
-    each(|set, object, template, location| {
+fn a_namespace_enforces_the_strictest_level_that_its_pods_meet() {
+    for_each_workload(|set, object, template, location| {
         let namespace_object = set.get("Namespace", namespace(object)).expect("the namespace");
         let level = &namespace_object["metadata"]["labels"]["pod-security.kubernetes.io/enforce"];
         let sources = list(template, "/spec/volumes").iter().flat_map(|volume| {
             volume.as_object().expect("a volume").keys().filter(|key| *key != "name")
         });
-        let beyond: Vec<&String> =
+        let not_restricted: Vec<&String> =
             sources.filter(|source| !RESTRICTED_VOLUMES.contains(&source.as_str())).collect();
         match level.as_str() {
-            Some("restricted") => assert!(beyond.is_empty(), "{location}: {beyond:?}"),
-            Some("privileged") if name(object) != SCANNER => {
-                assert!(beyond.is_empty(), "{location}")
+            Some("restricted") => {
+                assert!(not_restricted.is_empty(), "{location}: {not_restricted:?}");
             }
-            Some("privileged") => assert_eq!(beyond, ["hostPath"], "{location}"),
+            Some("privileged") if name(object) != SCANNER => {
+                assert!(not_restricted.is_empty(), "{location}");
+            }
+            Some("privileged") => assert_eq!(not_restricted, ["hostPath"], "{location}"),
             _ => panic!("{location}: {level}"),
         }
     });
 }
 
 #[test]
-fn containers_are_bounded_and_say_why_they_ended() {
-    each(|_, _, template, location| {
+fn containers_have_limits_pinned_images_and_termination_messages() {
+    for_each_workload(|_, _, template, location| {
         for container in containers(template) {
             let resources = &container["resources"];
             for bound in ["requests", "limits"] {
-                for what in ["cpu", "memory"] {
-                    assert!(resources[bound][what].is_string(), "{location}: no {what} in {bound}");
+                for resource in ["cpu", "memory"] {
+                    assert!(
+                        resources[bound][resource].is_string(),
+                        "{location}: no {resource} in {bound}"
+                    );
                 }
             }
             assert_eq!(
@@ -147,10 +153,10 @@ fn containers_are_bounded_and_say_why_they_ended() {
     });
 }
 
-/// What is asked for, by the name of the probe.
+/// Field name and HTTP path of each probe.
 type Probes = &'static [(&'static str, &'static str)];
 
-/// The probes of each container that runs on: its pod, its name, and what is asked for.
+/// Workload, container and probes of each container that does not end.
 const PROBES: [(&str, &str, Probes); 6] = [
     ("nginx", "reloader", &[("livenessProbe", "/healthz")]),
     ("nginx", "nginx", &[("livenessProbe", "/healthz"), ("readinessProbe", "/healthz")]),
@@ -168,14 +174,14 @@ const PROBES: [(&str, &str, Probes); 6] = [
         "reloader",
         &[("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")],
     ),
-    // OPA starts after the first copy: `/healthz` would let it start before.
+    // OPA must start after the first copy. `/healthz` would let it start earlier.
     ("opa", "reloader", &[("livenessProbe", "/healthz"), ("startupProbe", "/readyz")]),
     ("opa", "opa", &[("livenessProbe", "/health"), ("readinessProbe", "/health")]),
 ];
 
 #[test]
-fn what_runs_on_is_probed() {
-    each(|_, object, template, location| {
+fn containers_that_do_not_end_have_probes() {
+    for_each_workload(|_, object, template, location| {
         let sidecars = list(template, "/spec/initContainers").iter();
         let sidecars: Vec<&Value> = sidecars.filter(|c| c["restartPolicy"] == "Always").collect();
         assert_eq!(sidecars.len(), list(template, "/spec/initContainers").len(), "{location}");
@@ -202,8 +208,8 @@ fn what_runs_on_is_probed() {
 }
 
 #[test]
-fn jobs_end_and_mistakes_end_them_at_once() {
-    each(|_, object, _, location| {
+fn jobs_have_deadlines_and_usage_errors_are_not_retried() {
+    for_each_workload(|_, object, _, location| {
         let Some(job) = job(object) else { return };
         for field in ["activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
             assert!(job[field].is_u64(), "{location}: no {field}");
@@ -227,8 +233,8 @@ fn jobs_end_and_mistakes_end_them_at_once() {
     });
 }
 
-/// Whether a cron job could keep to it: five fields of numbers, steps and ranges, each in its bounds.
-/// No schema looks at that.
+/// Whether this is a valid cron schedule: five fields of numbers, steps and ranges, each in its bounds.
+/// The schemas of Kubernetes do not check schedules.
 fn is_schedule(schedule: &str) -> bool {
     let bounds = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
     let is_number = |word: &str, (least, most): (u32, u32)| {
@@ -249,7 +255,7 @@ fn is_schedule(schedule: &str) -> bool {
 }
 
 #[test]
-fn schedules_are_told_from_others() {
+fn invalid_schedules_are_refused() {
     for schedule in ["0 2 * * *", "15 */6 * * *", "0,30 1-5 1 12 0"] {
         assert!(is_schedule(schedule), "{schedule}");
     }
@@ -259,35 +265,35 @@ fn schedules_are_told_from_others() {
 }
 
 #[test]
-fn only_the_provisioner_writes_and_hosts_are_only_read() {
-    let mut hosts = 0;
-    each(|_, object, template, location| {
+fn only_writers_mount_the_claim_writable_and_host_paths_are_read_only() {
+    let mut host_mounts = 0;
+    for_each_workload(|_, object, template, location| {
         for volume in list(template, "/spec/volumes") {
             let mounts = containers(template).flat_map(|c| list(c, "/volumeMounts"));
             for mount in mounts.filter(|mount| mount["name"] == volume["name"]) {
                 if volume.get("hostPath").is_some() {
-                    hosts += 1;
+                    host_mounts += 1;
                     assert_eq!(mount["readOnly"], true, "{location}");
                     assert_eq!(mount["recursiveReadOnly"], "Enabled", "{location}");
                 }
                 let claim = &volume["persistentVolumeClaim"];
                 if claim["claimName"] == "provisioning-data-pvc" {
-                    let reads = !WRITERS.contains(&name(object));
-                    assert_eq!(mount["readOnly"] == true, reads, "{location}");
-                    assert_eq!(claim["readOnly"] == true, reads, "{location}");
-                    // Links of what is published lead nowhere in a mount of a part of it.
+                    let is_reader = !WRITERS.contains(&name(object));
+                    assert_eq!(mount["readOnly"] == true, is_reader, "{location}");
+                    assert_eq!(claim["readOnly"] == true, is_reader, "{location}");
+                    // The published symbolic links would dangle in a mount of a subdirectory.
                     assert!(mount.get("subPath").is_none(), "{location}");
                 }
             }
         }
     });
-    assert!(hosts > 0, "no hostPath was seen");
+    assert!(host_mounts > 0, "no workload mounts a hostPath");
 }
 
 #[test]
-fn signals_reach_nginx() {
-    each(|_, object, template, location| {
-        // The title that nginx gives its master.
+fn only_the_nginx_pod_shares_processes_and_signals_the_master() {
+    for_each_workload(|_, object, template, location| {
+        // The process title of nginx's master process.
         let wanted = ["--process", "nginx: master"];
         let signals = containers(template).any(|c| texts(c, "/args").starts_with(&wanted));
         assert_eq!(signals, name(object) == "nginx", "{location}");

@@ -1,4 +1,4 @@
-//! Names that stand in one object and belong to another.
+//! References between objects: each name, key, label and port that an object refers to exists.
 
 use serde_json::Value;
 
@@ -9,22 +9,22 @@ use crate::objects::{
 use crate::rendered::{JOB, Set, set, sets};
 use crate::tools::read;
 
-/// What a site makes itself, by commands of the operations guide.
+/// Objects that the site creates with commands from the operations guide.
 const MADE_BY_THE_SITE: [(&str, &str); 3] = [
     ("Secret", "keycloak-database"),
     ("Secret", "keycloak-tls"),
     ("Secret", "registry-credentials"),
 ];
-/// What Kubernetes makes in each namespace.
+/// Objects that Kubernetes creates in each namespace.
 const MADE_BY_KUBERNETES: [(&str, &str); 1] = [("ConfigMap", "kube-root-ca.crt")];
 
-/// The guide that says how to make what is not in the manifests.
+/// The guide with the commands that create [`MADE_BY_THE_SITE`].
 const GUIDE: &str = "docs/OPERATIONS.md";
 
-/// All kinds that have no namespace.
+/// The cluster-scoped kinds.
 const CLUSTER_KINDS: [&str; 1] = ["Namespace"];
 
-/// All names of objects that a pod template mentions, with the kind.
+/// Kind and name of each object that a pod template refers to.
 fn referenced_objects(template: &Value) -> Vec<(&'static str, &str)> {
     let mut found = Vec::new();
     for volume in list(template, "/spec/volumes") {
@@ -54,6 +54,7 @@ fn referenced_objects(template: &Value) -> Vec<(&'static str, &str)> {
     found
 }
 
+/// Whether the object is in the set, or is created by an operator, the site or Kubernetes.
 fn exists(set: &Set, namespace_name: &str, wanted_kind: &str, wanted_name: &str) -> bool {
     let by_operator = |object: &Value| {
         kind(object) == "ExternalSecret" && text(object, "/spec/target/name") == wanted_name
@@ -65,7 +66,7 @@ fn exists(set: &Set, namespace_name: &str, wanted_kind: &str, wanted_name: &str)
 }
 
 #[test]
-fn what_a_pod_mentions_is_there() {
+fn every_object_that_a_pod_refers_to_exists() {
     for set in sets() {
         for object in &set.objects {
             for (wanted_kind, wanted_name) in
@@ -74,7 +75,7 @@ fn what_a_pod_mentions_is_there() {
                 let exists = exists(set, namespace(object), wanted_kind, wanted_name);
                 assert!(
                     exists,
-                    "{}: {} mentions {wanted_kind}/{wanted_name}",
+                    "{}: {} refers to the missing {wanted_kind}/{wanted_name}",
                     set.from,
                     kind_and_name(object)
                 );
@@ -84,27 +85,27 @@ fn what_a_pod_mentions_is_there() {
 }
 
 #[test]
-fn what_the_site_makes_is_in_the_guide() {
+fn the_guide_has_a_command_for_each_object_that_the_site_creates() {
     let guide = read(GUIDE);
     for (_, wanted_name) in MADE_BY_THE_SITE {
         let command = |line: &str| {
             line.contains("create secret")
                 && line.split_whitespace().any(|word| word == wanted_name)
         };
-        assert!(guide.lines().any(command), "{GUIDE} has no command that makes {wanted_name}");
-        let mentions = |object: &Value| {
+        assert!(guide.lines().any(command), "{GUIDE} has no command that creates {wanted_name}");
+        let refers_to_it = |object: &Value| {
             template(object)
                 .is_some_and(|t| referenced_objects(t).contains(&("Secret", wanted_name)))
         };
         assert!(
-            sets().iter().flat_map(|set| &set.objects).any(mentions),
+            sets().iter().flat_map(|set| &set.objects).any(refers_to_it),
             "no object uses {wanted_name}"
         );
     }
 }
 
 #[test]
-fn everything_is_in_the_namespace_of_its_set() {
+fn objects_are_in_the_namespace_of_their_set() {
     for set in sets() {
         let namespace_names: Vec<&str> = set.of_kind("Namespace").map(name).collect();
         let [namespace_name] = namespace_names[..] else {
@@ -123,7 +124,7 @@ fn everything_is_in_the_namespace_of_its_set() {
 }
 
 #[test]
-fn volumes_and_mounts_belong_together() {
+fn every_mount_has_a_volume_and_every_volume_is_mounted() {
     for set in sets() {
         for object in &set.objects {
             let Some(template) = template(object) else { continue };
@@ -141,7 +142,7 @@ fn volumes_and_mounts_belong_together() {
 }
 
 #[test]
-fn keys_are_in_what_they_are_taken_from() {
+fn mounted_keys_are_in_their_config_map() {
     for set in sets() {
         for object in &set.objects {
             let Some(template) = template(object) else { continue };
@@ -160,7 +161,7 @@ fn keys_are_in_what_they_are_taken_from() {
 }
 
 #[test]
-fn selectors_meet_pods() {
+fn selectors_select_the_intended_pods() {
     for set in sets() {
         let pods: Vec<&Value> = set.objects.iter().filter_map(template).collect();
         for object in &set.objects {
@@ -176,19 +177,19 @@ fn selectors_meet_pods() {
             let location = format!("{}: {}", set.from, kind_and_name(object));
             assert!(!selected.is_empty(), "{location} selects no pod");
             if kind(object) == "Deployment" {
-                assert_eq!(selected.len(), 1, "{location} selects pods of others");
+                assert_eq!(selected.len(), 1, "{location} selects pods of other objects");
                 assert_eq!(
                     Some(*selected[0]),
                     template(object),
                     "{location} does not select its own pods"
                 );
             }
-            // A value that selects nothing is a name that has changed elsewhere.
+            // If no pod has the value, the label was renamed in one place alone.
             for expression in list(selector, "/matchExpressions") {
                 for value in texts(expression, "/values") {
                     let key = text(expression, "/key");
                     let has = |pod: &&Value| labels(pod)[key] == value;
-                    assert!(pods.iter().any(has), "{location}: nothing has {key}={value}");
+                    assert!(pods.iter().any(has), "{location}: no pod has {key}={value}");
                 }
             }
             for port in ports_of(object) {
@@ -201,7 +202,7 @@ fn selectors_meet_pods() {
     }
 }
 
-/// The names of ports that an object wants its pods to have.
+/// The names of the container ports that an object refers to.
 fn ports_of(object: &Value) -> Vec<&str> {
     let (pointer, field) = match kind(object) {
         "Service" => ("/spec/ports", "/targetPort"),
@@ -212,7 +213,7 @@ fn ports_of(object: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn pods_that_must_be_together_or_apart_mean_each_other() {
+fn affinity_and_spread_terms_select_the_pods_that_have_them() {
     for set in sets() {
         for object in &set.objects {
             let Some(template) = template(object) else { continue };
@@ -223,7 +224,7 @@ fn pods_that_must_be_together_or_apart_mean_each_other() {
                 let selects_itself = selects(&term["labelSelector"], labels(template));
                 assert!(
                     selects_itself,
-                    "{}: {} does not mean itself",
+                    "{}: {} does not select itself",
                     set.from,
                     kind_and_name(object)
                 );
@@ -233,7 +234,7 @@ fn pods_that_must_be_together_or_apart_mean_each_other() {
 }
 
 #[test]
-fn a_single_node_means_all_pods_that_mount_the_volume() {
+fn pods_that_mount_a_read_write_once_volume_stay_on_one_node() {
     let mut seen = 0;
     for set in sets() {
         let is_single = |claim: &Value| {
@@ -242,7 +243,7 @@ fn a_single_node_means_all_pods_that_mount_the_volume() {
         };
         let is_single = set.of_kind("PersistentVolumeClaim").any(is_single);
         seen += u32::from(is_single);
-        // Pods of the examples are for every kind of volume.
+        // The pods of the examples must work with every access mode.
         for object in set.objects.iter().filter(|object| is_single || kind(object) == "Pod") {
             let Some(template) = template(object) else { continue };
             let mounts = referenced_objects(template)
@@ -250,7 +251,7 @@ fn a_single_node_means_all_pods_that_mount_the_volume() {
             let is_bound = template.pointer("/spec/affinity/podAffinity").is_some();
             assert!(
                 is_bound || !mounts,
-                "{}: {} may go elsewhere",
+                "{}: {} may be scheduled to another node",
                 set.from,
                 kind_and_name(object)
             );
@@ -274,7 +275,7 @@ fn rules_for_failed_pods_name_their_container() {
 }
 
 #[test]
-fn the_job_is_what_the_cron_job_makes() {
+fn the_job_equals_the_job_of_the_cron_job() {
     let set = set(JOB);
     let made = set.get("CronJob", "data-owner-resolver").and_then(job).expect("the CronJob");
     let alone = set.get("Job", "data-owner-resolver").and_then(job).expect("the Job");
@@ -282,7 +283,7 @@ fn the_job_is_what_the_cron_job_makes() {
 }
 
 #[test]
-fn the_single_node_and_image_volume_stay_what_they_are() {
+fn the_base_is_read_write_many_and_the_image_volume_overlay_uses_two_images() {
     let claim =
         |from| &set(from).get("PersistentVolumeClaim", "provisioning-data-pvc").unwrap()["spec"];
     assert_eq!(texts(claim("k8s/provisioning/base"), "/accessModes"), ["ReadWriteMany"]);

@@ -1,4 +1,4 @@
-//! Roles: who may do what, and that all of it is used.
+//! Roles: each grants the API calls that its account makes, and no others.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use crate::objects::{containers, kind_and_name, list, name, namespace, template,
 use crate::rendered::{set, sets};
 use crate::tools::{outcome, tool};
 
-/// A right as it is used: verb, group and resource, and the object's name, if one is named.
+/// Verb, group/resource, and the object's name if the right is limited to one object.
 type Right = (String, String, Option<String>);
 
-/// Accounts that are made elsewhere, by the Role that is for them: name and namespace.
+/// Role, name and namespace of each account that another installation creates.
 const FOREIGN_ACCOUNTS: [(&str, &str, &str); 1] = [("scan-airflow", "airflow-worker", "airflow")];
 
-/// The rights that a Role gives, one by one.
+/// The single rights that a Role grants.
 pub fn rights(role: &Value) -> BTreeSet<Right> {
     let mut all = BTreeSet::new();
     for rule in list(role, "/rules") {
@@ -36,17 +36,17 @@ pub fn rights(role: &Value) -> BTreeSet<Right> {
     all
 }
 
-/// Asserts that what was asked is allowed, and all that is allowed was asked.
+/// Asserts that the Role allows every access, and grants no right that no access uses.
 pub fn assert_exact(role: &Value, accesses: &[Access]) {
-    let given = rights(role);
+    let granted = rights(role);
     let mut used = BTreeSet::new();
     for Access { verb, resource, name } in accesses {
         let with_name = (verb.clone(), resource.clone(), Some(name.clone()));
         let without = (verb.clone(), resource.clone(), None);
-        let right = [with_name, without].into_iter().find(|right| given.contains(right));
+        let right = [with_name, without].into_iter().find(|right| granted.contains(right));
         used.insert(right.unwrap_or_else(|| panic!("{verb} {resource} {name} is not allowed")));
     }
-    assert_eq!(given, used, "{} gives more than is used", kind_and_name(role));
+    assert_eq!(granted, used, "{} grants unused rights", kind_and_name(role));
 }
 
 #[test]
@@ -91,11 +91,11 @@ fn no_role_has_a_wildcard_and_each_is_bound_to_one_account() {
     assert_eq!(Vec::from_iter(seen), known);
 }
 
-/// The fallback, as its pod would run it, against something that answers like the API.
+/// Runs the nightly restart as its pod would, against the fake API server.
 #[test]
-fn the_nightly_restart_asks_for_what_it_may_and_no_more() {
+fn the_role_of_the_nightly_restart_is_exact() {
     let set = set("k8s/provisioning/overlays/nightly-restart");
-    let cron = set.get("CronJob", "nightly-restart").expect("it");
+    let cron = set.get("CronJob", "nightly-restart").expect("the object");
     let container = containers(template(cron).unwrap()).next().unwrap();
     let deployments: Vec<&str> = set.of_kind("Deployment").map(name).collect();
     let api = Api::serve(move |request| {
@@ -111,11 +111,12 @@ fn the_nightly_restart_asks_for_what_it_may_and_no_more() {
     assert_eq!(restarted.len(), 3, "{outcome:?}");
 }
 
-/// What it asks for is in `sidecars`; here, that it is what it may, in each overlay.
+/// Checks the Role in each overlay. `sidecars` records the calls that reloader really makes.
 #[test]
-fn the_reloader_may_restart_what_it_is_told_to() {
+fn the_role_of_reloader_allows_its_target_in_each_overlay() {
     for set in sets().iter().filter(|set| !set.is_ownership) {
-        let reloader = set.get("Deployment", "keycloak-reloader").and_then(template).expect("it");
+        let reloader =
+            set.get("Deployment", "keycloak-reloader").and_then(template).expect("the object");
         let container = containers(reloader).next().unwrap();
         let target =
             texts(container, "/args").iter().find_map(|arg| arg.strip_prefix("--rollout="));
@@ -128,7 +129,7 @@ fn the_reloader_may_restart_what_it_is_told_to() {
             name: target.to_owned(),
         });
         assert_exact(set.get("Role", "keycloak-reloader").unwrap(), &accesses);
-        // Its token, where clients of Kubernetes look for it, and in no other container.
+        // The token is mounted where clients of Kubernetes look for it.
         let account = text(reloader, "/spec/serviceAccountName");
         assert_eq!(account, "keycloak-reloader");
         let mounts: Vec<&str> = list(container, "/volumeMounts")
