@@ -1,4 +1,5 @@
-//! The commands of the guides: that kubectl knows them, and that what they name is in the manifests.
+//! The commands of the guides: kubectl accepts them, and the objects, containers, labels and variables
+//! that they name exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,22 +14,22 @@ use crate::programs::program;
 use crate::rendered::{set, sets};
 use crate::tools::{outcome, read, succeed, tool};
 
-/// A call of kubectl: the page that it stands on, and its words after `kubectl`.
+/// A call of kubectl in a guide: the page, and the words after `kubectl`.
 struct Call {
     page: String,
     words: Vec<String>,
 }
 
 impl Call {
-    /// The words up to `--`: what comes after that is for a program in a pod.
-    fn own(&self) -> &[String] {
+    /// The words up to `--`. The words after it are a command for a pod.
+    fn kubectl_words(&self) -> &[String] {
         let end = self.words.iter().position(|word| word == "--");
         &self.words[..end.unwrap_or(self.words.len())]
     }
 
-    /// The words that are neither options nor their values.
+    /// The words that are neither options nor values of options.
     fn positional(&self) -> Vec<&str> {
-        let mut words = self.own().iter();
+        let mut words = self.kubectl_words().iter();
         let mut found = Vec::new();
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -53,15 +54,15 @@ impl Call {
 
     /// The value of an option: `-l VALUE` or `--labels=VALUE`.
     fn value(&self, short: &str, long: &str) -> Option<&str> {
-        let own = self.own();
+        let own = self.kubectl_words();
         let long = own.iter().find_map(|word| word.strip_prefix(long)?.strip_prefix('='));
         let after = own.iter().position(|word| word == short).map(|at| own[at + 1].as_str());
         long.or(after)
     }
 }
 
-/// All calls in blocks and lines of code of the guides. Those of the programs' own pages show clusters
-/// of their own.
+/// The calls of kubectl in code blocks and code spans of the guides. READMEs of programs are left out:
+/// their examples name other clusters.
 fn calls() -> Vec<Call> {
     let is_readme_of_a_program =
         |page: &String| page.ends_with("/README.md") && !page.starts_with("k8s/");
@@ -70,7 +71,7 @@ fn calls() -> Vec<Call> {
         let content = read(&page);
         let code = commands(&content).into_iter().chain(quoted(&content));
         for part in code.flat_map(|line| line.split(" | ").map(str::to_owned).collect::<Vec<_>>()) {
-            // In prose, a command may be without its arguments.
+            // Prose may name `kubectl` without arguments.
             let words = shlex::split(&part).unwrap_or_default();
             if words.first().is_some_and(|word| word == "kubectl") && words.len() > 1 {
                 found.push(Call { page: page.clone(), words: words[1..].to_vec() });
@@ -81,7 +82,7 @@ fn calls() -> Vec<Call> {
     found
 }
 
-/// The options that a help text tells of, by all their names.
+/// All names of the options in a help text.
 fn options(help: &str) -> BTreeSet<String> {
     let lines = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     lines
@@ -92,7 +93,7 @@ fn options(help: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn kubectl_knows_the_commands_and_their_options() {
+fn kubectl_accepts_the_commands_and_their_options() {
     let global = options(&succeed(tool("kubectl").arg("options")).stdout);
     assert!(global.contains("--namespace") && global.contains("-n"), "{global:?}");
     let mut known = BTreeMap::new();
@@ -104,7 +105,9 @@ fn kubectl_knows_the_commands_and_their_options() {
             assert!(help.contains(&format!("kubectl {}", subcommand.join(" "))), "{location}");
             options(&help)
         });
-        for word in call.own().iter().filter(|word| word.starts_with('-') && word.len() > 1) {
+        for word in
+            call.kubectl_words().iter().filter(|word| word.starts_with('-') && word.len() > 1)
+        {
             let option = word.split('=').next().expect("an option");
             let short = || option.chars().skip(1).map(|letter| format!("-{letter}")).collect();
             let all = if option.starts_with("--") { vec![option.to_owned()] } else { short() };
@@ -115,7 +118,7 @@ fn kubectl_knows_the_commands_and_their_options() {
     }
 }
 
-/// Whether a label is that of a Job or of a pod, whichever is asked for.
+/// Whether a Job (if `jobs`) or a pod of the manifests has the label.
 fn has_label(jobs: bool, key: &str, value: &str) -> bool {
     sets().iter().flat_map(|set| &set.objects).any(|object| {
         let holder = match kind(object) {
@@ -129,13 +132,13 @@ fn has_label(jobs: bool, key: &str, value: &str) -> bool {
 }
 
 #[test]
-fn labels_that_are_asked_for_are_given() {
+fn labels_in_commands_exist() {
     let mut count = 0;
     for call in calls() {
         let Some(wanted) = call.value("-l", "--labels") else { continue };
         let jobs = call.positional().iter().any(|word| ["job", "jobs"].contains(word));
         for (key, value) in wanted.split(',').filter_map(|label| label.split_once('=')) {
-            // Given by Kubernetes itself.
+            // Kubernetes sets this label itself.
             if key != "batch.kubernetes.io/job-name" {
                 count += 1;
                 assert!(has_label(jobs, key, value), "{}: {:?}", call.page, call.words);
@@ -146,7 +149,7 @@ fn labels_that_are_asked_for_are_given() {
 }
 
 #[test]
-fn objects_and_containers_that_are_named_are_there() {
+fn objects_and_containers_in_commands_exist() {
     let all = || sets().iter().flat_map(|set| &set.objects);
     let mut count = 0;
     for call in calls() {
@@ -154,7 +157,7 @@ fn objects_and_containers_that_are_named_are_there() {
         let positional = call.positional();
         let mut named: Vec<(&str, &str)> = Vec::new();
         match positional[..] {
-            // Pods that the guide itself makes by `run` have any name.
+            // A pod that the guide creates with `kubectl run` may have any name.
             ["exec", pod, ..] => named.push(("Pod", pod)),
             ["get" | "describe" | "delete" | "label", what, wanted_name, ..] => {
                 named.extend(kind_of(what).map(|kind| (kind, wanted_name)));
@@ -162,7 +165,7 @@ fn objects_and_containers_that_are_named_are_there() {
             _ => {}
         }
         for (wanted, wanted_name) in named {
-            // `NODE` and the like are the reader's.
+            // `NODE` and the like are placeholders.
             if wanted_name.contains('/') || wanted_name.chars().all(|c| c.is_ascii_uppercase()) {
                 continue;
             }
@@ -184,7 +187,7 @@ fn objects_and_containers_that_are_named_are_there() {
 }
 
 #[test]
-fn programs_in_pods_are_called_as_they_want() {
+fn programs_in_pods_accept_the_arguments_of_the_guides() {
     let mut count = 0;
     for call in calls() {
         let Some(end) = call.words.iter().position(|word| word == "--") else { continue };
@@ -202,7 +205,7 @@ fn programs_in_pods_are_called_as_they_want() {
     assert!(count > 3, "{count}");
 }
 
-/// The variables that programs and manifests know.
+/// The environment variables that the programs and the manifests define.
 fn variables() -> BTreeSet<String> {
     let names = ["provisioner", "reloader", "resolve-in-pod", "resolver", "scan-uids"];
     let mut known: BTreeSet<String> = names
@@ -215,7 +218,7 @@ fn variables() -> BTreeSet<String> {
         .collect();
     // reloader sets these for its commands.
     known.extend(["RELOADER_DIGEST", "RELOADER_DIRECTORIES"].map(str::to_owned));
-    // A secret is no setting of the command line.
+    // A secret has no option on the command line.
     known.insert("LDAP_BIND_PASS".to_owned());
     // provisioner sets it for the command of --then.
     known.insert("PROVISIONER_DIGEST".to_owned());
@@ -225,15 +228,16 @@ fn variables() -> BTreeSet<String> {
 }
 
 #[test]
-fn variables_in_the_guides_are_known() {
+fn variables_in_the_guides_exist() {
     let known = variables();
     let mut count = 0;
     for page in pages().into_iter().filter(|page| !page.ends_with("/README.md")) {
         let content = read(&page);
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let ours = ["LDAP_", "PROVISIONER_", "RELOADER_", "RESOLVE_IN_POD_", "SCAN_UIDS_", "KC_"];
+        let prefixes =
+            ["LDAP_", "PROVISIONER_", "RELOADER_", "RESOLVE_IN_POD_", "SCAN_UIDS_", "KC_"];
         for word in content.split(|c| !is_part(c)) {
-            let rest = ours.iter().find_map(|prefix| word.strip_prefix(prefix));
+            let rest = prefixes.iter().find_map(|prefix| word.strip_prefix(prefix));
             if rest.is_some_and(|rest| !rest.is_empty()) && page.starts_with("docs/") {
                 count += 1;
                 assert!(known.contains(word), "{page}: {word}");
@@ -243,14 +247,14 @@ fn variables_in_the_guides_are_known() {
     assert!(count > 10, "{count}");
 }
 
-/// The pipe of the guides, with the real kubectl and jq, against something that answers like the API.
+/// Runs the pipe of the guides with the real kubectl and jq against the fake API server.
 #[test]
-fn a_job_can_be_made_that_ends_a_rollback() {
+fn the_command_that_ends_a_rollback_creates_a_job_with_the_unpin_setting() {
     for page in ["docs/OPERATIONS.md", "docs/BEREITSTELLUNG.de.md"] {
         let content = read(page);
         let mut lines = commands(&content).into_iter();
         let line = lines.find(|line| line.contains("PROVISIONER_UNPIN")).expect(page);
-        // There is no cluster with the schema here, and the test has to see the object that is sent.
+        // The fake server has no schema to validate with, and the test reads the object from stderr.
         let create = "| kubectl create -f -";
         assert!(line.contains(create), "{line}");
         let line = line.replace(create, "| tee /dev/stderr | kubectl create --validate=false -f -");
@@ -268,7 +272,8 @@ fn a_job_can_be_made_that_ends_a_rollback() {
         api.configure_kubectl(&mut shell, "");
         let outcome = outcome(&mut shell);
         assert_eq!(outcome.code, Some(0), "{page}: {outcome:?}");
-        let sent: Value = serde_json::from_str(&outcome.stderr).expect("what was sent");
+        let sent: Value =
+            serde_json::from_str(&outcome.stderr).expect("the object that kubectl sends");
         let container = &sent["spec"]["template"]["spec"]["containers"][0];
         let variables = list(container, "/env").iter();
         let unpin = variables.filter(|v| v["name"] == "PROVISIONER_UNPIN" && v["value"] == "true");
@@ -276,12 +281,12 @@ fn a_job_can_be_made_that_ends_a_rollback() {
     }
 }
 
-/// The pod that asks the directory server by hand, as kubectl would make it.
+/// Checks the pod that kubectl creates for the manual LDAP query of the guide.
 #[test]
-fn a_question_by_hand_comes_from_a_pod_that_may_ask() {
+fn the_pod_of_the_manual_ldap_query_may_reach_the_server() {
     let content = read("docs/OPERATIONS.md");
     let mut lines = commands(&content).into_iter();
-    let line = lines.find(|line| line.contains(" run ldap-test ")).expect("it");
+    let line = lines.find(|line| line.contains(" run ldap-test ")).expect("the command");
     let line = line.split_once("| kubectl ").expect("a pipe").1;
     let line = line.replace(" --rm -i ", " --dry-run=client --output=json ");
     let api = Api::serve(|_| None);
@@ -302,10 +307,11 @@ fn a_question_by_hand_comes_from_a_pod_that_may_ask() {
 }
 
 #[test]
-fn the_guide_lists_all_alerts() {
+fn the_guide_lists_every_alert() {
     let guide = read("docs/OPERATIONS.md");
     let chapter = guide.split("\n## Alerts\n").nth(1).and_then(|rest| rest.split("\n## ").next());
-    let rows = chapter.expect("a chapter").lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows =
+        chapter.expect("the chapter on alerts").lines().filter_map(|line| line.strip_prefix("| `"));
     let listed: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
     let rules = sets().iter().flat_map(|set| set.of_kind("PrometheusRule"));
     let groups = rules.flat_map(|rule| list(rule, "/spec/groups"));

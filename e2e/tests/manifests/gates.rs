@@ -1,4 +1,4 @@
-//! The targets of the Makefile, which people and CI run, and the files of CI.
+//! The Makefile and the CI files: CI runs the targets that developers run, and no third-party code.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::tools::{outcome, read, succeed, tool, top};
 const WORKFLOW: &str = ".github/workflows/ci.yml";
 const PIPELINE: &str = ".gitlab-ci.yml";
 
-/// The targets of the Makefile that are not files.
+/// The phony targets of the Makefile.
 fn targets() -> BTreeSet<String> {
     let makefile = read("Makefile");
     let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -41,7 +41,7 @@ fn help_and_phony_name_every_target() {
     assert_eq!(phony.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>(), targets);
 }
 
-/// The lines of a CI file that call make, without `make`.
+/// The arguments of each call of make in a CI file.
 fn calls_of_make(file: &str) -> BTreeSet<String> {
     let content = read(file);
     let lines = content.lines().map(|line| line.trim_start_matches([' ', '-']));
@@ -50,7 +50,7 @@ fn calls_of_make(file: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn ci_calls_the_targets_that_people_call() {
+fn ci_calls_the_targets_that_developers_call() {
     let targets = targets();
     let own = calls_of_make(".ci/run");
     for file in [".ci/run", WORKFLOW, PIPELINE] {
@@ -59,7 +59,7 @@ fn ci_calls_the_targets_that_people_call() {
             let target = call.split(' ').next().expect("a word");
             assert!(targets.contains(target), "{file}: make {call}");
         }
-        // The first stage alone is apart, to fail early; `make test` begins with it too.
+        // A CI file may run `make check` in a stage before, to fail early. `make test` begins with it too.
         let mut all = own.clone();
         all.insert("check".to_owned());
         assert!(calls.len() > 3 && (calls == own || calls == all), "{file}: {calls:?}");
@@ -67,13 +67,13 @@ fn ci_calls_the_targets_that_people_call() {
 }
 
 #[test]
-fn the_hosts_of_ci_take_its_files() {
+fn ci_files_match_the_schemas_of_github_and_gitlab() {
     for (schema, file) in [("vendor.github-workflows", WORKFLOW), ("vendor.gitlab-ci", PIPELINE)] {
         succeed(tool("check-jsonschema").args(["--builtin-schema", schema, file]));
     }
 }
 
-/// The values of a key, wherever it stands.
+/// Collects the values of a key at any depth.
 fn values<'v>(value: &'v Value, key: &str, found: &mut Vec<&'v Value>) {
     match value {
         Value::Object(fields) => {
@@ -90,7 +90,7 @@ fn values<'v>(value: &'v Value, key: &str, found: &mut Vec<&'v Value>) {
 }
 
 #[test]
-fn ci_runs_no_code_of_others_and_has_no_rights() {
+fn ci_uses_no_third_party_code_and_has_no_permissions() {
     let workflow: Value = serde_saphyr::from_str(&read(WORKFLOW)).expect("YAML");
     assert_eq!(workflow["permissions"], serde_json::json!({}));
     let pipeline: Value = serde_saphyr::from_str(&read(PIPELINE)).expect("YAML");
@@ -118,18 +118,19 @@ fn ci_runs_no_code_of_others_and_has_no_rights() {
     assert!(runners.iter().all(|runner| *runner == "ubuntu-24.04"), "{runners:?}");
 }
 
-/// Runs the check of advisories with a cargo that answers so; its exit code, stdout and stderr.
+/// Runs `e2e/checks/advisories` with a fake cargo that runs `fetch` and `check`. `has_copy` adds the
+/// database of an earlier run. Returns exit code, stdout and stderr.
 fn advisories(fetch: &str, check: &str, has_copy: bool) -> (Option<i32>, String, String) {
     let dir = TempDir::new().expect("a directory");
-    // A fetch that failed leaves a lock there.
+    // A failed fetch leaves a lock file.
     let copy = if has_copy { "advisory-dbs/copy/.git" } else { "advisory-dbs" };
     std::fs::create_dir_all(dir.path().join(copy)).expect("made");
     std::fs::write(dir.path().join("advisory-dbs/db.lock"), "").expect("written");
     let cargo = dir.path().join("cargo");
     let script =
         format!("#!/bin/sh\ncase \"$*\" in\n*fetch*db) {fetch};;\n*check*) {check};;\nesac\n");
-    // Written by another process: one that is open for writing here might be inherited by a child
-    // of another test, and could not be run.
+    // A shell writes the script: a script that this process has open for writing, or a child of
+    // another test that inherited it, could not be run.
     let mut shell = Command::new("sh");
     shell.args(["-c", "printf %s \"$1\" >\"$2\" && chmod +x \"$2\"", "sh", &script]).arg(&cargo);
     succeed(&mut shell);
@@ -140,7 +141,7 @@ fn advisories(fetch: &str, check: &str, has_copy: bool) -> (Option<i32>, String,
 }
 
 #[test]
-fn advisories_are_skipped_aloud_only_where_there_is_no_database() {
+fn advisories_are_skipped_with_a_message_only_without_any_database() {
     let unreachable = "echo no route >&2; exit 1";
     let (code, stdout, stderr) = advisories(unreachable, "exit 1", false);
     assert_eq!((code, &stdout[..]), (Some(0), ""));
@@ -149,7 +150,7 @@ fn advisories_are_skipped_aloud_only_where_there_is_no_database() {
     let (code, stdout, _) = advisories("exit 0", "exit 0", false);
     assert_eq!((code, &stdout[..]), (Some(0), "advisories checked: the database was fetched\n"));
 
-    // A vulnerability fails, whether the database is new or a copy.
+    // A vulnerability fails the check with a new database and with a copy.
     let vulnerable = "echo error: a vulnerability >&2; exit 1";
     for (fetch, has_copy) in [("exit 0", false), ("exit 0", true), (unreachable, true)] {
         let (code, stdout, stderr) = advisories(fetch, vulnerable, has_copy);

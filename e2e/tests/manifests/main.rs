@@ -1,9 +1,9 @@
-//! What the manifests, the examples and the documents promise: that they render, are valid for every
-//! supported Kubernetes, agree with each other and with the programs, and give no more rights than
+//! Tests of the manifests, the examples and the documents: they render, are valid for every supported
+//! release of Kubernetes, agree with each other and with the programs, and grant only the rights that
 //! are used.
 //!
-//! Needs the programs that `make checks` installs. What the programs themselves do in pods is not
-//! tested here.
+//! `make checks` installs the tools that these tests run. The tests in `e2e/tests/pods` run the
+//! programs in pods.
 
 mod alerts;
 mod api;
