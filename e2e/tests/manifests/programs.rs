@@ -1,4 +1,4 @@
-//! The command lines and settings in pods against those of the programs themselves.
+//! Checks the command lines, variables, paths and ports in pods against the programs' definitions.
 
 use clap::{Command, CommandFactory};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::objects::{containers, fields, kind_and_name, list, name, template, text, texts};
 use crate::rendered::{Set, sets};
 
-/// Where the programs are in the image.
+/// The directory of the programs in the image.
 const BIN: &str = "/usr/local/bin/";
 
 /// The command line of a program of this workspace.
@@ -21,7 +21,7 @@ pub fn program(name: &str) -> Option<Command> {
     })
 }
 
-/// The program of a container, its name and its arguments, if it is one of this workspace.
+/// The command-line definition, name and arguments of a container's program, if it is of this workspace.
 fn workspace_program(container: &Value) -> Option<(Command, &str, Vec<&str>)> {
     let name = text(container, "/command/0").strip_prefix(BIN)?;
     Some((program(name).expect("a program of this workspace"), name, texts(container, "/args")))
@@ -35,8 +35,11 @@ fn assert_parses(command: Command, args: &[&str], location: &str) {
     }
 }
 
-/// Calls `check` with each container that runs a program of this workspace.
-fn each(mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str)) -> usize {
+/// Calls `check` with the set, the pod template, the container and the location for messages, for each
+/// container that runs a program of this workspace. Returns the number of calls.
+fn for_each_container(
+    mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str),
+) -> usize {
     let mut count = 0;
     for set in sets() {
         for object in &set.objects {
@@ -56,8 +59,8 @@ fn each(mut check: impl FnMut(&'static Set, &'static Value, &'static Value, &str
 }
 
 #[test]
-fn the_programs_take_the_arguments() {
-    let count = each(|_, _, container, location| {
+fn the_programs_accept_the_arguments() {
+    let count = for_each_container(|_, _, container, location| {
         let (command, _, args) = workspace_program(container).unwrap();
         assert_parses(command, &args, location);
         for line in args.iter().filter_map(|arg| arg.strip_prefix("--exec=")) {
@@ -70,8 +73,8 @@ fn the_programs_take_the_arguments() {
 }
 
 #[test]
-fn the_programs_know_the_settings() {
-    each(|set, _, container, location| {
+fn the_programs_define_the_variables() {
+    for_each_container(|set, _, container, location| {
         let (command, ..) = workspace_program(container).unwrap();
         let known: Vec<&str> =
             command.get_arguments().filter_map(|arg| arg.get_env()?.to_str()).collect();
@@ -81,12 +84,12 @@ fn the_programs_know_the_settings() {
             .filter_map(|source| set.get("ConfigMap", text(source, "/configMapRef/name")));
         let shared = maps.flat_map(|map| fields(map, "/data")).map(|(name, _)| name);
         for variable in own.chain(shared) {
-            assert!(known.contains(&variable), "{location}: no program knows {variable}");
+            assert!(known.contains(&variable), "{location}: the program defines no {variable}");
         }
     });
 }
 
-/// The mount that a path in a container is on, if it is on one.
+/// The volume mount that contains a path in a container.
 fn mount<'a>(container: &'a Value, path: &str) -> Option<&'a Value> {
     list(container, "/volumeMounts").iter().find(|mount| {
         let at = text(mount, "/mountPath");
@@ -95,8 +98,8 @@ fn mount<'a>(container: &'a Value, path: &str) -> Option<&'a Value> {
 }
 
 #[test]
-fn paths_are_on_volumes() {
-    each(|set, _, container, location| {
+fn paths_in_arguments_are_on_mounted_volumes() {
+    for_each_container(|set, _, container, location| {
         let (_, program, args) = workspace_program(container).unwrap();
         let is_writable =
             |path: &str| mount(container, path).is_some_and(|m| m["readOnly"] != true);
@@ -135,9 +138,9 @@ fn paths_are_on_volumes() {
 }
 
 #[test]
-fn ports_are_those_that_are_listened_at() {
+fn declared_ports_are_the_ports_that_reloader_listens_on() {
     let mut seen = 0;
-    each(|_, _, container, location| {
+    for_each_container(|_, _, container, location| {
         let (_, program, args) = workspace_program(container).unwrap();
         if program != "reloader" || container.get("ports").is_none() {
             return;
@@ -152,18 +155,21 @@ fn ports_are_those_that_are_listened_at() {
 }
 
 #[test]
-fn opa_reads_what_its_sidecar_writes() {
+fn opa_reads_the_directory_that_its_sidecar_writes() {
     for set in sets().iter().filter(|set| !set.is_ownership) {
         let opa = set.get("Deployment", "opa").and_then(template).expect("OPA");
         let [sidecar, opa] = containers(opa).collect::<Vec<_>>()[..] else {
             panic!("two containers")
         };
         let line = texts(sidecar, "/args").join(" ");
-        let target =
-            line.split("--target ").nth(1).and_then(|rest| rest.split(' ').next()).expect("it");
+        let target = line
+            .split("--target ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next())
+            .expect("a target");
         let args = texts(opa, "/args");
-        // As a bundle: else policies that are gone stay in force, if OPA was not watching their
-        // directory. `.manifest` belongs to it, and the sidecar's notes do not.
+        // As a bundle: otherwise a removed policy stays in force if OPA was not watching its directory.
+        // The bundle includes `.manifest`, but not the sidecar's state, whose names begin with `..`.
         let wanted = ["run", "--server", "--watch", "--ignore=..*", &format!("--bundle={target}")];
         assert!(wanted.iter().all(|arg| args.contains(arg)), "{}: {args:?}", name(opa));
         let location = |container| text(mount(container, target).expect(target), "/name");

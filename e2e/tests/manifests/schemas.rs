@@ -1,13 +1,13 @@
-//! Every object against Kubernetes' own schemas, with nothing in it that they do not know.
+//! Validates every object against Kubernetes' schemas and refuses unknown fields.
 
 use crate::objects::{kind, kind_and_name};
 use crate::rendered::{in_files, sets};
 use crate::tools::{outcome, succeed, tool};
 
-/// The oldest that is supported, a middle one, and the newest.
+/// The oldest supported release, one in the middle, and the newest.
 const VERSIONS: [&str; 3] = ["1.33", "1.35", "1.37"];
 
-/// Kinds of operators outside Kubernetes, whose schemas are not available here.
+/// Custom kinds of operators. Their schemas are not available here.
 const OPERATOR_KINDS: [&str; 3] = ["ExternalSecret", "PodMonitor", "PrometheusRule"];
 
 #[test]
@@ -32,23 +32,23 @@ fn every_object_is_valid_for_every_supported_release() {
     }
 }
 
-/// Whether a line tells of nothing but an operator's kind.
+/// Whether a line is the warning about a custom kind without a schema.
 fn is_about_operator_kind(line: &str) -> bool {
-    let names_one =
+    let names_kind =
         OPERATOR_KINDS.iter().any(|kind| line.to_lowercase().contains(&kind.to_lowercase()));
-    line.starts_with("WARN") && names_one
+    line.starts_with("WARN") && names_kind
 }
 
 #[test]
-fn the_newest_release_is_among_them() {
-    // It takes that one where none is named.
+fn the_newest_release_is_tested() {
+    // kubernetes-validate defaults to the newest release that it supports.
     let help = succeed(tool("kubernetes-validate").arg("--help")).stdout;
     let newest = help.split("Defaults to ").nth(1).expect("a default");
     assert!(newest.starts_with(&format!("{}.", VERSIONS[2])), "{newest:.20}");
 }
 
 #[test]
-fn what_the_schemas_do_not_know_is_refused() {
+fn a_field_that_the_schema_lacks_is_refused() {
     let dir = tempfile::TempDir::new().unwrap();
     let file = dir.path().join("pod.yaml");
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: \
@@ -60,7 +60,7 @@ fn what_the_schemas_do_not_know_is_refused() {
 }
 
 #[test]
-fn every_kind_is_known_here() {
+fn every_object_has_a_kind_and_a_name() {
     for set in sets() {
         for object in &set.objects {
             assert!(!kind(object).is_empty(), "{}: {object}", set.from);

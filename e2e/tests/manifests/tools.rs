@@ -1,4 +1,4 @@
-//! The programs that check, and where things are.
+//! Runs the installed tools, and finds and reads files of the workspace.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::process::Command;
 
 use e2e::programs::{Outcome, run};
 
-/// The top of the workspace.
+/// The root directory of the workspace.
 pub fn top() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// A program that `make checks` has installed.
+/// A command for a tool that `make checks` has installed.
 pub fn tool(name: &str) -> Command {
     let path = top().join("target/checks/bin").join(name);
     assert!(path.is_file(), "{} is missing: run `make checks`", path.display());
@@ -20,7 +20,7 @@ pub fn tool(name: &str) -> Command {
     command
 }
 
-/// What came of a command.
+/// Runs a command and returns its exit code and output.
 pub fn outcome(command: &mut Command) -> Outcome {
     run(command, b"")
 }
@@ -33,8 +33,8 @@ pub fn succeed(command: &mut Command) -> Outcome {
     outcome
 }
 
-/// All files below a directory of the workspace whose names end with one of `ends`, by their paths
-/// from the top.
+/// The files below a directory of the workspace whose paths end with one of `ends`. The paths are
+/// relative to the workspace.
 pub fn files(below: &str, ends: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut pending = vec![top().join(below)];
@@ -55,7 +55,7 @@ pub fn files(below: &str, ends: &[&str]) -> Vec<String> {
     found
 }
 
-/// A file of the workspace.
+/// The content of a file of the workspace.
 pub fn read(path: impl AsRef<OsStr>) -> String {
     let path: PathBuf = top().join(path.as_ref());
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -1,4 +1,4 @@
-//! Every object as the type that a client of Kubernetes has for it: no field may be left over.
+//! Parses every object as its type in `k8s-openapi`. A field that the type lacks fails the test.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -13,39 +13,40 @@ use serde_json::{Value, json};
 use crate::objects::{kind, kind_and_name};
 use crate::rendered::sets;
 
-/// The fields that the type does not have, or why the value is not of the type.
-fn leftovers<T: DeserializeOwned>(object: &Value) -> Result<Vec<String>, String> {
+/// The fields that the type lacks, or the error if the object does not parse.
+fn unknown_fields<T: DeserializeOwned>(object: &Value) -> Result<Vec<String>, String> {
     let mut ignored = Vec::new();
     serde_ignored::deserialize::<_, _, T>(object, |path| ignored.push(path.to_string()))
         .map(|_| ignored)
         .map_err(|error| error.to_string())
 }
 
-fn by_kind(object: &Value) -> Option<Result<Vec<String>, String>> {
+/// [`unknown_fields`] for the object's kind; `None` for a custom kind of an operator.
+fn unknown_fields_of(object: &Value) -> Option<Result<Vec<String>, String>> {
     Some(match kind(object) {
-        "ConfigMap" => leftovers::<ConfigMap>(object),
-        "CronJob" => leftovers::<CronJob>(object),
-        "Deployment" => leftovers::<Deployment>(object),
-        "Job" => leftovers::<Job>(object),
-        "Namespace" => leftovers::<Namespace>(object),
-        "NetworkPolicy" => leftovers::<NetworkPolicy>(object),
-        "PersistentVolumeClaim" => leftovers::<PersistentVolumeClaim>(object),
-        "Pod" => leftovers::<Pod>(object),
-        "Role" => leftovers::<Role>(object),
-        "RoleBinding" => leftovers::<RoleBinding>(object),
-        "Secret" => leftovers::<Secret>(object),
-        "Service" => leftovers::<Service>(object),
-        "ServiceAccount" => leftovers::<ServiceAccount>(object),
+        "ConfigMap" => unknown_fields::<ConfigMap>(object),
+        "CronJob" => unknown_fields::<CronJob>(object),
+        "Deployment" => unknown_fields::<Deployment>(object),
+        "Job" => unknown_fields::<Job>(object),
+        "Namespace" => unknown_fields::<Namespace>(object),
+        "NetworkPolicy" => unknown_fields::<NetworkPolicy>(object),
+        "PersistentVolumeClaim" => unknown_fields::<PersistentVolumeClaim>(object),
+        "Pod" => unknown_fields::<Pod>(object),
+        "Role" => unknown_fields::<Role>(object),
+        "RoleBinding" => unknown_fields::<RoleBinding>(object),
+        "Secret" => unknown_fields::<Secret>(object),
+        "Service" => unknown_fields::<Service>(object),
+        "ServiceAccount" => unknown_fields::<ServiceAccount>(object),
         "ExternalSecret" | "PodMonitor" | "PrometheusRule" => return None,
         other => Err(format!("no type for {other}")),
     })
 }
 
 #[test]
-fn no_field_is_unknown_to_clients() {
+fn objects_have_no_fields_that_their_types_lack() {
     for set in sets() {
         for object in &set.objects {
-            if let Some(found) = by_kind(object) {
+            if let Some(found) = unknown_fields_of(object) {
                 assert_eq!(found, Ok(vec![]), "{} of {}", kind_and_name(object), set.from);
             }
         }
@@ -53,7 +54,7 @@ fn no_field_is_unknown_to_clients() {
 }
 
 #[test]
-fn an_unknown_field_is_noticed() {
+fn an_unknown_field_is_reported() {
     let policy = json!({"kind": "NetworkPolicy", "spec": {"podSelector": {}, "outgoing": []}});
-    assert_eq!(by_kind(&policy), Some(Ok(vec!["spec.?.outgoing".to_owned()])));
+    assert_eq!(unknown_fields_of(&policy), Some(Ok(vec!["spec.?.outgoing".to_owned()])));
 }
