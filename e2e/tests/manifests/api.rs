@@ -1,5 +1,5 @@
-//! Something that answers like the API server of Kubernetes, as far as kubectl needs it here, and
-//! remembers what it was asked for.
+//! A fake Kubernetes API server. It serves discovery for kubectl, passes requests for objects to a
+//! handler, and records each access (verb, resource, name) to compare with Roles.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,33 +10,33 @@ use std::thread;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A request for an object or several.
+/// A request for one object or a list.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// As in a Role: `get`, `list`, `watch`, `create`, `patch` or `delete`.
     pub verb: String,
     /// Group and resource: `batch/jobs`, `/pods/log`.
     pub resource: String,
-    /// The object's name, if it has one yet.
+    /// The object's name; empty for `list` and `create`.
     pub name: String,
-    /// What follows the path.
+    /// The query string.
     pub query: String,
-    /// The object that was sent.
+    /// The object in the request's body.
     pub body: Value,
 }
 
-/// What was asked for.
+/// The part of a request that a Role allows or forbids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     /// As in a Role.
     pub verb: String,
     /// Group and resource.
     pub resource: String,
-    /// The object's name, or nothing.
+    /// The object's name; empty if the request has none.
     pub name: String,
 }
 
-/// An answer.
+/// An HTTP response.
 pub struct Answer {
     status: u16,
     kind: &'static str,
@@ -44,17 +44,17 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An object.
+    /// A response with an object.
     pub fn json(status: u16, object: &Value) -> Self {
         Self { status, kind: "application/json", body: object.to_string() }
     }
 
-    /// A log.
+    /// A response with plain text, such as a log.
     pub fn text(body: &str) -> Self {
         Self { status: 200, kind: "text/plain", body: body.to_owned() }
     }
 
-    /// A failure, as the API tells of it.
+    /// An error, as the `Status` object that the API server sends.
     pub fn failure(status: u16, reason: &str, message: &str) -> Self {
         let object = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
             "code": status, "reason": reason, "message": message});
@@ -64,14 +64,14 @@ impl Answer {
 
 type Handler = dyn Fn(&Request) -> Option<Answer> + Send + Sync;
 
-/// The server. It ends with the test.
+/// The running server. Its threads end with the test process.
 pub struct Api {
     dir: TempDir,
     accesses: Arc<Mutex<Vec<Access>>>,
 }
 
 impl Api {
-    /// Serves on loopback: `handler` answers requests for objects, nothing being "not found".
+    /// Serves on loopback. `handler` answers requests for objects; `None` becomes 404.
     pub fn serve(handler: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let server = format!("http://{}", listener.local_addr().expect("an address"));
@@ -92,7 +92,7 @@ impl Api {
         Self { dir, accesses }
     }
 
-    /// Lets a command that calls kubectl ask here.
+    /// Sets KUBECONFIG so that kubectl, in this command or below it, calls this server.
     pub fn configure_kubectl(&self, command: &mut Command, namespace: &str) {
         let dir = self.dir.path();
         command.env("KUBECONFIG", dir.join("config")).env("KUBECACHEDIR", dir.join("cache"));
@@ -101,7 +101,7 @@ impl Api {
         }
     }
 
-    /// What was asked for, in turn.
+    /// The accesses so far, in order.
     pub fn accesses(&self) -> Vec<Access> {
         self.accesses.lock().expect("no panic").clone()
     }
@@ -194,15 +194,15 @@ fn request(method: &str, path: &str, query: &str, body: &[u8]) -> Option<Request
     })
 }
 
-/// The name of an object that was sent in protobuf: `k8s\0`, then an envelope whose second field
-/// is the object, with its metadata first, and the name first in that.
+/// The name of an object in a protobuf body. The body is `k8s\0` and an envelope. Field 2 of the
+/// envelope is the object, field 1 of the object is its metadata, and field 1 of that is the name.
 fn protobuf_object(body: &[u8]) -> Option<Value> {
     let object = field(body.strip_prefix(b"k8s\0")?, 2)?;
     let name = std::str::from_utf8(field(field(object, 1)?, 1)?).ok()?;
     Some(json!({"metadata": {"name": name}}))
 }
 
-/// The bytes of a field of a protobuf message; only fields with a length are known.
+/// The bytes of a field of a protobuf message. Supports length-delimited fields alone.
 fn field(mut message: &[u8], wanted: u64) -> Option<&[u8]> {
     let number = |message: &mut &[u8]| {
         let mut value = 0;
@@ -227,7 +227,7 @@ fn field(mut message: &[u8], wanted: u64) -> Option<&[u8]> {
     }
 }
 
-/// What the API tells of itself.
+/// The API's answers to discovery requests.
 fn discovery(path: &str) -> Option<Value> {
     let group = |name: &str| {
         let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
@@ -253,7 +253,7 @@ fn discovery(path: &str) -> Option<Value> {
     })
 }
 
-/// A Deployment that could be restarted.
+/// A minimal Deployment.
 pub fn deployment(namespace: &str, name: &str) -> Value {
     let labels = json!({"app": name});
     json!({"apiVersion": "apps/v1", "kind": "Deployment",

@@ -1,8 +1,8 @@
-//! Looking at objects of Kubernetes as JSON.
+//! Reads fields of Kubernetes objects that are JSON values.
 
 use serde_json::Value;
 
-/// The text at a JSON pointer, or nothing.
+/// The string at a JSON pointer, or an empty one.
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
@@ -12,7 +12,7 @@ pub fn list<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
     value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The texts in the array at a JSON pointer.
+/// The strings in the array at a JSON pointer.
 pub fn texts<'a>(value: &'a Value, pointer: &str) -> Vec<&'a str> {
     list(value, pointer).iter().filter_map(Value::as_str).collect()
 }
@@ -23,12 +23,12 @@ pub fn fields<'a>(value: &'a Value, pointer: &str) -> Vec<(&'a str, &'a Value)> 
     object.into_iter().flatten().map(|(name, value)| (name.as_str(), value)).collect()
 }
 
-/// What an object is.
+/// The object's kind, such as `Deployment`.
 pub fn kind(object: &Value) -> &str {
     text(object, "/kind")
 }
 
-/// Its name, or how its name begins.
+/// The object's name, or its `generateName` without the last hyphen.
 pub fn name(object: &Value) -> &str {
     match text(object, "/metadata/name") {
         "" => text(object, "/metadata/generateName").trim_end_matches('-'),
@@ -36,17 +36,17 @@ pub fn name(object: &Value) -> &str {
     }
 }
 
-/// Where it is.
+/// The object's namespace.
 pub fn namespace(object: &Value) -> &str {
     text(object, "/metadata/namespace")
 }
 
-/// What to call it in messages.
+/// `Kind/name`, for messages.
 pub fn kind_and_name(object: &Value) -> String {
     format!("{}/{}", kind(object), name(object))
 }
 
-/// The specification of a Job, if the object is one or makes some.
+/// The Job specification of a Job or CronJob.
 pub fn job(object: &Value) -> Option<&Value> {
     match kind(object) {
         "Job" => object.pointer("/spec"),
@@ -55,7 +55,7 @@ pub fn job(object: &Value) -> Option<&Value> {
     }
 }
 
-/// The pod template of an object that makes pods, or is one.
+/// The pod template of a workload. A Pod is its own template.
 pub fn template(object: &Value) -> Option<&Value> {
     match kind(object) {
         "Deployment" => object.pointer("/spec/template"),
@@ -64,7 +64,7 @@ pub fn template(object: &Value) -> Option<&Value> {
     }
 }
 
-/// All containers of a pod template, the ones that come first too.
+/// All containers of a pod template, init containers first.
 pub fn containers(template: &Value) -> impl Iterator<Item = &Value> {
     list(template, "/spec/initContainers").iter().chain(list(template, "/spec/containers"))
 }
@@ -78,7 +78,7 @@ pub fn selects(selector: &Value, labels: &Value) -> bool {
     let has = |name: &str, value: &str| labels.get(name).and_then(Value::as_str) == Some(value);
     wanted.iter().all(|(name, value)| has(name, value.as_str().unwrap_or_default()))
         && list(selector, "/matchExpressions").iter().all(|expression| {
-            assert_eq!(text(expression, "/operator"), "In", "only In is known here");
+            assert_eq!(text(expression, "/operator"), "In", "only the operator In is supported");
             let name = text(expression, "/key");
             texts(expression, "/values").iter().any(|value| has(name, value))
         })
@@ -90,7 +90,7 @@ pub fn labels(template: &Value) -> &Value {
 }
 
 #[test]
-fn selectors_select() {
+fn a_selector_selects_by_labels_and_expressions() {
     use serde_json::json;
     let labels = json!({"a": "1", "b": "2"});
     for (selector, expected) in [

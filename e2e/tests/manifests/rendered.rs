@@ -1,4 +1,4 @@
-//! Every base, overlay and example, as `kubectl apply -k` would send it.
+//! Renders every base, overlay and example as `kubectl apply -k` would send it.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -9,15 +9,15 @@ use tempfile::{Builder, TempDir};
 use crate::objects::{containers, kind, list, name, template, text};
 use crate::tools::{files, read, succeed, tool, top};
 
-/// What belongs together.
+/// The objects of one kustomization, or of a standalone file with its base.
 pub struct Set {
-    /// Its directory or file, from the top of the workspace.
+    /// The directory or file, relative to the workspace.
     pub from: String,
-    /// Whether it is of the pipeline for ownership.
+    /// Whether the set belongs to the ownership pipeline.
     pub is_ownership: bool,
-    /// As it would be sent.
+    /// The rendered YAML.
     pub yaml: String,
-    /// All objects in it.
+    /// The parsed objects.
     pub objects: Vec<Value>,
 }
 
@@ -27,7 +27,7 @@ impl Set {
         self.objects.iter().filter(move |object| kind(object) == wanted_kind)
     }
 
-    /// One object.
+    /// The object of this kind and name.
     pub fn get(&self, wanted_kind: &str, wanted_name: &str) -> Option<&Value> {
         self.objects
             .iter()
@@ -35,10 +35,10 @@ impl Set {
     }
 }
 
-/// The Job that stands alone.
+/// The standalone Job.
 pub const JOB: &str = "k8s/ownership/job.yaml";
 
-/// What stands alone, and what must be there for it.
+/// Each standalone file, and the kustomization that it needs.
 const STANDALONE: [(&str, &str); 3] = [
     (JOB, "k8s/ownership/base"),
     ("examples/provisioner-shell.yaml", "k8s/provisioning/base"),
@@ -55,7 +55,7 @@ static SETS: LazyLock<Vec<Set>> = LazyLock::new(|| {
         })
         .collect();
     for (file, base) in STANDALONE {
-        let base = sets.iter().find(|set| set.from == base).expect("the base of what stands alone");
+        let base = sets.iter().find(|set| set.from == base).expect("the base of a standalone file");
         let yaml = format!("{}---\n{}", base.yaml, read(file));
         let from = file.to_owned();
         sets.push(Set { objects: parse(&yaml), yaml, is_ownership: base.is_ownership, from });
@@ -63,17 +63,17 @@ static SETS: LazyLock<Vec<Set>> = LazyLock::new(|| {
     sets
 });
 
-/// All of them.
+/// All sets.
 pub fn sets() -> &'static [Set] {
     &SETS
 }
 
-/// One of them.
+/// The set of a directory or file.
 pub fn set(from: &str) -> &'static Set {
-    sets().iter().find(|set| set.from == from).unwrap_or_else(|| panic!("no {from}"))
+    sets().iter().find(|set| set.from == from).unwrap_or_else(|| panic!("no set {from}"))
 }
 
-/// The directories whose kustomization is of this kind, from the top of the workspace.
+/// The directories with a kustomization of this kind, relative to the workspace.
 pub fn kustomizations(kind: &str) -> Vec<String> {
     let all = ["k8s", "examples"].map(|below| files(below, &["kustomization.yaml"])).concat();
     all.iter()
@@ -87,13 +87,13 @@ pub fn parse(yaml: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml:.2000}"))
 }
 
-/// All of them in a directory, a file each, for programs that read files.
+/// Writes each set to a file in a temporary directory, for tools that read files.
 pub fn in_files() -> (TempDir, Vec<PathBuf>) {
-    // checkov looks into no hidden directory.
+    // checkov skips hidden directories.
     let dir = Builder::new().prefix("rendered-").tempdir().expect("a directory");
     let write = |set: &Set| {
         let file = dir.path().join(set.from.replace('/', "-")).with_extension("yaml");
-        // Readers of files want a name, as it will have one.
+        // The tools require a name, which Kubernetes would generate.
         let yaml = set
             .yaml
             .replace("\n  generateName: data-owner-resolver-\n", "\n  name: data-owner-resolver\n");
@@ -105,7 +105,7 @@ pub fn in_files() -> (TempDir, Vec<PathBuf>) {
 }
 
 #[test]
-fn each_component_is_part_of_something() {
+fn every_component_is_used() {
     let users: String = kustomizations("Kustomization")
         .iter()
         .map(|dir| read(format!("{dir}/kustomization.yaml")))
@@ -115,12 +115,12 @@ fn each_component_is_part_of_something() {
             .trim_start_matches("k8s/")
             .rsplit_once('/')
             .map_or("images", |(_, tail)| tail);
-        assert!(users.contains(&format!("/{tail}\n")), "nothing uses {component}");
+        assert!(users.contains(&format!("/{tail}\n")), "no kustomization uses {component}");
     }
 }
 
 #[test]
-fn both_pipelines_are_there() {
+fn both_pipelines_are_rendered() {
     let from: Vec<&str> = sets().iter().map(|set| set.from.as_str()).collect();
     assert!(from.len() >= 12, "{from:?}");
     for base in ["k8s/ownership/base", "k8s/provisioning/base"] {
@@ -129,14 +129,14 @@ fn both_pipelines_are_there() {
 }
 
 #[test]
-fn the_table_lists_each_base_and_overlay() {
+fn the_readme_lists_each_base_and_overlay() {
     let table = read("k8s/README.md");
     for dir in kustomizations("Kustomization").iter().filter(|dir| dir.starts_with("k8s/")) {
-        assert!(table.contains(&format!("| `{dir}` |")), "k8s/README.md does not know {dir}");
+        assert!(table.contains(&format!("| `{dir}` |")), "k8s/README.md does not list {dir}");
     }
 }
 
-/// All components of a folder on its base, in the order that the table asks for.
+/// Renders the components of a folder on its base, in this order.
 fn combined(folder: &str, components: &[&str]) -> Vec<Value> {
     let dir = TempDir::new().expect("a directory");
     let here = dir.path().canonicalize().expect("a path");
@@ -176,7 +176,7 @@ fn components_can_be_combined() {
     }
     assert!(count > 6, "{count}");
     let provisioner = provisioning.iter().find(|object| name(object) == "data-provisioner");
-    let volumes = list(provisioner.and_then(template).expect("it"), "/spec/volumes");
+    let volumes = list(provisioner.and_then(template).expect("the CronJob"), "/spec/volumes");
     let reference = volumes.iter().find_map(|volume| volume.pointer("/image/reference"));
     let reference = reference.and_then(Value::as_str).expect("an image volume");
     assert!(reference.contains("@sha256:"), "{reference}");
