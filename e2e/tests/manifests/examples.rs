@@ -1,4 +1,4 @@
-//! The examples, each by what would read it.
+//! Checks each example with the program that reads it: GitLab's schema, nginx, jq, hadolint, Airflow.
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use crate::tools::{files, outcome, read, succeed, tool, top};
 const AIRFLOW: &str = "k8s/ownership/overlays/airflow";
 
 #[test]
-fn gitlab_would_take_the_job() {
+fn the_gitlab_job_matches_the_schema() {
     let all = files("examples/gitlab", &[".gitlab-ci.yml"]);
     assert!(!all.is_empty());
     succeed(tool("check-jsonschema").args(["--builtin-schema", "vendor.gitlab-ci"]).args(&all));
@@ -24,17 +24,17 @@ fn gitlab_would_take_the_job() {
     std::fs::write(&wrong, "job: {script: [true], only_on: [schedules]}").unwrap();
     let outcome =
         outcome(tool("check-jsonschema").args(["--builtin-schema", "vendor.gitlab-ci"]).arg(wrong));
-    assert_ne!(outcome.code, Some(0), "the schema refuses nothing");
+    assert_ne!(outcome.code, Some(0), "the schema accepts an unknown key");
 }
 
 #[test]
-fn nginx_would_take_its_configuration() {
+fn nginx_accepts_its_configuration() {
     let set = set("k8s/provisioning/base");
     let map = set.of_kind("ConfigMap").find(|map| name(map).starts_with("nginx-config-")).unwrap();
     let dir = TempDir::new().unwrap();
     let (file, published) = (dir.path().join("nginx.conf"), dir.path().join("data"));
     std::fs::create_dir_all(published.join("nginx")).unwrap();
-    // The paths of the image and the pod, here; no mount is needed for that.
+    // Replaces the paths in the pod by temporary ones.
     let at = |path: &str| format!("{}/{path}", dir.path().display());
     let configuration = text(map, "/data/nginx.conf")
         .replace("/tmp/", &at(""))
@@ -47,7 +47,7 @@ fn nginx_would_take_its_configuration() {
     };
     let tested = test();
     assert_eq!(tested.code, Some(0), "{tested:?}");
-    // What is published is read.
+    // nginx reads the published files.
     std::fs::write(published.join("nginx/maps.conf"), "map $host $which { default 1; }\n").unwrap();
     assert_eq!(test().code, Some(0));
     std::fs::write(published.join("nginx/maps.conf"), "no such thing;\n").unwrap();
@@ -55,7 +55,7 @@ fn nginx_would_take_its_configuration() {
 }
 
 #[test]
-fn recipes_give_what_they_say() {
+fn jq_recipes_print_the_documented_output() {
     let dir = TempDir::new().unwrap();
     let page = read("examples/jq-recipes.md");
     let mut blocks = page.split("```").skip(1).step_by(2);
@@ -82,7 +82,7 @@ fn recipes_give_what_they_say() {
 }
 
 #[test]
-fn examples_name_what_the_manifests_have() {
+fn examples_use_the_names_of_the_manifests() {
     let base = set("k8s/ownership/base");
     let cron = base.of_kind("CronJob").next().map(name).unwrap();
     let space = base.of_kind("Namespace").next().map(name).unwrap();
@@ -100,7 +100,7 @@ fn examples_name_what_the_manifests_have() {
 }
 
 #[test]
-fn images_of_examples_are_those_of_the_manifests() {
+fn the_keycloak_example_has_the_version_and_build_settings_of_the_manifests() {
     let keycloak = read("examples/keycloak/Containerfile");
     let image = sets()
         .iter()
@@ -113,7 +113,7 @@ fn images_of_examples_are_those_of_the_manifests() {
     for line in keycloak.lines().filter(|line| line.starts_with("FROM ")) {
         assert!(line.contains(&format!("quay.io/keycloak/keycloak:{tag}")), "{line}");
     }
-    // What is settled when the image is built must be the same when it starts.
+    // Keycloak's build-time settings must equal the settings at start.
     let config = set("k8s/provisioning/base");
     let config =
         config.of_kind("ConfigMap").find(|map| name(map).starts_with("keycloak-config-")).unwrap();
@@ -125,7 +125,7 @@ fn images_of_examples_are_those_of_the_manifests() {
 }
 
 #[test]
-fn containerfiles_are_sound() {
+fn containerfiles_pass_hadolint() {
     let mut all = files("examples", &["Containerfile"]);
     if top().join("Containerfile").is_file() {
         all.push("Containerfile".to_owned());
@@ -133,8 +133,8 @@ fn containerfiles_are_sound() {
     succeed(tool("hadolint").args(["--failure-threshold", "info"]).args(&all));
 }
 
-/// What there is for the DAG: the CronJob, and pods that end with 0, 1 and 2 in turn, the first of
-/// them after a while, and the others at once.
+/// The fake API server's state for the DAG. It serves the CronJob, and pods that end with 0, 1 and 2
+/// in turn. The first pod is pending for two polls.
 #[derive(Default)]
 struct Pods {
     created: i32,
@@ -181,10 +181,10 @@ impl Pods {
     }
 }
 
-/// With Airflow itself, which is large: `make test-airflow`.
+/// Runs the DAG with Airflow, which `make test-airflow` installs (300 MB).
 #[test]
 #[ignore = "needs Airflow"]
-fn airflow_runs_the_pod_of_the_cron_job_with_the_rights_it_has() {
+fn airflow_runs_the_pod_of_the_cron_job_with_an_exact_role() {
     let dir = TempDir::new().unwrap();
     let cron = set(AIRFLOW).of_kind("CronJob").next().unwrap();
     let file = dir.path().join("cronjob.json");
@@ -194,7 +194,7 @@ fn airflow_runs_the_pod_of_the_cron_job_with_the_rights_it_has() {
     let python = top().join("target/airflow/bin/python");
     let mut command = Command::new(python);
     command.env("AIRFLOW_HOME", dir.path()).env("AIRFLOW__CORE__LOAD_EXAMPLES", "False");
-    // The settings of kubectl, which are in the environment.
+    // Airflow's connection uses the KUBECONFIG in the environment.
     command.env("AIRFLOW_CONN_KUBERNETES_DEFAULT", "kubernetes://");
     command.arg(top().join("e2e/checks/dag.py")).arg(file);
     api.configure_kubectl(&mut command, "");

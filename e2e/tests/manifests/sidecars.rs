@@ -1,5 +1,5 @@
-//! The reloaders of the manifests, run with the very arguments that stand there, but for paths and
-//! ports of this machine.
+//! Runs the reloaders with the arguments of the manifests. Paths and ports are replaced by temporary
+//! directories and free ports.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,11 +19,11 @@ use crate::rendered::set;
 use crate::rights::assert_exact;
 use crate::tools::{outcome, read, succeed};
 
-/// A reloader that is ended by its own id, however the test ends.
+/// A running reloader. Dropping it sends SIGTERM and waits.
 pub struct Running(Child);
 
 impl Running {
-    /// Starts it.
+    /// Starts the command.
     pub fn start(reloader: &mut Command) -> Self {
         Self(reloader.spawn().expect("reloader"))
     }
@@ -36,14 +36,14 @@ impl Drop for Running {
     }
 }
 
-/// The reloader of a Deployment, with some words of its arguments replaced.
+/// The reloader of a Deployment, with each word in `words` replaced by a path.
 fn reloader(deployment: &str, words: &[(&str, &Path)]) -> Command {
     let base = set("k8s/provisioning/base");
     let pod = base.get("Deployment", deployment).and_then(template).expect("a pod");
     let sidecar = containers(pod).next().expect("the reloader");
     let mut reloader = command("reloader");
     for arg in texts(sidecar, "/args") {
-        // Any free port: this test sends no request to it.
+        // Any free port: these tests send no request to reloader.
         let mut arg = arg.replace(":9533", "127.0.0.1:0");
         for (word, here) in words {
             arg = arg.replace(word, here.to_str().expect("UTF-8"));
@@ -54,7 +54,7 @@ fn reloader(deployment: &str, words: &[(&str, &Path)]) -> Command {
     reloader
 }
 
-/// Publishes what is in `source`, as the CronJob does.
+/// Publishes the files in `source`, as the CronJob does.
 fn publish(source: &Path, volume: &Path) {
     succeed(
         command("provisioner")
@@ -65,7 +65,7 @@ fn publish(source: &Path, volume: &Path) {
     );
 }
 
-/// The pod of OPA: a source that is published to a volume, and a copy of a part of it.
+/// OPA's pod without OPA: the sidecar copies `opa` from the published volume to `copy`.
 struct Opa {
     source: PathBuf,
     volume: PathBuf,
@@ -75,7 +75,7 @@ struct Opa {
 }
 
 impl Opa {
-    /// Starts the sidecar. The pod may be there before anything was published.
+    /// Starts the sidecar before the first publication, because a pod may start that early.
     fn start() -> Self {
         let place = TempDir::new().expect("a directory");
         let [source, volume, copy] =
@@ -124,7 +124,7 @@ fn the_copy_for_opa_follows_the_volume() {
     wait_for("the second copy", || opa.is_equal());
 }
 
-/// All directories below one, itself first.
+/// `top` and all directories below it.
 fn directories(top: &Path) -> Vec<PathBuf> {
     let mut all = vec![top.to_owned()];
     let mut next = 0;
@@ -140,23 +140,23 @@ fn directories(top: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// OPA reads all of it again at any change in a directory that was there when it started: so there
-/// must be one after each copy, also of what lies in later directories alone.
+/// OPA watches the directories that exist when it starts, and reloads the whole bundle after an event in
+/// one of them. So each copy must cause such an event, even if only newer directories differ.
 #[test]
-fn opa_hears_of_each_copy_when_it_is_complete() {
+fn each_copy_causes_an_event_in_a_directory_that_opa_watches() {
     let opa = Opa::start();
     opa.write("first.rego", "package first\n");
     opa.publish();
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
     wait_for("the first copy", || opa.is_equal());
-    // OPA starts when the sidecar is ready, so when the copy is through.
+    // OPA starts when the sidecar is ready, which is after the first copy.
     wait_for("the record of the copy", || opa.copy.join("..provisioner/files/published").exists());
     let mask = AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MODIFY
         | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_MOVE;
     for dir in directories(&opa.copy) {
-        // What is there for the moment of the copy may be gone.
+        // A temporary directory of the copy may be gone.
         let _ = inotify.add_watch(&dir, mask);
     }
     for (name, content) in [
@@ -166,13 +166,13 @@ fn opa_hears_of_each_copy_when_it_is_complete() {
     ] {
         opa.write(name, content);
         opa.publish();
-        wait_for(&format!("word of {content}"), || {
+        wait_for(&format!("an event after {content}"), || {
             inotify.read_events().is_ok_and(|events| !events.is_empty()) && opa.is_equal()
         });
     }
 }
 
-/// A Deployment that restarts as soon as it is asked to.
+/// Answers for a Deployment that completes its restart at once.
 fn restart(request: &Request, keycloak: &mut Value) -> Option<Answer> {
     if (request.resource.as_str(), request.name.as_str()) != ("apps/deployments", "keycloak") {
         return None;
@@ -186,7 +186,7 @@ fn restart(request: &Request, keycloak: &mut Value) -> Option<Answer> {
 }
 
 #[test]
-fn keycloak_restarts_for_truststores_and_for_nothing_else() {
+fn keycloak_restarts_after_a_change_of_truststores_alone() {
     let place = TempDir::new().unwrap();
     let [source, volume] = ["source", "volume"].map(|name| place.path().join(name));
     for dir in [source.join("truststores"), source.join("opa"), volume.clone()] {
@@ -212,7 +212,7 @@ fn keycloak_restarts_for_truststores_and_for_nothing_else() {
     let _running = Running::start(&mut reloader);
     wait_for("the first restart", || patches() == 1);
     let first = annotations();
-    // Who puts Deployments back to what is written must know it.
+    // The guide must name the annotation: tools that revert Deployments to the manifests must ignore it.
     for annotation in first.as_object().unwrap().keys() {
         assert!(read("docs/OPERATIONS.md").contains(&format!("`{annotation}`")), "{annotation}");
     }
@@ -220,7 +220,7 @@ fn keycloak_restarts_for_truststores_and_for_nothing_else() {
     publish(&source, &volume);
     wait_for("the second restart", || patches() == 2);
     assert_ne!(annotations(), first);
-    // Policies are not Keycloak's affair: with others, the same truststores are the same content.
+    // Other policies do not change the digest of the truststores.
     std::fs::write(source.join("opa/a.rego"), "package b\n").unwrap();
     std::fs::write(source.join("truststores/ca.pem"), "first\n").unwrap();
     publish(&source, &volume);

@@ -1,4 +1,4 @@
-//! `examples/trigger-scan.sh` with the real kubectl, against something that answers like the API.
+//! Runs `examples/trigger-scan.sh` with the real kubectl against the fake API server.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,7 +18,7 @@ use crate::tools::{tool, top};
 
 const RESULT: &str = "{\n  \"/mnt/data/project-alpha\": {\"30001\": \"alice@example.com\"}\n}\n";
 
-/// What becomes of the Job.
+/// What the fake API server does with the Job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scenario {
     Complete(&'static str),
@@ -27,9 +27,9 @@ enum Scenario {
     },
     NeverEnds,
     Removed,
-    /// The API has trouble at first.
+    /// The first requests for the Job fail with 500.
     TransientErrors,
-    /// There is one of that name already.
+    /// A Job of that name exists already.
     NameTaken,
 }
 
@@ -40,7 +40,7 @@ struct State {
     is_deleted: bool,
 }
 
-/// A cluster in which a Job meets its fate after some looks at it.
+/// A fake cluster. The scenario takes effect after a few polls of the Job.
 struct Cluster {
     api: Api,
     state: Arc<Mutex<State>>,
@@ -125,7 +125,7 @@ fn answer(request: &Request, scenario: Scenario, state: &mut State) -> Option<An
     }
 }
 
-/// The Job, as it is at this look.
+/// The Job's state at this poll.
 fn poll(scenario: Scenario, state: &mut State) -> Option<Answer> {
     state.polls += 1;
     let mut job = state.job.clone()?;
@@ -146,7 +146,8 @@ fn poll(scenario: Scenario, state: &mut State) -> Option<Answer> {
     Some(Answer::json(200, &job))
 }
 
-/// Two pods: the first was tried in vain, as it is after a node went away.
+/// The Job's pods. Unless the scenario is a failure, the first failed and the second succeeded, as after
+/// the loss of a node.
 fn pods(scenario: Scenario) -> Vec<Value> {
     let spec =
         &overlay().get("CronJob", "data-owner-resolver").and_then(template).expect("a pod")["spec"];
@@ -164,7 +165,7 @@ fn pods(scenario: Scenario) -> Vec<Value> {
 }
 
 #[test]
-fn a_scan_gives_its_result_and_leaves_nothing() {
+fn a_scan_prints_its_result_and_deletes_the_job() {
     let cluster = Cluster::with(Scenario::Complete(RESULT));
     let outcome = cluster.run(&[]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), RESULT), "{outcome:?}");
@@ -175,7 +176,7 @@ fn a_scan_gives_its_result_and_leaves_nothing() {
 }
 
 #[test]
-fn a_failed_job_is_told_at_once_and_kept() {
+fn a_failed_job_is_reported_at_once_and_not_deleted() {
     for (exit_code, expected) in [(1, 1), (2, 2), (137, 1)] {
         let cluster = Cluster::with(Scenario::Failed { exit_code });
         let outcome = cluster.run(&["-t", "120"]);
@@ -188,7 +189,7 @@ fn a_failed_job_is_told_at_once_and_kept() {
 }
 
 #[test]
-fn a_job_that_does_not_end_is_given_up_and_removed() {
+fn a_job_that_exceeds_the_timeout_is_deleted() {
     let cluster = Cluster::with(Scenario::NeverEnds);
     let outcome = cluster.run(&["-t", "2", "-j", "mine"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
@@ -197,7 +198,7 @@ fn a_job_that_does_not_end_is_given_up_and_removed() {
 }
 
 #[test]
-fn a_job_that_somebody_removes_is_not_waited_for() {
+fn a_job_that_was_deleted_is_not_waited_for() {
     let cluster = Cluster::with(Scenario::Removed);
     let outcome = cluster.run(&[]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
@@ -205,14 +206,14 @@ fn a_job_that_somebody_removes_is_not_waited_for() {
 }
 
 #[test]
-fn trouble_of_the_api_that_passes_is_sat_out() {
+fn transient_errors_of_the_api_are_retried() {
     let cluster = Cluster::with(Scenario::TransientErrors);
     let outcome = cluster.run(&[]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), RESULT), "{outcome:?}");
 }
 
 #[test]
-fn a_job_of_somebody_else_is_left_alone() {
+fn an_existing_job_of_the_same_name_is_not_deleted() {
     let cluster = Cluster::with(Scenario::NameTaken);
     let outcome = cluster.run(&["-j", "theirs"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""), "{outcome:?}");
@@ -220,7 +221,7 @@ fn a_job_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn a_log_that_is_not_complete_is_no_result() {
+fn an_incomplete_log_is_an_error() {
     for log in [&RESULT[2..], &RESULT[..RESULT.len() - 2], "some words\n"] {
         let cluster = Cluster::with(Scenario::Complete(log));
         let outcome = cluster.run(&[]);
@@ -236,7 +237,7 @@ fn a_log_that_is_not_complete_is_no_result() {
 }
 
 #[test]
-fn an_interrupted_script_removes_its_job() {
+fn an_interrupted_script_deletes_its_job() {
     let cluster = Cluster::with(Scenario::NeverEnds);
     let mut script = cluster.script(&[]);
     let mut child = script.stderr(Stdio::null()).spawn().expect("sh");
@@ -247,7 +248,7 @@ fn an_interrupted_script_removes_its_job() {
 }
 
 #[test]
-fn the_account_may_do_what_the_script_does_and_no_more() {
+fn the_role_of_the_script_is_exact() {
     let mut accesses: Vec<Access> = Vec::new();
     for scenario in [Scenario::Complete(RESULT), Scenario::Failed { exit_code: 2 }] {
         let cluster = Cluster::with(scenario);
@@ -258,7 +259,7 @@ fn the_account_may_do_what_the_script_does_and_no_more() {
 }
 
 #[test]
-fn wrong_calls_are_told() {
+fn wrong_arguments_print_the_usage_and_call_no_api() {
     for args in [&["-x"][..], &["-t", "soon"], &["-j"], &["more"]] {
         let cluster = Cluster::with(Scenario::NeverEnds);
         let outcome = cluster.run(args);
