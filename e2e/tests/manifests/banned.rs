@@ -1,4 +1,4 @@
-//! What must stand nowhere: things of the past, and things that are not safe.
+//! Strings that manifests, examples and guides must not contain: removed APIs and unsafe settings.
 
 use crate::documents::pages;
 use crate::rendered::{parse, sets};
@@ -15,7 +15,7 @@ const BANNED: [&str; 8] = [
     "LDAP_SKIP_TLS_VERIFY",
 ];
 
-/// A YAML file without its comments, as it would be written anew.
+/// The text without lines that are comments.
 fn without_comments(text: &str) -> String {
     text.lines()
         .filter(|line| !line.trim_start().starts_with('#'))
@@ -24,14 +24,14 @@ fn without_comments(text: &str) -> String {
 }
 
 #[test]
-fn manifests_and_examples_are_free_of_it() {
+fn manifests_and_examples_contain_no_banned_string() {
     let checked = [
         files("k8s", &[".yaml", ".env"]),
         files("examples", &[".yaml", ".yml", ".py", ".sh", "Containerfile"]),
     ];
     for file in checked.concat() {
         let text = without_comments(&read(&file));
-        // Kustomize calls its own format so.
+        // Kustomize's own format has this version.
         let text = text.replace("kustomize.config.k8s.io/v1beta1\n", "");
         for banned in BANNED {
             assert!(!text.contains(banned), "{file}: {banned}");
@@ -41,9 +41,9 @@ fn manifests_and_examples_are_free_of_it() {
     }
 }
 
-/// What people would copy from the guides. In prose, that for migration tells of the past.
+/// Checks the code blocks alone: the prose of the migration guide names removed settings.
 #[test]
-fn code_in_the_guides_is_free_of_it() {
+fn code_in_the_guides_contains_no_banned_string() {
     let mut count = 0;
     for page in pages() {
         let content = read(&page);
@@ -60,18 +60,18 @@ fn code_in_the_guides_is_free_of_it() {
 }
 
 #[test]
-fn every_file_is_part_of_something_that_renders() {
+fn every_manifest_file_is_used_by_a_kustomization() {
     let all = files("k8s", &["kustomization.yaml"]);
     let named: String = all.iter().map(read).collect();
     for file in files("k8s", &[""]) {
         let (_, last) = file.rsplit_once('/').expect("a path");
         let stands_alone = ["kustomization.yaml", "job.yaml", "README.md"].contains(&last);
-        assert!(stands_alone || named.contains(last), "nothing mentions {file}");
+        assert!(stands_alone || named.contains(last), "no kustomization names {file}");
     }
 }
 
 #[test]
-fn versions_of_the_api_are_stable_ones() {
+fn api_versions_are_stable() {
     for set in sets() {
         for object in &set.objects {
             let version = object["apiVersion"].as_str().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The documents: links that lead somewhere, paths, names and commands that exist.
+//! The documents: their links, paths, make targets, objects and options exist.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::programs::program;
 use crate::rendered::{kustomizations, sets};
 use crate::tools::{files, read, top};
 
-/// Every document for people.
+/// The paths of all Markdown documents of the workspace.
 pub fn pages() -> Vec<String> {
     let crates = [
         "diagnostics",
@@ -46,7 +46,7 @@ fn links(page: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn links_have_existing_targets() {
     let mut count = 0;
     for page in pages() {
         let content = read(&page);
@@ -84,14 +84,14 @@ pub fn commands(page: &str) -> Vec<String> {
     found
 }
 
-/// All that stands in backquotes within the text of a page.
+/// The code spans of a page, outside of code blocks.
 pub fn quoted(page: &str) -> Vec<String> {
     let text: String = page.split("```").step_by(2).collect();
     text.split('`').skip(1).step_by(2).map(|word| word.replace('\n', " ")).collect()
 }
 
 #[test]
-fn paths_exist() {
+fn paths_in_documents_exist() {
     let mut count = 0;
     for page in pages() {
         let content = read(&page);
@@ -113,7 +113,7 @@ fn paths_exist() {
 }
 
 #[test]
-fn make_has_the_targets() {
+fn make_targets_in_documents_exist() {
     let makefile = read("Makefile");
     let mut count = 0;
     for page in pages() {
@@ -131,7 +131,7 @@ fn make_has_the_targets() {
     assert!(count > 5, "{count}");
 }
 
-/// The kind that a word of kubectl's stands for.
+/// The kind that a resource name of kubectl stands for.
 pub fn kind_of(word: &str) -> Option<&'static str> {
     Some(match word {
         "cronjob" | "cronjobs" => "CronJob",
@@ -147,7 +147,7 @@ pub fn kind_of(word: &str) -> Option<&'static str> {
     })
 }
 
-/// What a guide for migration may name: it is what goes away.
+/// Removed files and objects, which the migration guide may name.
 pub const REMOVED: [&str; 9] = [
     "k8s/configmap.yaml",
     "k8s/cronjob.yaml",
@@ -161,11 +161,11 @@ pub const REMOVED: [&str; 9] = [
 ];
 
 #[test]
-fn kubectl_is_told_of_what_there_is() {
+fn objects_in_kubectl_commands_exist() {
     let all = || sets().iter().flat_map(|set| &set.objects);
     let dirs = kustomizations("Kustomization");
     let mut count = 0;
-    // Those of the programs show clusters of their own.
+    // READMEs of programs name other clusters.
     let is_readme_of_a_program =
         |page: &String| page.ends_with("/README.md") && !page.starts_with("k8s/");
     for page in pages().into_iter().filter(|page| !is_readme_of_a_program(page)) {
@@ -202,7 +202,7 @@ fn kubectl_is_told_of_what_there_is() {
 }
 
 #[test]
-fn the_programs_have_the_options() {
+fn options_in_documents_exist() {
     let mut count = 0;
     for page in pages() {
         let content = read(&page);

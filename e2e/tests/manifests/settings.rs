@@ -1,5 +1,4 @@
-//! Settings in different places that must say the same: paths of the data, users and groups, and what
-//! an overlay is for.
+//! Settings in different files that must agree: data paths, users and groups, image versions, ports.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +13,10 @@ use crate::tools::{read, top};
 
 const BASE: &str = "k8s/provisioning/base";
 const VERIFIED: &str = "k8s/provisioning/overlays/verified";
-/// What every file on the volume is below, for a pod.
+/// The claim of the provisioned volume.
 const CLAIM: &str = "provisioning-data-pvc";
 
-/// A path in a container as one on the provisioned volume.
+/// Translates a path in a container to a path on the provisioned volume.
 fn published<'p>(pod: &Value, container: &Value, path: &'p str) -> Option<&'p str> {
     let is_claim = |v: &&Value| text(v, "/persistentVolumeClaim/claimName") == CLAIM;
     let volume = list(pod, "/spec/volumes").iter().find(is_claim)?;
@@ -45,7 +44,7 @@ fn each_application_reads_the_folder_that_the_guides_name() {
     let path = text(config("keycloak-config-"), "/KC_TRUSTSTORE_PATHS");
     assert_eq!(published(keycloak, container(keycloak, "keycloak"), path), Some("truststores"));
     let watched = container(watcher, "reloader");
-    let path = texts(watched, "/args").last().copied().expect("what is watched");
+    let path = texts(watched, "/args").last().copied().expect("the watched directory");
     assert_eq!(published(watcher, watched, path), Some("truststores"));
 
     let nginx = pod(set, "nginx");
@@ -53,12 +52,12 @@ fn each_application_reads_the_folder_that_the_guides_name() {
     let included = conf.lines().filter_map(|line| line.trim().strip_prefix("include "));
     let path =
         included.map(|path| path.trim_end_matches(';')).find(|path| path.ends_with("/*.conf"));
-    let path = path.expect("what is published");
+    let path = path.expect("an include of published files");
     assert_eq!(published(nginx, container(nginx, "nginx"), path), Some("nginx/*.conf"));
 
     let opa = pod(set, "opa");
     let sidecar = container(opa, "reloader");
-    let path = texts(sidecar, "/args").last().copied().expect("what is watched");
+    let path = texts(sidecar, "/args").last().copied().expect("the watched directory");
     assert_eq!(published(opa, sidecar, path), Some("opa"));
 
     for guide in ["docs/OPERATIONS.md", "docs/BEREITSTELLUNG.de.md"] {
@@ -70,13 +69,14 @@ fn each_application_reads_the_folder_that_the_guides_name() {
 }
 
 #[test]
-fn keycloak_reads_its_certificate_where_it_is_mounted_and_again_and_again() {
+fn keycloak_reloads_its_certificate_from_the_mounted_secret() {
     for set in sets().iter().filter(|set| !set.is_ownership) {
         let pod = pod(set, "keycloak");
         let mut mounts = list(container(pod, "keycloak"), "/volumeMounts").iter();
-        let tls = mounts.find(|mount| mount["name"] == "tls").expect("its certificate");
+        let tls =
+            mounts.find(|mount| mount["name"] == "tls").expect("the mount of the certificate");
         let map = set.of_kind("ConfigMap").find(|map| name(map).starts_with("keycloak-config-"));
-        let config = &map.expect("its settings")["data"];
+        let config = &map.expect("the ConfigMap")["data"];
         // The keys of a Secret of the type kubernetes.io/tls.
         for (setting, key) in
             [("KC_HTTPS_CERTIFICATE_FILE", "tls.crt"), ("KC_HTTPS_CERTIFICATE_KEY_FILE", "tls.key")]
@@ -87,9 +87,10 @@ fn keycloak_reads_its_certificate_where_it_is_mounted_and_again_and_again() {
     }
 }
 
-/// Volumes come as root's, and Secrets and tokens for one group.
+/// A volume belongs to root until `fsGroup` gives it to a group, and Secrets and tokens are readable by
+/// that group alone.
 #[test]
-fn who_is_not_root_may_write_and_read_by_its_group() {
+fn pods_without_root_access_volumes_and_secrets_by_their_group() {
     for set in sets() {
         for object in &set.objects {
             let Some(pod) = template(object) else { continue };
@@ -108,7 +109,7 @@ fn who_is_not_root_may_write_and_read_by_its_group() {
                     assert_eq!(context["fsGroup"], context["runAsGroup"], "{location}: {volume}");
                     assert!(context["fsGroup"].is_u64(), "{location}: {volume}");
                 }
-                // For root alone, or for root and that group.
+                // Readable by root, or by root and the group.
                 let expected = if is_root { 0o400 } else { 0o440 };
                 assert_eq!(mode.unwrap_or(expected), expected, "{location}: {volume}");
             }
@@ -116,13 +117,13 @@ fn who_is_not_root_may_write_and_read_by_its_group() {
     }
 }
 
-/// The variables of a container that have a value of their own.
+/// Name and literal value of each variable of a container.
 fn variables(container: &Value) -> Vec<(&str, &str)> {
     list(container, "/env").iter().map(|v| (text(v, "/name"), text(v, "/value"))).collect()
 }
 
 #[test]
-fn what_is_published_can_be_read_by_the_users_of_the_applications() {
+fn published_files_are_readable_if_applications_run_as_other_users() {
     for set in sets().iter().filter(|set| !set.is_ownership) {
         let pod = set.get("CronJob", "data-provisioner").and_then(template).expect("it");
         let user = |pod: &Value| pod["spec"]["securityContext"]["runAsUser"].clone();
@@ -134,7 +135,7 @@ fn what_is_published_can_be_read_by_the_users_of_the_applications() {
 }
 
 #[test]
-fn a_verified_image_is_a_certain_one_and_all_of_its_files_are_listed() {
+fn the_verified_overlay_pins_the_digest_and_requires_checksums() {
     let set = set(VERIFIED);
     let pod = set.get("CronJob", "data-provisioner").and_then(template).expect("it");
     let provisioner = container(pod, "provisioner");
@@ -142,7 +143,7 @@ fn a_verified_image_is_a_certain_one_and_all_of_its_files_are_listed() {
     assert!(image.ends_with("/zeta-guard-provisioning"), "{image}");
     assert_eq!(digest.len(), 64);
 
-    // The program, with what the pod has.
+    // Runs provisioner with the pod's variables.
     let place = TempDir::new().unwrap();
     let volume = place.path().join("volume");
     std::fs::create_dir(&volume).unwrap();
@@ -154,8 +155,8 @@ fn a_verified_image_is_a_certain_one_and_all_of_its_files_are_listed() {
     let example = top().join("examples/zeta-guard-provisioning");
     let outcome = publish(&example);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
-    // A file that is not listed, one that is not what the list says, and no list at all.
-    let wrong = |content: &str, list: Option<&str>| {
+    // An unlisted file, a file with another checksum, and no list are refused.
+    let assert_refused = |content: &str, list: Option<&str>| {
         let source = TempDir::new().unwrap();
         std::fs::write(source.path().join("file"), content).unwrap();
         if let Some(list) = list {
@@ -165,21 +166,21 @@ fn a_verified_image_is_a_certain_one_and_all_of_its_files_are_listed() {
         assert!([Some(1), Some(2)].contains(&outcome.code), "{content}: {outcome:?}");
         assert!(outcome.stderr.contains("SHA256SUMS"), "{outcome:?}");
     };
-    let sums = read("examples/zeta-guard-provisioning/SHA256SUMS");
-    wrong("content\n", Some(""));
-    wrong("content\n", Some(&sums.replace("endpoints.json", "file")));
-    wrong("content\n", None);
-    // What was live stays live.
+    let checksums = read("examples/zeta-guard-provisioning/SHA256SUMS");
+    assert_refused("content\n", Some(""));
+    assert_refused("content\n", Some(&checksums.replace("endpoints.json", "file")));
+    assert_refused("content\n", None);
+    // The live version is unchanged.
     let live = std::fs::read_to_string(volume.join("endpoints.json")).unwrap();
     assert_eq!(live, read("examples/zeta-guard-provisioning/endpoints.json"));
 }
 
 #[test]
-fn an_image_has_one_version_also_in_the_guides() {
+fn each_image_has_one_version_in_manifests_and_guides() {
     let mut tags: BTreeMap<String, String> = BTreeMap::new();
     let mut check = |image: &str, location: &str| {
         let (repository, tag) = image.rsplit_once(':').expect(image);
-        // The verified one is another on purpose.
+        // The verified overlay pins another version on purpose.
         if !repository.ends_with("@sha256") {
             let known = tags.entry(repository.to_owned()).or_insert_with(|| tag.to_owned());
             assert_eq!(known, tag, "{location}: {image}");
@@ -206,12 +207,12 @@ fn an_image_has_one_version_also_in_the_guides() {
             }
         }
     }
-    let ours = &tags["registry.example.com/data-owner-resolver"];
-    assert_eq!(ours, env!("CARGO_PKG_VERSION"), "the programs' own version");
+    let version = &tags["registry.example.com/data-owner-resolver"];
+    assert_eq!(version, env!("CARGO_PKG_VERSION"), "the programs' own version");
 }
 
 #[test]
-fn monitoring_asks_for_what_is_served() {
+fn the_pod_monitor_and_the_guide_name_the_metrics_endpoint() {
     let set = set("k8s/provisioning/overlays/monitoring");
     let monitor = set.get("PodMonitor", "reloader").expect("it");
     assert_eq!(text(monitor, "/spec/podMetricsEndpoints/0/path"), "/metrics");
@@ -222,7 +223,7 @@ fn monitoring_asks_for_what_is_served() {
 }
 
 #[test]
-fn namespaces_are_selected_by_the_label_that_they_all_have() {
+fn policies_select_namespaces_by_their_standard_name_label() {
     for policy in sets().iter().flat_map(|set| set.of_kind("NetworkPolicy")) {
         for rule in list(policy, "/spec/ingress").iter().chain(list(policy, "/spec/egress")) {
             for peer in list(rule, "/from").iter().chain(list(rule, "/to")) {
@@ -236,7 +237,7 @@ fn namespaces_are_selected_by_the_label_that_they_all_have() {
 }
 
 #[test]
-fn scans_tolerate_what_keeps_others_from_their_nodes() {
+fn scans_tolerate_the_taints_of_the_nodes_that_they_select() {
     let set = set("k8s/ownership/overlays/node-selection");
     let scan = set.get("CronJob", "data-owner-resolver").and_then(template).expect("it");
     let selected = fields(scan, "/spec/nodeSelector");
@@ -249,7 +250,7 @@ fn scans_tolerate_what_keeps_others_from_their_nodes() {
 }
 
 #[test]
-fn all_settings_have_values() {
+fn config_map_values_are_not_empty() {
     for set in sets() {
         for map in set.of_kind("ConfigMap") {
             for (setting, value) in fields(map, "/data") {
