@@ -1,4 +1,5 @@
-//! The alerts, with promtool: failed, stale and healthy Jobs, and what the first guide had.
+//! Tests the alert rules with promtool: for failed, stale and healthy Jobs, and the rule of the first
+//! guide, which never fires.
 
 use std::path::Path;
 
@@ -18,20 +19,21 @@ fn promtool() -> std::process::Command {
     command
 }
 
-/// Writes the rules of a set as Prometheus reads them.
+/// Writes the rules of a set to `rules.yml`, in the format of Prometheus.
 fn write_rules(set: &Set, dir: &Path) {
     let rules: Vec<&Value> = set.of_kind("PrometheusRule").collect();
     let [rule] = rules[..] else { panic!("{}: {}", set.from, rules.len()) };
     std::fs::write(dir.join("rules.yml"), rule["spec"].to_string()).expect("a file");
 }
 
+/// Runs promtool's unit tests in `cases` against the rules in `dir`.
 fn test(cases: &str, dir: &Path) -> e2e::programs::Outcome {
     std::fs::write(dir.join("cases.yml"), cases).expect("a file");
     outcome(promtool().args(["test", "rules"]).arg(dir.join("cases.yml")))
 }
 
 #[test]
-fn alerts_come_when_they_should_and_else_not() {
+fn alerts_fire_in_the_listed_cases_alone() {
     for (from, cases) in [(OWNERSHIP, "ownership.yml"), (PROVISIONING, "provisioning.yml")] {
         let dir = TempDir::new().unwrap();
         write_rules(set(from), dir.path());
@@ -44,13 +46,14 @@ fn alerts_come_when_they_should_and_else_not() {
         // Without its rules the same cases must fail.
         std::fs::write(dir.path().join("rules.yml"), "groups: []").unwrap();
         let tested = test(&cases, dir.path());
-        assert_ne!(tested.code, Some(0), "{from}: the cases say nothing");
+        assert_ne!(tested.code, Some(0), "{from}: the cases pass without rules");
     }
 }
 
-/// The rule that the first guide recommended never fires: the failed Job's series has other labels.
+/// The first guide's rule selects `job="data-owner-resolver"`, but the failed Job's series has other
+/// labels.
 #[test]
-fn the_rule_of_the_first_guide_is_silent_about_failed_jobs() {
+fn the_rule_of_the_first_guide_never_fires() {
     let dir = TempDir::new().unwrap();
     let old = r#"{"groups": [{"name": "old", "rules": [{"alert": "DataOwnerResolverFailed",
         "expr": "kube_job_failed{job=\"data-owner-resolver\"} > 0", "for": "5m"}]}]}"#;
@@ -60,7 +63,7 @@ fn the_rule_of_the_first_guide_is_silent_about_failed_jobs() {
 }
 
 #[test]
-fn alerts_name_what_is_there() {
+fn alerts_name_existing_cron_jobs() {
     for from in [OWNERSHIP, PROVISIONING] {
         let set = set(from);
         let names: Vec<&str> = set.of_kind("CronJob").map(crate::objects::name).collect();

@@ -1,5 +1,5 @@
-//! checkov's policies for Kubernetes. Each exception has its reason, and is an error when it is not
-//! needed any more.
+//! Runs checkov's policies for Kubernetes. Each exception has a reason, and an exception that is no
+//! longer needed fails the test.
 
 use std::collections::BTreeSet;
 
@@ -9,31 +9,31 @@ use crate::objects::{list, text};
 use crate::rendered::in_files;
 use crate::tools::{outcome, tool};
 
-/// The policy, the object (`*` for any), and why it does not hold there.
+/// Policy, object (`*` for all), and the reason why the object may break the policy.
 const EXCEPTIONS: [(&str, &str, &str); 16] = [
-    ("CKV_K8S_15", "*", "versions are fixed by tags; what moves is always asked for (pods.rs)"),
-    ("CKV_K8S_43", "*", "digests are the site's own: its registry is, too"),
+    ("CKV_K8S_15", "*", "tags pin the versions; a moving tag has imagePullPolicy Always (pods.rs)"),
+    ("CKV_K8S_43", "*", "each site has its own registry and digests"),
     ("CKV_K8S_23", "data-owner-resolver", "only user 0 can hold the capability"),
     ("CKV_K8S_25", "data-owner-resolver", "DAC_READ_SEARCH is what the scan is for"),
     ("CKV_K8S_40", "data-owner-resolver", "only user 0 can hold the capability"),
-    ("CKV_K8S_23", "results-reader", "the file is for root alone"),
-    ("CKV_K8S_40", "results-reader", "the file is for root alone"),
-    ("CKV_K8S_8", "provisioner-shell", "it waits, and does nothing that could stop"),
+    ("CKV_K8S_23", "results-reader", "only root may read the file"),
+    ("CKV_K8S_40", "results-reader", "only root may read the file"),
+    ("CKV_K8S_8", "provisioner-shell", "it only waits"),
     ("CKV_K8S_9", "provisioner-shell", "it serves nothing"),
-    ("CKV_K8S_8", "results-reader", "it waits, and does nothing that could stop"),
+    ("CKV_K8S_8", "results-reader", "it only waits"),
     ("CKV_K8S_9", "results-reader", "it serves nothing"),
-    ("CKV_K8S_40", "keycloak", "the user of its image, who owns its files"),
-    ("CKV_K8S_40", "nginx", "the user of its image"),
-    ("CKV_K8S_40", "opa", "the user of its image"),
-    ("CKV_K8S_35", "keycloak", "Keycloak takes the database's password from there"),
-    ("CKV_K8S_38", "nightly-restart", "it asks the API"),
+    ("CKV_K8S_40", "keycloak", "the user of its image owns its files"),
+    ("CKV_K8S_40", "nginx", "its image has this user"),
+    ("CKV_K8S_40", "opa", "its image has this user"),
+    ("CKV_K8S_35", "keycloak", "Keycloak reads the database password from the environment"),
+    ("CKV_K8S_38", "nightly-restart", "it calls the API"),
 ];
 
 #[test]
-fn policies_hold_but_for_exceptions_with_a_reason() {
+fn objects_pass_the_policies_except_for_listed_exceptions() {
     let (dir, _) = in_files();
     let mut checkov = tool("checkov");
-    // Without asking anybody for anything.
+    // `--skip-download`: no network access.
     checkov.args([
         "--framework",
         "kubernetes",
@@ -67,5 +67,5 @@ fn policies_hold_but_for_exceptions_with_a_reason() {
         .iter()
         .filter(|(id, object_name, _)| !used.contains(&(*id, *object_name)))
         .collect();
-    assert!(unneeded.is_empty(), "not needed any more: {unneeded:#?}");
+    assert!(unneeded.is_empty(), "no longer needed: {unneeded:#?}");
 }

@@ -1,4 +1,4 @@
-//! What reloader says when an application does not use what is published, as it really says it.
+//! Provokes reloader's messages about applications that do not load the published files.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use crate::api::{Answer, Api, Request, deployment};
 use crate::sidecars::Running;
 use crate::symptoms::{Symptom, unshare, without_rights};
 
-/// Each as the guides have it.
+/// Each message as in the guides, and the function that provokes it.
 pub const RELOADER_MESSAGES: [Symptom; 9] = [
     ("reloaded: ...", || run_once(&mut command("reloader"), &["--exec", "true"])),
     (
@@ -54,10 +54,10 @@ pub const RELOADER_MESSAGES: [Symptom; 9] = [
     ("failed to open `...`: no such file or directory", missing_directory),
 ];
 
-/// Where a patch has them.
+/// The annotations in a patch of a Deployment.
 const ANNOTATIONS: &str = "/spec/template/metadata/annotations";
 
-/// What is said of one attempt, at the start.
+/// Runs reloader for one attempt at its start, and returns its output.
 fn run_once(reloader: &mut Command, args: &[&str]) -> String {
     let watched = TempDir::new().expect("a directory");
     fs::set_permissions(watched.path(), Permissions::from_mode(0o755)).expect("its mode");
@@ -66,17 +66,17 @@ fn run_once(reloader: &mut Command, args: &[&str]) -> String {
     outcome.stdout + &outcome.stderr
 }
 
-/// A namespace of processes of its own, as a container has it.
+/// Options of unshare for a new PID namespace, as a container has.
 const CONTAINER: [&str; 4] = ["--pid", "--fork", "--kill-child", "--mount-proc"];
 
-/// Where process 1 is one that is called as the pod's own.
+/// Runs reloader where process 1 is named `pause`, as in a pod that shares its PID namespace.
 fn with_pause_as_process_1() -> String {
     let dir = TempDir::new().expect("a directory");
     let pause = dir.path().join("pause");
     let copied = Command::new("cp").arg("/bin/sh").arg(&pause).status().expect("cp");
     assert!(copied.success());
     let mut container = unshare(&CONTAINER);
-    // Something follows, so that the shell stays.
+    // The `exit` keeps the shell from replacing itself with reloader.
     container.arg(&pause).args(["-c", "\"$@\"; exit $?", "sh"]).arg(program("reloader"));
     run_once(&mut container, &[])
 }
@@ -103,7 +103,7 @@ fn wrong_configuration() -> String {
     run_once(&mut command("reloader"), &["--process", &nginx.title()])
 }
 
-/// A rolling restart, with what the API answers of a Deployment as it is at first.
+/// Runs a rolling restart. `answer` responds to each request for the Deployment, which never changes.
 fn roll_out(answer: fn(&Request, Value) -> Answer) -> String {
     let keycloak = || deployment("provisioning", "keycloak");
     let api = Api::serve(move |request| Some(answer(request, keycloak())));
@@ -112,7 +112,7 @@ fn roll_out(answer: fn(&Request, Value) -> Answer) -> String {
     run_once(&mut reloader, &["--rollout", "deployment/keycloak", "--wait", "60"])
 }
 
-/// It goes on and waits: what it says is read while it does.
+/// Runs reloader on a missing directory. Reads the message while reloader waits for the directory.
 fn missing_directory() -> String {
     let dir = TempDir::new().expect("a directory");
     let stderr = dir.path().join("told");
@@ -120,6 +120,6 @@ fn missing_directory() -> String {
     reloader.args(["--dry-run", "--at-start"]).arg(dir.path().join("opa"));
     reloader.stdout(Stdio::null()).stderr(fs::File::create(&stderr).expect("a file"));
     let _running = Running::start(&mut reloader);
-    wait_for("a complaint", || fs::read_to_string(&stderr).expect("UTF-8").ends_with('\n'));
+    wait_for("the message", || fs::read_to_string(&stderr).expect("UTF-8").ends_with('\n'));
     fs::read_to_string(&stderr).expect("UTF-8")
 }

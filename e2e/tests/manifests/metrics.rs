@@ -1,4 +1,4 @@
-//! The metrics of every program, by Prometheus' own tool and by its client's parser.
+//! Checks the metrics of every program with promtool and with the parser of Prometheus' Python client.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::objects::{list, text};
 use crate::rendered::sets;
 use crate::tools::tool;
 
-/// The metrics of each program, after a small run.
+/// The metrics of each program after a small run.
 fn all() -> BTreeMap<&'static str, String> {
     let place = TempDir::new().expect("a directory");
     let dir = place.path();
@@ -56,7 +56,7 @@ fn all() -> BTreeMap<&'static str, String> {
 }
 
 #[test]
-fn prometheus_finds_nothing_wrong() {
+fn promtool_and_the_python_parser_accept_the_metrics() {
     for (name, metrics) in all() {
         assert!(metrics.lines().count() > 5, "{name}: {metrics}");
         let checked = run(Command::new("promtool").args(["check", "metrics"]), metrics.as_bytes());
@@ -74,7 +74,7 @@ fn prometheus_finds_nothing_wrong() {
 }
 
 #[test]
-fn alerts_ask_for_metrics_that_exist() {
+fn alerts_use_existing_metrics() {
     let known = all().into_values().collect::<String>();
     let mut seen = 0;
     for rule in sets().iter().flat_map(|set| set.of_kind("PrometheusRule")) {
@@ -91,5 +91,5 @@ fn alerts_ask_for_metrics_that_exist() {
             }
         }
     }
-    assert!(seen > 0, "no rule asks for our metrics");
+    assert!(seen > 0, "no alert uses a metric of the programs");
 }

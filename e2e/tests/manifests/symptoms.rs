@@ -1,4 +1,4 @@
-//! The messages that the guides explain, word for word: each is what a program really says.
+//! Provokes each message that the guides explain, and compares it with the program's real output.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -14,15 +14,15 @@ use tempfile::TempDir;
 use crate::complaints::RELOADER_MESSAGES;
 use crate::tools::read;
 
-/// A message as the guides have it, with `...` for what differs, and a way to get the real one, or
-/// nothing if that takes root.
+/// A message as in the guides, with `...` for variable parts, and a function that provokes it and returns
+/// the output. The output is empty if the function needs root and the test does not run as root.
 pub type Symptom = (&'static str, fn() -> String);
 
 const GUIDES: [&str; 2] = ["docs/OPERATIONS.md", "docs/BEREITSTELLUNG.de.md"];
-/// The heads of tables whose first column holds messages.
+/// The heads of the first column of tables that list messages.
 const HEADS: [&str; 5] =
     ["Message goes on", "The message says", "The provisioner says", "The reloader says", "Was zu"];
-/// What Kubernetes, Keycloak and nginx say.
+/// Messages of Kubernetes, Keycloak and nginx, which are not provoked here.
 const OF_OTHER_PROGRAMS: [&str; 5] = [
     "ImagePullBackOff",
     "Multi-Attach error",
@@ -35,7 +35,7 @@ const SCAN_MESSAGES: [Symptom; 14] = [
     ("scan-uids: failed to read `/mnt/data/project1`: permission denied", unreadable),
     ("scan-uids: failed to stat `/mnt/data/project1`: permission denied", unreachable),
     ("Warning: /mnt/data/project1 is not a directory, skipping", missing),
-    // No host can be called so, which takes no name server to know.
+    // An invalid host name fails without a name server.
     ("failed to look up ...: name or service not known", || dial("ldap://-nosuch.invalid")),
     ("failed to connect to ...: connection refused", || dial("ldap://127.0.0.1:9")),
     ("... no answer within ...", silent),
@@ -103,7 +103,7 @@ fn output_of(outcome: Outcome) -> String {
     outcome.stdout + &outcome.stderr
 }
 
-/// A source with a file, and a volume.
+/// A temporary directory with a source, which holds a file, and an empty volume.
 struct Volume(TempDir);
 
 impl Default for Volume {
@@ -141,7 +141,7 @@ fn pinned() -> String {
     volume.publish(&[])
 }
 
-/// What keeps other users from having a part in it: a namespace, of users too if need be.
+/// A command that unshares the namespaces in `options`, and the user namespace unless root runs it.
 pub fn unshare(options: &[&str]) -> Command {
     let mut unshare = Command::new("unshare");
     unshare.args(options).args(if is_root() { &[][..] } else { &["--map-root-user"] });
@@ -158,7 +158,7 @@ fn full() -> String {
     output_of(run(small.arg(volume.path("source")).arg(volume.path("volume")), b""))
 }
 
-/// A program as a user without rights: of root another one, otherwise this one.
+/// A program as an unprivileged user: user 65534 if root runs the test, otherwise the same user.
 pub fn without_rights(name: &str, place: &Path) -> Command {
     fs::set_permissions(place, Permissions::from_mode(0o755)).expect("its mode");
     let program = copy_program(name, place);
@@ -177,7 +177,7 @@ fn not_permitted() -> String {
     volume.call(other.arg("--source").arg(volume.path("source")), &[])
 }
 
-/// The message about a directory that no user may enter, or about one inside it.
+/// The message of scan-uids about a directory of mode 000, or about `inner` inside that directory.
 fn forbidden(inner: &str, options: &[&str]) -> String {
     let place = TempDir::new().expect("a directory");
     let dir = place.path().join("closed");
@@ -186,7 +186,7 @@ fn forbidden(inner: &str, options: &[&str]) -> String {
     let mut scan = without_rights("scan-uids", place.path());
     let shown = if inner.is_empty() { dir.clone() } else { dir.join(inner) };
     let output_of = output_of(run(scan.args(options).arg(&shown), b""));
-    // Else the directory could not be removed.
+    // The temporary directory must be removable.
     fs::set_permissions(&dir, Permissions::from_mode(0o755)).expect("its mode");
     output_of.replace(&shown.display().to_string(), "/mnt/data/project1")
 }
@@ -203,7 +203,7 @@ fn missing() -> String {
     output_of(run(command("scan-uids").arg("/mnt/data/project1"), b""))
 }
 
-/// Asks a server for one user.
+/// Resolves one UID by a server and returns the output.
 fn ask(url: &str, settings: &[(&str, &str)]) -> String {
     let mut resolver = command("resolver");
     resolver.env("LDAP_URL", url).env("LDAP_BASE_DN", BASE_DN).envs(settings.iter().copied());
@@ -261,7 +261,7 @@ fn no_tls() -> String {
     ask(&slapd.url(), &[("LDAP_STARTTLS", "true")])
 }
 
-/// Whether a text holds a message, each part of it after the one before.
+/// Whether a text contains the parts of a message in order.
 fn is_in(message: &str, text: &str) -> bool {
     let mut rest = text;
     message.split("...").all(|part| match rest.split_once(part) {
@@ -280,33 +280,33 @@ fn symptoms() -> impl Iterator<Item = &'static Symptom> {
 fn try_all(symptoms: &[Symptom]) {
     let guides = GUIDES.map(read).concat();
     for (message, real) in symptoms {
-        // Lines are broken anywhere.
+        // A message may be broken across lines.
         let guides = guides.replace('\n', " ");
         assert!(guides.contains(message), "no guide explains: {message}");
         let real = real();
         if real.is_empty() && skip_unless_root("provokes a message as another user") {
             continue;
         }
-        assert!(is_in(message, &real), "{message}\nin truth:\n{real}");
+        assert!(is_in(message, &real), "{message}\nreal output:\n{real}");
     }
 }
 
 #[test]
-fn scans_say_what_the_guides_explain() {
+fn the_guides_quote_real_messages_of_scans() {
     try_all(&SCAN_MESSAGES);
 }
 
 #[test]
-fn the_provisioner_says_what_the_guides_explain() {
+fn the_guides_quote_real_messages_of_provisioner() {
     try_all(&PROVISIONER_MESSAGES);
 }
 
 #[test]
-fn the_reloader_says_what_the_guides_explain() {
+fn the_guides_quote_real_messages_of_reloader() {
     try_all(&RELOADER_MESSAGES);
 }
 
-/// The first piece of code in a cell of a table.
+/// The first code span in a table cell.
 fn code(cell: &str) -> Option<&str> {
     let (_, rest) = cell.split_once('`')?;
     match rest.strip_prefix('`') {
@@ -316,20 +316,20 @@ fn code(cell: &str) -> Option<&str> {
 }
 
 #[test]
-fn no_message_of_the_guides_is_left_untried() {
+fn every_message_in_the_guides_is_provoked() {
     let mut count = 0;
     for guide in GUIDES {
         let content = read(guide);
-        let mut is_of_messages = false;
+        let mut is_message_table = false;
         for line in content.lines() {
             let Some(row) = line.strip_prefix("| ") else {
-                is_of_messages &= line.starts_with('|');
+                is_message_table &= line.starts_with('|');
                 continue;
             };
             let cell = row.split(" | ").next().expect("a cell");
-            is_of_messages |= HEADS.iter().any(|head| cell.starts_with(head));
+            is_message_table |= HEADS.iter().any(|head| cell.starts_with(head));
             let message = code(cell).filter(|message| !OF_OTHER_PROGRAMS.contains(message));
-            if let Some(message) = message.filter(|_| is_of_messages) {
+            if let Some(message) = message.filter(|_| is_message_table) {
                 count += 1;
                 let is_tried = symptoms().any(|(tried, _)| tried == &message);
                 assert!(is_tried, "{guide}: {message}");
