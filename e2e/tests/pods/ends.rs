@@ -1,4 +1,4 @@
-//! How containers end: at once when they are told to, and with the program's own exit code.
+//! Containers end at once after SIGTERM, and podman gets the program's exit code.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -10,10 +10,10 @@ use e2e::USERS_LDIF;
 use crate::image::IMAGE;
 use crate::podman::podman;
 
-/// How long podman waits for the end until it kills, in seconds.
+/// How long podman waits after SIGTERM before it sends SIGKILL, in seconds.
 const STOP_TIMEOUT: &str = "60";
 
-/// Starts a program that has much to do, tells it to end, and returns its exit code.
+/// Starts a program that runs until it is stopped, stops its container, and returns the exit code.
 fn exit_code_after_stop(program: &str, options: &[&str], args: &[&str]) -> String {
     let podman = podman();
     let entrypoint = format!("--entrypoint={program}");
@@ -22,7 +22,7 @@ fn exit_code_after_stop(program: &str, options: &[&str], args: &[&str]) -> Strin
     start.push(IMAGE);
     start.extend(args);
     let container = podman.get(&start);
-    // By then it has taken the signals that it takes.
+    // The program is ready when it handles SIGTERM.
     e2e::wait_for(&format!("{program} to be ready"), || {
         let id = podman.get(&["inspect", "--format={{.State.Pid}}", &container]);
         assert_ne!(id, "0", "{program} has ended: {}", podman.run(&["logs", &container]).stderr);
@@ -36,7 +36,7 @@ fn exit_code_after_stop(program: &str, options: &[&str], args: &[&str]) -> Strin
     code
 }
 
-/// Stops a container: its exit code, which is 137 if podman had to kill it.
+/// Stops a container and returns its exit code: 137 if podman had to kill the program.
 pub fn stop(container: &str, program: &str) -> String {
     let start = Instant::now();
     podman().get(&["stop", "--time", STOP_TIMEOUT, container]);
@@ -54,8 +54,8 @@ fn each_program_ends_when_its_container_is_stopped() {
 
 #[test]
 #[ignore = "runs containers: make e2e"]
-fn the_job_ends_both_of_its_stages_when_it_is_stopped() {
-    // A directory server that takes connections and says nothing.
+fn resolve_in_pod_ends_with_both_stages_when_its_container_is_stopped() {
+    // A directory server that accepts connections and never answers.
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let url = format!("--url=ldap://{}", server.local_addr().expect("its address"));
     let args = [&url[..], "--base-dn=dc=example,dc=com", "--timeout=600", "/"];
@@ -69,7 +69,7 @@ fn provisioner_ends_while_it_waits_for_readers() {
     for name in ["source", "target"] {
         fs::create_dir_all(dir.join(name)).expect("made");
     }
-    // The user of the image owns neither.
+    // The image's user owns neither directory.
     fs::set_permissions(dir.join("target"), fs::Permissions::from_mode(0o777)).expect("set");
     let volume = format!("--volume={}:/data", dir.display());
     let args = ["--source=/data/source", "--target=/data/target", "--grace=600"];
@@ -81,7 +81,7 @@ fn provisioner_ends_while_it_waits_for_readers() {
     podman().get(&first);
     fs::write(&file, "new\n").expect("written");
     let code = exit_code_after_stop("provisioner", &[&volume], &args);
-    // It may have been told before it was done.
+    // 143 if SIGTERM arrives before the publication is complete, 0 if it arrives later.
     assert!(code == "0" || code == "143", "{code}");
 }
 

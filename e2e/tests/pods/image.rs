@@ -1,4 +1,4 @@
-//! Building the image by the very Containerfile, offline, and what is in it.
+//! Builds the image from the Containerfile, offline, and checks its content and its labels.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use crate::podman::{DEBIAN, Podman, podman, workspace};
 
 /// The image of the programs.
 pub const IMAGE: &str = "localhost/data-owner-resolver";
-/// The image of the programs and the example's data.
+/// The data image of the example, which holds the programs too.
 pub const DATA_IMAGE: &str = "localhost/zeta-guard-provisioning";
 
 const PROGRAMS: [&str; 5] = ["provisioner", "reloader", "resolve-in-pod", "resolver", "scan-uids"];
-/// Debian's compiler, and this machine's Rust in the places that builds see it.
+/// Debian with a C compiler. Builds mount this machine's Rust toolchain into it.
 const RUST_IMAGE: &str = "localhost/rust";
-/// The most that the image may take, packed or not, in bytes.
+/// The maximum size of the image in bytes.
 const MAX_SIZE: u64 = 20_000_000;
-/// What people run.
+/// The Cargo profile of released images. Other profiles may exceed [`MAX_SIZE`].
 const RELEASE: &str = "release";
 
-/// Builds what the tests run.
+/// Builds the Rust image and the image of the programs.
 pub fn build_all(podman: &Podman) {
     let text = format!(
         "FROM {DEBIAN}\nENV CARGO_HOME=/opt/cargo CARGO_NET_OFFLINE=true \
@@ -37,7 +37,7 @@ pub fn build_all(podman: &Podman) {
     println!("image: built from nothing ({}) in {} s", profile(), time.as_secs());
 }
 
-/// Builds a data image of the files in a directory, or of the example.
+/// Builds a data image from a directory, or from the example if `data` is `None`.
 pub fn data_image(name: &str, data: Option<&Path>) {
     let context = data.map(|data| format!("--build-context=data={}", data.display()));
     let mut args = vec!["--tag", name, "--target=provisioning-data"];
@@ -50,7 +50,8 @@ pub fn data_image(name: &str, data: Option<&Path>) {
     );
 }
 
-/// Builds as `make image` does, with the machine's own toolchain and downloads: how long it took.
+/// Builds as `make image` does, but with this machine's toolchain and downloaded crates. Returns the
+/// duration.
 fn build(podman: &Podman, context: &Path, args: &[&str], log: &str) -> Duration {
     let volumes = [
         (command_output("rustc", &["--print", "sysroot"]), "/opt/rust"),
@@ -76,12 +77,12 @@ fn build(podman: &Podman, context: &Path, args: &[&str], log: &str) -> Duration 
     start.elapsed()
 }
 
-/// How much the programs are optimised.
+/// The Cargo profile of the programs in the image.
 fn profile() -> String {
     std::env::var("PODS_PROFILE").unwrap_or_else(|_| RELEASE.into())
 }
 
-/// The sources as they are, without what was built of them.
+/// Copies the source tree without `.git` and `target`.
 fn copy_of_sources(podman: &Podman) -> PathBuf {
     let copy = podman.dir().join("first");
     fs::create_dir(&copy).expect("made");
@@ -119,15 +120,15 @@ fn id_of(image: &str) -> String {
 
 #[test]
 #[ignore = "builds the image: make e2e"]
-fn the_image_holds_the_programs_and_nothing_else() {
+fn the_image_holds_the_programs_and_their_files_alone() {
     let podman = podman();
     let container = podman.get(&["create", IMAGE]);
     let archive = podman.dir().join("image.tar");
     podman.get(&["export", "--output", as_str(&archive), &container]);
     podman.get(&["rm", &container]);
     let listed = command_output("tar", &["-tvf", as_str(&archive)]);
-    // Mode, owner, size, date, time, name; what podman makes itself for each container is left out.
-    let made = [
+    // Fields of a line: mode, owner, size, date, time, name. Podman creates these names in each container.
+    let podmans = [
         "dev/",
         "etc/hosts",
         "etc/hostname",
@@ -142,8 +143,9 @@ fn the_image_holds_the_programs_and_nothing_else() {
         .filter_map(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();
             let name = fields[5..].join(" ");
-            let is_made = name.ends_with('/') || made.iter().any(|made| name.starts_with(made));
-            (!is_made).then(|| format!("{} {name}", fields[0]))
+            let is_ignored =
+                name.ends_with('/') || podmans.iter().any(|other| name.starts_with(other));
+            (!is_ignored).then(|| format!("{} {name}", fields[0]))
         })
         .collect();
     files.sort();
@@ -165,7 +167,7 @@ fn the_image_holds_the_programs_and_nothing_else() {
 
 #[test]
 #[ignore = "builds the image: make e2e"]
-fn the_image_says_what_it_is_and_runs_as_nobody_in_particular() {
+fn the_image_has_labels_an_entrypoint_and_an_unprivileged_user() {
     let podman = podman();
     let config = podman.get(&["image", "inspect", "--format={{json .Config}}", IMAGE]);
     let config: Value = serde_json::from_str(&config).expect("JSON");
@@ -177,14 +179,14 @@ fn the_image_says_what_it_is_and_runs_as_nobody_in_particular() {
     }
     let version = command_output("sed", &["-n", "s/^version = //p", "Cargo.toml"]).replace('"', "");
     assert_eq!(config["Labels"]["org.opencontainers.image.version"], version);
-    // By name as well as by path.
+    // Podman finds the program in PATH.
     let outcome = podman.run(&["run", "--rm", "--entrypoint=scan-uids", IMAGE, "--version"]);
     assert_eq!((outcome.code, outcome.stdout), (Some(0), format!("scan-uids {version}\n")));
 }
 
 #[test]
 #[ignore = "builds the image: make e2e"]
-fn the_program_names_its_dependencies_for_scanners() {
+fn the_program_lists_its_dependencies_for_scanners() {
     let podman = podman();
     let container = podman.get(&["create", IMAGE]);
     let script = "import json, sys, zlib
@@ -204,10 +206,10 @@ print(*(package['name'] for package in packages))";
 
 #[test]
 #[ignore = "builds the image: make e2e"]
-fn a_changed_line_costs_no_dependency_and_the_same_sources_give_the_same_image() {
+fn a_changed_line_rebuilds_no_dependency_and_builds_are_reproducible() {
     let podman = podman();
-    // Elsewhere, at another time, and a line longer, which is no difference to the programs; but all
-    // of them are built again.
+    // A copy in another directory, built later. The added comment does not change the programs, but
+    // all of them are compiled again.
     let context = podman.dir().join("second");
     command_output("cp", &["-r", as_str(&podman.dir().join("first")), as_str(&context)]);
     let file = context.join("diagnostics/src/lib.rs");
@@ -224,7 +226,7 @@ fn a_changed_line_costs_no_dependency_and_the_same_sources_give_the_same_image()
 }
 
 #[test]
-fn the_builder_of_the_image_has_the_rust_of_the_workspace() {
+fn the_containerfile_has_the_rust_version_of_the_workspace() {
     let containerfile = fs::read_to_string(workspace().join("Containerfile")).expect("read");
     let toolchain = fs::read_to_string(workspace().join("rust-toolchain.toml")).expect("read");
     let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = "));

@@ -1,5 +1,5 @@
-//! The image, and every program in real containers and pods, as the manifests run them. `make e2e`
-//! runs these tests, inside of `e2e/pods/contained`.
+//! Tests the image, and each program in containers and pods that are made from the manifests.
+//! `make e2e` runs these tests in `e2e/pods/contained`.
 
 mod ends;
 mod image;

@@ -1,4 +1,4 @@
-//! Names in a cluster: a DNS server, search domains, `/etc/hosts`.
+//! Name resolution in pods: cluster DNS with search domains, and `/etc/hosts`.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -11,12 +11,12 @@ use serde_json::json;
 use crate::pod::Pod;
 use crate::podman::podman;
 
-/// Where DNS is, as in many clusters.
+/// The address of the DNS server; many clusters have this one.
 const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
-/// The directory server: a Service `ldap` in a namespace `directory`.
+/// Name and address of the directory server: the Service `ldap` in the namespace `directory`.
 pub const LDAP: (&str, Ipv4Addr) = ("ldap.directory", Ipv4Addr::new(10, 96, 0, 20));
 
-/// Gives this machine the addresses of the cluster's services, once.
+/// Adds the addresses of the DNS and directory servers to the loopback interface, once.
 pub fn services() {
     static ADDED: OnceLock<()> = OnceLock::new();
     ADDED.get_or_init(|| {
@@ -28,7 +28,7 @@ pub fn services() {
     });
 }
 
-/// A DNS server that knows one Service, ended when dropped.
+/// A DNS server with a record for one Service. Dropping it ends the process.
 struct Dns(Child);
 
 impl Dns {
@@ -50,13 +50,13 @@ impl Dns {
 
 impl Drop for Dns {
     fn drop(&mut self) {
-        // It may have ended by itself, which fails the test elsewhere.
+        // If dnsmasq has ended already, the test's assertions fail.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A Job that asks the directory server at `url`, by TLS.
+/// The scan's pod, configured for the directory server at `url`, with TLS required.
 fn job(url: &str, slapd: &Slapd, data: &std::path::Path) -> Pod {
     let mut pod = Pod::from_manifest("k8s/ownership/base/cronjob.yaml", "CronJob");
     fs::write(data.join("password"), READER.1).expect("written");
@@ -78,7 +78,7 @@ fn job(url: &str, slapd: &Slapd, data: &std::path::Path) -> Pod {
 
 #[test]
 #[ignore = "runs pods: make e2e"]
-fn names_of_services_resolve_by_search_domains_from_an_image_without_anything() {
+fn service_names_resolve_by_search_domains() {
     services();
     let _dns = Dns::start();
     let slapd = Slapd::start(&Setup { host: Some(LDAP), ..Setup::default() });
@@ -86,7 +86,7 @@ fn names_of_services_resolve_by_search_domains_from_an_image_without_anything() 
     fs::create_dir_all(data.join("project")).expect("made");
     std::os::unix::fs::chown(data.join("project"), Some(30001), None).expect("given away");
     let mut pod = job(&slapd.tls_url(), &slapd, &data);
-    // What the kubelet writes for `dnsPolicy: ClusterFirst`.
+    // The DNS settings that the kubelet writes for `dnsPolicy: ClusterFirst`.
     pod.spec()["dnsPolicy"] = "None".into();
     pod.spec()["dnsConfig"] = json!({
         "nameservers": [DNS.to_string()],
@@ -97,7 +97,7 @@ fn names_of_services_resolve_by_search_domains_from_an_image_without_anything() 
     let outcome = pod.outcome("data-owner-resolver");
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{outcome:?}");
     assert!(outcome.stdout.contains("alice.johnson@example.com"), "{outcome:?}");
-    // It was found by the search list, not by luck.
+    // The first name that was looked up has the first search domain.
     let log = fs::read_to_string(podman().dir().join("dns.log")).expect("dnsmasq's log");
     let first = format!("{}.data-owner-resolver.svc.cluster.local", LDAP.0);
     assert!(log.contains(&first), "{log}");

@@ -1,5 +1,4 @@
-//! The Job that tells who owns directories: what it may, what it says, and the manifests that were
-//! written for the shell scripts.
+//! The scan's Job: its rights, output and exit codes, and a Job that was written for the shell scripts.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -16,12 +15,12 @@ const SCAN: &str = "data-owner-resolver";
 
 fn slapd() -> Slapd {
     services();
-    // No user may read without the password.
+    // Only the bound reader may read entries.
     let access = Some(format!("access to * by dn.base=\"{}\" read by * auth", READER.0));
     Slapd::start(&Setup { host: Some(LDAP), access, ..Setup::default() })
 }
 
-/// `/mnt/data` of a node, below a name of its own: a directory that only its owner may enter.
+/// Creates a node's `/mnt/data` in a directory `name`. `shut` is a directory that only its owner may enter.
 fn data(name: &str) -> PathBuf {
     let data = podman().dir().join(name);
     for (path, owner) in [("a", 30001), ("b", 30002), ("shut", 30003), ("shut/inside", 30004)] {
@@ -32,11 +31,11 @@ fn data(name: &str) -> PathBuf {
     data
 }
 
-/// The manifests, and the kinds of what they hold.
+/// File and kind of the manifests with the scan's pod.
 const CRON_JOB: (&str, &str) = ("k8s/ownership/base/cronjob.yaml", "CronJob");
 const JOB: (&str, &str) = ("k8s/ownership/job.yaml", "Job");
 
-/// A manifest's pod for this data and server.
+/// The pod of a manifest, with this data, server, password and arguments.
 fn job(manifest: (&str, &str), data: &Path, slapd: &Slapd, password: &str, args: &[&str]) -> Pod {
     let mut pod = Pod::from_manifest(manifest.0, manifest.1);
     let secret = data.with_extension("secret");
@@ -59,7 +58,7 @@ fn job(manifest: (&str, &str), data: &Path, slapd: &Slapd, password: &str, args:
 
 #[test]
 #[ignore = "runs pods: make e2e"]
-fn the_job_sees_below_shut_directories_and_says_nothing_but_json() {
+fn the_job_reads_closed_directories_and_prints_json_alone() {
     let (slapd, data) = (slapd(), data("seen"));
     for manifest in [CRON_JOB, JOB] {
         let args = ["--recursive", "/mnt/data"];
@@ -83,7 +82,7 @@ fn the_job_sees_below_shut_directories_and_says_nothing_but_json() {
 
 #[test]
 #[ignore = "runs pods: make e2e"]
-fn without_the_capability_it_says_what_it_may_not_read() {
+fn without_the_capability_the_job_reports_the_unreadable_directory() {
     let (slapd, data) = (slapd(), data("unseen"));
     let mut pod = job(CRON_JOB, &data, &slapd, READER.1, &["--recursive", "/mnt/data"]);
     let context = &mut pod.container(SCAN)["securityContext"];
@@ -94,7 +93,7 @@ fn without_the_capability_it_says_what_it_may_not_read() {
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let expected = "failed to read `/mnt/data/shut`: permission denied";
     assert!(outcome.stderr.contains(expected), "{outcome:?}");
-    // The rest is there all the same.
+    // The other directories are still in the result.
     let result: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
     assert_eq!(result["/mnt/data/b"], json!({"30002": "bob.smith@example.com"}));
     assert!(result["/mnt/data/shut/inside"].is_null());
@@ -104,9 +103,9 @@ fn without_the_capability_it_says_what_it_may_not_read() {
 
 #[test]
 #[ignore = "runs pods: make e2e"]
-fn it_can_write_nowhere() {
+fn the_job_can_write_no_file() {
     let (slapd, data) = (slapd(), data("unwritten"));
-    // To a directory that all may write to, if only it were not mounted read-only.
+    // The mode allows writing; only the read-only mount prevents it.
     fs::set_permissions(data.join("a"), fs::Permissions::from_mode(0o777)).expect("set");
     for (number, output) in ["/mnt/data/a/owners.json", "/owners.json"].iter().enumerate() {
         let copy = data.with_extension(number.to_string());
@@ -121,7 +120,7 @@ fn it_can_write_nowhere() {
 
 #[test]
 #[ignore = "runs pods: make e2e"]
-fn a_wrong_password_is_the_code_that_no_retry_mends() {
+fn a_wrong_password_exits_with_2_and_is_not_printed() {
     let (slapd, data) = (slapd(), data("refused"));
     let pod = job(CRON_JOB, &data, &slapd, "wr0ng", &["/mnt/data/a"]).play();
     let outcome = pod.outcome(SCAN);
@@ -131,11 +130,11 @@ fn a_wrong_password_is_the_code_that_no_retry_mends() {
 
 #[test]
 #[ignore = "runs pods: make e2e"]
-fn a_job_that_was_written_for_the_scripts_still_works() {
+fn a_job_for_the_shell_scripts_still_works() {
     let (slapd, data) = (slapd(), data("old"));
     let mut pod = Pod::from_manifest("e2e/testdata/script-job.yaml", "Job");
     pod.set_volume("data", &data);
-    // The environment is all it has.
+    // The old Job has environment variables alone.
     pod.container("resolver")["env"] = json!([
         {"name": "LDAP_URL", "value": slapd.url()},
         {"name": "LDAP_BASE_DN", "value": BASE_DN},

@@ -1,6 +1,8 @@
-//! Pods from the templates in manifests. Podman plays them; what the kubelet would do before (it
-//! puts volumes in place and takes the termination message) is done here, and what this podman does
-//! not know is said in terms that it does: native sidecars are containers, probes are left out.
+//! Runs the pod templates of manifests with `podman kube play`.
+//!
+//! Podman lacks some of the kubelet's work, so this module does it: it replaces volumes by host paths
+//! and mounts a file as termination log. Fields that podman does not support are translated: native
+//! sidecars become containers, and probes are removed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,14 +16,14 @@ use serde_json::{Map, Value, json};
 use crate::image::{DATA_IMAGE, IMAGE};
 use crate::podman::{DEBIAN, podman, workspace};
 
-/// The images of the manifests, and what stands for them here.
+/// Image names in the manifests, and the local images that replace them.
 const IMAGES: [(&str, &str); 3] = [
     ("data-owner-resolver", IMAGE),
     ("zeta-guard-provisioning", DATA_IMAGE),
     ("nginx-unprivileged", DEBIAN),
 ];
 
-/// A pod that is about to be played.
+/// A pod that has not started yet.
 pub struct Pod {
     name: String,
     labels: Value,
@@ -31,10 +33,10 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// From the template of the object of this kind in a manifest of the source tree.
+    /// Takes the pod template of the object of this kind in a manifest.
     ///
     /// # Panics
-    /// When there is none.
+    /// Panics if the manifest has no such object.
     pub fn from_manifest(file: &str, kind: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let path = workspace().join(file);
@@ -59,14 +61,14 @@ impl Pod {
         let sidecars = self.spec["initContainers"].take();
         let containers = self.spec["containers"].as_array_mut().expect("containers");
         for sidecar in sidecars.as_array().into_iter().flatten().rev() {
-            assert_eq!(sidecar["restartPolicy"], "Always", "only native sidecars are known here");
+            assert_eq!(sidecar["restartPolicy"], "Always", "only native sidecars are supported");
             containers.insert(0, sidecar.clone());
         }
         for container in containers {
             let image = container["image"].as_str().expect("an image");
             let name = image.rsplit('/').next().unwrap_or(image).split(':').next();
             let local = IMAGES.iter().find(|(manifest_name, _)| Some(*manifest_name) == name);
-            let local = local.unwrap_or_else(|| panic!("no image stands for {image}"));
+            let local = local.unwrap_or_else(|| panic!("no local image replaces {image}"));
             let fields = container.as_object_mut().expect("an object");
             fields.insert("image".into(), local.1.into());
             fields.insert("imagePullPolicy".into(), "Never".into());
@@ -76,29 +78,30 @@ impl Pod {
         }
         let spec = self.spec.as_object_mut().expect("a pod's specification");
         spec.remove("initContainers");
-        // What ends is to be seen as it has ended.
+        // A restart would hide the exit code.
         spec.insert("restartPolicy".into(), "Never".into());
     }
 
-    /// One of its containers.
+    /// The container of this name.
     ///
     /// # Panics
-    /// When it has none of this name.
+    /// Panics if the pod has no such container.
     pub fn container(&mut self, name: &str) -> &mut Value {
         let containers = self.spec["containers"].as_array_mut().expect("containers");
         let found = containers.iter_mut().find(|container| container["name"] == name);
         found.unwrap_or_else(|| panic!("no container {name}"))
     }
 
-    /// The whole of it, for what the other methods do not change.
+    /// The whole specification, for changes that the other methods do not make.
     pub fn spec(&mut self) -> &mut Value {
         &mut self.spec
     }
 
-    /// Gives a volume its place on this machine, as the kubelet does with any kind.
+    /// Replaces a volume by a path of this machine. A mount with `subPath` gets a volume
+    /// of that path.
     ///
     /// # Panics
-    /// When the pod has no such volume.
+    /// Panics if the pod has no such volume.
     pub fn set_volume(&mut self, volume: &str, path: &Path) {
         let volumes = self.spec["volumes"].as_array_mut().expect("volumes");
         let found = volumes.iter_mut().find(|other| other["name"] == volume);
@@ -122,7 +125,7 @@ impl Pod {
         self.spec["volumes"].as_array_mut().expect("volumes").append(&mut files);
     }
 
-    /// A ConfigMap that it asks for.
+    /// Adds a ConfigMap that the pod refers to.
     pub fn config_map(&mut self, name: &str, values: &[(&str, &str)]) {
         let data: Map<_, _> =
             values.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
@@ -132,10 +135,10 @@ impl Pod {
         }));
     }
 
-    /// Starts it.
+    /// Starts the pod.
     ///
     /// # Panics
-    /// When podman does not.
+    /// Panics if podman fails.
     pub fn play(mut self) -> Running {
         self.make_empty_directories();
         self.mount_termination_logs();
@@ -157,7 +160,7 @@ impl Pod {
         running
     }
 
-    /// Podman's own would be shared by all pods that have one of this name.
+    /// Replaces each `emptyDir` by a new directory: podman would share it between pods by its name.
     fn make_empty_directories(&mut self) {
         for volume in self.spec["volumes"].as_array_mut().into_iter().flatten() {
             let name = volume["name"].as_str().expect("a name").to_owned();
@@ -167,7 +170,10 @@ impl Pod {
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).expect("set");
                 *volume = json!({"name": name, "hostPath": {"path": path}});
             }
-            assert!(volume.get("hostPath").is_some(), "the test gives {name} no place");
+            assert!(
+                volume.get("hostPath").is_some(),
+                "the test sets no path for the volume {name}"
+            );
         }
     }
 
@@ -177,7 +183,7 @@ impl Pod {
             let name = container["name"].as_str().expect("a name").to_owned();
             let file = podman().dir().join(format!("{}-{name}.termination", self.name));
             fs::write(&file, "").expect("written");
-            // Any user of the container may write there.
+            // The container may run as any user.
             fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("set");
             let volume = format!("termination-{name}");
             volumes.push(json!({"name": volume, "hostPath": {"path": file, "type": "File"}}));
@@ -195,7 +201,7 @@ impl Pod {
     }
 }
 
-/// A manifest's documents.
+/// The YAML documents of a manifest.
 fn read(path: &Path) -> Vec<Value> {
     let script = "import json, sys, yaml
 json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
@@ -205,7 +211,7 @@ json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
     serde_json::from_str(&outcome.stdout).expect("JSON")
 }
 
-/// A pod that was started, removed when dropped.
+/// A running pod. Dropping it removes the pod.
 pub struct Running {
     name: String,
     containers: Vec<String>,
@@ -213,18 +219,18 @@ pub struct Running {
 }
 
 impl Running {
-    /// Podman's name of one of its containers.
+    /// Podman's name for a container of the pod.
     pub fn container(&self, name: &str) -> String {
         format!("{}-{name}", self.name)
     }
 
-    /// Waits until a container has ended: its exit code, and what it said.
+    /// Waits for a container's end, and returns its exit code and output.
     pub fn outcome(&self, name: &str) -> Outcome {
         let code = podman().get(&["wait", &self.container(name)]);
         Outcome { code: code.parse().ok(), ..self.logs_of(name) }
     }
 
-    /// What a container has said so far.
+    /// The output of a container so far.
     pub fn logs_of(&self, name: &str) -> Outcome {
         podman().run(&["logs", &self.container(name)])
     }
@@ -232,13 +238,13 @@ impl Running {
     /// The termination message of a container.
     ///
     /// # Panics
-    /// When there is no such container.
+    /// Panics if there is no such container.
     pub fn termination_message(&self, name: &str) -> String {
         let (_, file) = self.logs.iter().find(|(other, _)| other == name).expect("a container");
         fs::read_to_string(file).expect("read")
     }
 
-    /// Its address.
+    /// The pod's IP address.
     pub fn address(&self) -> String {
         let infra = podman().get(&["pod", "inspect", "--format={{.InfraContainerID}}", &self.name]);
         let format = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
@@ -251,7 +257,7 @@ impl Drop for Running {
         if std::thread::panicking() {
             for name in &self.containers {
                 let Outcome { stdout, stderr, .. } = self.logs_of(name);
-                println!("{} {name} said:\n{stdout}{stderr}", self.name);
+                println!("{} {name} printed:\n{stdout}{stderr}", self.name);
             }
         }
         let removed = podman().run(&["pod", "rm", "--force", "--time=0", &self.name]);

@@ -13,19 +13,19 @@ use crate::image;
 /// A Debian with nginx, from `e2e/pods/debian`.
 pub const DEBIAN: &str = "localhost/debian";
 
-/// How long one call may take, in seconds: as long as a build does on a busy machine.
+/// The time limit of one call in seconds: a build on a busy machine takes long.
 const TIMEOUT: &str = "1500";
 
-/// A podman that no other knows of.
+/// Podman with storage and configuration that no other podman shares.
 pub struct Podman {
     dir: PathBuf,
     driver: &'static str,
 }
 
-/// The one of this test run, with the images built.
+/// The podman of this test run. The first call builds the images.
 ///
 /// # Panics
-/// When the tests do not run inside of `e2e/pods/contained`, or an image cannot be built.
+/// Panics outside of `e2e/pods/contained`, or if a build fails.
 pub fn podman() -> &'static Podman {
     static PODMAN: OnceLock<Podman> = OnceLock::new();
     PODMAN.get_or_init(|| {
@@ -42,7 +42,7 @@ impl Podman {
         let dir = PathBuf::from(dir);
         fs::create_dir(dir.join("etc")).expect("made");
         let runtime = workspace().join("e2e/pods/runtime");
-        // Locks in memory and a database in the usual place would be shared with other podmans.
+        // By default, podman shares locks in memory and its database with other runs of podman.
         let config = format!(
             "[engine]\nlock_type = \"file\"\nevents_logger = \"none\"\ncgroup_manager = \"cgroupfs\"\n\
              tmp_dir = \"/run/pods/tmp\"\nruntime = \"contained\"\n\
@@ -57,7 +57,7 @@ impl Podman {
         Self { dir, driver }
     }
 
-    /// A call of podman, which is ended when it takes too long.
+    /// A podman command with a time limit.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=10", TIMEOUT, "podman", "--storage-driver", self.driver]);
@@ -65,27 +65,27 @@ impl Podman {
         command.args(["--runroot", "/run/pods/run"]).args(args);
         command.env("CONTAINERS_CONF", self.dir.join("etc/containers.conf"));
         command.env("CONTAINERS_REGISTRIES_CONF", self.dir.join("etc/registries.conf"));
-        // Layers are packed here; /tmp may be small.
+        // Podman packs layers in TMPDIR, and /tmp may be small.
         command.env("TMPDIR", &self.dir);
         command
     }
 
-    /// What comes of a call.
+    /// Runs podman and returns its exit code and output.
     pub fn run(&self, args: &[&str]) -> Outcome {
         run(&mut self.command(args), b"")
     }
 
-    /// What a call prints that must succeed.
+    /// Runs podman and returns its stdout.
     ///
     /// # Panics
-    /// When it does not.
+    /// Panics if podman fails.
     pub fn get(&self, args: &[&str]) -> String {
         let outcome = self.run(args);
         assert_eq!(outcome.code, Some(0), "podman {args:?}: {}", outcome.stderr);
         outcome.stdout.trim_end().to_owned()
     }
 
-    /// A directory on disk for files of the tests.
+    /// The directory on disk for the tests' files.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -104,12 +104,12 @@ impl Podman {
     }
 }
 
-/// The top of the source tree.
+/// The root directory of the workspace.
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 
-/// Whether overlay file systems work in a directory; on another overlay, say, they do not.
+/// Whether an overlay file system can be mounted in a directory. On another overlay it cannot.
 fn supports_overlay(dir: &Path) -> bool {
     let script = "mkdir -p probe/lower probe/upper probe/work probe/all && cd probe && \
         mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work overlay all && umount all";

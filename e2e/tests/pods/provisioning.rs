@@ -1,4 +1,4 @@
-//! From data images to a volume, and from there to an nginx that is told of it by the reloader.
+//! Publishes data images to a volume, and checks that reloader makes nginx load them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -13,10 +13,10 @@ use crate::image::{DATA_IMAGE, data_image};
 use crate::pod::{Pod, Running};
 use crate::podman::{podman, workspace};
 
-/// The group of the provisioner, which the kubelet gives the volume to (`fsGroup`).
+/// The provisioner's `fsGroup`: the kubelet gives the volume to this group.
 const GROUP: u32 = 65532;
 
-/// A new volume, as the kubelet hands it to the provisioner.
+/// A new volume with the group and mode that the kubelet sets.
 fn volume(name: &str) -> PathBuf {
     let volume = podman().dir().join(name);
     fs::create_dir(&volume).expect("made");
@@ -25,7 +25,7 @@ fn volume(name: &str) -> PathBuf {
     volume
 }
 
-/// A data image that makes nginx answer this.
+/// Builds a data image whose nginx configuration answers with `text`, and returns its name.
 fn image_with_answer(text: &str) -> String {
     let data = podman().dir().join(format!("data-{text}"));
     fs::create_dir_all(data.join("nginx")).expect("made");
@@ -36,7 +36,7 @@ fn image_with_answer(text: &str) -> String {
     image
 }
 
-/// Publishes what a data image holds, by the CronJob's pod.
+/// Publishes a data image by the CronJob's pod.
 fn publish(image: &str, volume: &Path) {
     let mut pod = Pod::from_manifest("k8s/provisioning/base/provisioner.yaml", "CronJob");
     pod.container("provisioner")["image"] = image.into();
@@ -45,7 +45,7 @@ fn publish(image: &str, volume: &Path) {
     assert_eq!((outcome.code, &outcome.stderr[..]), (Some(0), ""), "{outcome:?}");
 }
 
-/// nginx and the reloader, as the Deployment has them.
+/// The Deployment's pod with nginx and reloader.
 fn nginx(volume: &Path) -> Pod {
     let mut pod = Pod::from_manifest("k8s/provisioning/base/nginx.yaml", "Deployment");
     pod.set_volume("provisioned-data", volume);
@@ -53,13 +53,13 @@ fn nginx(volume: &Path) -> Pod {
     pod
 }
 
-/// What nginx answers; nothing while it does not.
+/// The body of nginx's answer; empty if there is no answer.
 fn answer(address: &str) -> String {
     let url = format!("http://{address}:8090/");
     run(Command::new("curl").args(["--silent", "--max-time", "5", &url]), b"").stdout
 }
 
-/// The name and the start of the pod's first process (proc(5)).
+/// Name and start time of the pod's first process (proc(5)).
 fn first_process(pod: &Running) -> (String, String) {
     let stat = podman().get(&["exec", &pod.container("nginx"), "cat", "/proc/1/stat"]);
     let (start, rest) = stat.rsplit_once(") ").expect("a name in parentheses");
@@ -69,7 +69,7 @@ fn first_process(pod: &Running) -> (String, String) {
 
 #[test]
 #[ignore = "runs pods: make e2e"]
-fn what_a_new_data_image_holds_reaches_nginx_and_nothing_else_is_signalled() {
+fn nginx_loads_a_new_data_image_and_no_other_process_is_signalled() {
     let volume = volume("published");
     publish(&image_with_answer("first"), &volume);
     let pod = nginx(&volume).play();
@@ -85,14 +85,14 @@ fn what_a_new_data_image_holds_reaches_nginx_and_nothing_else_is_signalled() {
     }
 
     publish(&image_with_answer("second"), &volume);
-    wait_for("nginx to use what is new", || answer(&address) == "second\n");
+    wait_for("nginx to load the new configuration", || answer(&address) == "second\n");
     assert_eq!(first_process(&pod), before);
     assert_eq!(stop(&reloader, "reloader"), "0", "{:?}", pod.logs_of("reloader"));
 }
 
 #[test]
 #[ignore = "runs pods: make e2e"]
-fn a_reloader_of_another_user_says_what_to_change() {
+fn a_reloader_of_another_user_reports_the_setting_to_change() {
     let volume = volume("other-user");
     publish(&image_with_answer("other"), &volume);
     let mut pod = nginx(&volume);
@@ -100,12 +100,12 @@ fn a_reloader_of_another_user_says_what_to_change() {
     let pod = pod.play();
     let expected = "which runs as user 101, reloader as 102: both containers must run as the same \
                     user (runAsUser)";
-    wait_for("the reloader's complaint", || pod.logs_of("reloader").stderr.contains(expected));
+    wait_for("reloader's message", || pod.logs_of("reloader").stderr.contains(expected));
 }
 
 #[test]
 #[ignore = "runs pods: make e2e"]
-fn the_example_of_a_data_image_publishes_what_it_holds() {
+fn the_example_data_image_publishes_its_files() {
     let volume = volume("example");
     data_image(DATA_IMAGE, None);
     publish(DATA_IMAGE, &volume);
