@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes sure that the programs which the tests run are installed, or with an argument those of
-# another make target: as root from Debian packages, otherwise by saying what is missing.
+# Installs the programs that the tests need, or with an argument those of another make target. Root on
+# Debian installs packages; other users get a list of the missing packages.
 set -eu
 
-# Debian keeps servers where users do not look.
+# Debian installs servers to directories that are not in every user's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 
-# program:package, or for what is no program file:package
+# program:package or, if it is not a program, file:package
 needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils python3:python3 find:findutils
 unshare:util-linux prlimit:util-linux ip:iproute2 shellcheck:shellcheck strace:strace
 mkfs.ext4:e2fsprogs mount:mount diff:diffutils setpriv:util-linux bindfs:bindfs
@@ -18,7 +18,7 @@ case ${1-} in
 manifests)
     needed='promtool:prometheus nginx:nginx jq:jq python3:python3 shellcheck:shellcheck
 slapd:slapd slapadd:slapd diff:diffutils unshare:util-linux setpriv:util-linux mount:mount'
-    # Where Python is Debian's own, it leaves out what makes virtual environments.
+    # Debian's Python has the module for virtual environments in a separate package.
     python3 -c 'import ensurepip' 2>/dev/null || needed="$needed ensurepip:python3-venv"
     ;;
 pods)
@@ -49,7 +49,7 @@ dscreate:python3-lib389 samba:samba samba-tool:samba-common-bin unshare:util-lin
 esac
 
 is_there() {
-    # shellcheck disable=SC2086 # a pattern, for the machine's architecture
+    # shellcheck disable=SC2086 # a pattern: the path holds the architecture
     case $1 in
     /*) ls -d $1 ;;
     *) command -v "$1" ;;
@@ -70,7 +70,7 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
     exit 1
 fi
 
-# The tests start servers of their own; the packages must not start one for the whole machine.
+# The tests start the servers; the packages must not start system services.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
@@ -83,7 +83,7 @@ apt-get -o DPkg::Lock::Timeout=120 update -qq
 # shellcheck disable=SC2086 # a list of packages
 apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends $missing
 
-# Nor at the next start of the machine, when they would serve all of its networks.
+# Disables the services too, which would listen on all networks after the next boot.
 if command -v systemctl >/dev/null; then
     case " $missing" in
     *" samba "*) systemctl --root=/ --quiet disable smbd.service nmbd.service samba-ad-dc.service ;;

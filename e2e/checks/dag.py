@@ -1,5 +1,5 @@
-"""Imports the DAG with Airflow itself, compares the pod that it would start with the CronJob's, and
-runs its tasks: against a server on loopback, in which pods end with the exit codes 0, 1 and 2 in turn."""
+"""Imports the DAG with Airflow, compares the pod that it would start with the CronJob's pod, and runs
+its tasks against a fake API server on loopback, whose pods end with the exit codes 0, 1 and 2 in turn."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples/airflow"
 
 
 def deserialize(cron_job: dict):
-    """As the client of Kubernetes makes it from an answer of the API."""
+    """Deserializes the CronJob as the Kubernetes client does with an answer of the API."""
 
     class Response:
         data = json.dumps(cron_job)
@@ -23,7 +23,7 @@ def deserialize(cron_job: dict):
 
 
 def main() -> None:
-    """Fails by an exception."""
+    """Raises an exception if a check fails."""
     bag = DagBag(dag_folder=str(EXAMPLES))
     assert not bag.import_errors, bag.import_errors
     assert list(bag.dags) == ["data_ownership_scan"], bag.dags
@@ -41,7 +41,7 @@ def main() -> None:
     scan.pod_template_dict = pod_of(deserialize(cron_job))
     pod = ApiClient().sanitize_for_serialization(scan.build_pod_request_obj(None))
     expected = template["spec"]
-    # What the operator adds or spells out; nothing of it changes what is run.
+    # Fields that the operator adds empty; they do not change the pod.
     for field in ("affinity", "hostNetwork", "tolerations", "initContainers", "nodeSelector"):
         if not pod["spec"].get(field):
             pod["spec"].pop(field, None)
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def run(dag, cron_job: dict) -> None:
-    """Each task as a worker would run it, three times."""
+    """Runs each task three times, as a worker would."""
     outcomes = []
     for number in range(3):
         task = SimpleNamespace(
@@ -77,7 +77,7 @@ def run(dag, cron_job: dict) -> None:
             outcomes.append("not tried again")
         except AirflowException:
             outcomes.append("tried again")
-    # The last pod once more, as if a user had marked the task as failed.
+    # Deletes the last pod, as when a user marks the task as failed.
     scan.on_kill()
     print(", ".join(outcomes))
 
