@@ -115,7 +115,7 @@ fn roll_out(answer: fn(&Request, Value) -> Answer) -> String {
 /// Runs reloader on a missing directory. Reads the message while reloader waits for the directory.
 fn missing_directory() -> String {
     let dir = TempDir::new().expect("a directory");
-    let stderr = dir.path().join("told");
+    let stderr = dir.path().join("stderr");
     let mut reloader = command("reloader");
     reloader.args(["--dry-run", "--at-start"]).arg(dir.path().join("opa"));
     reloader.stdout(Stdio::null()).stderr(fs::File::create(&stderr).expect("a file"));
