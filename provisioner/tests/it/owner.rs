@@ -114,7 +114,7 @@ fn an_unchanged_file_is_copied_before_its_owner_changes() {
         let path = dir.path();
         done(path, layout, &[]);
         let live = path.join(if layout == "atomic" { "volume/..data" } else { "volume" });
-        // Somebody who may write to the volume puts another name of a foreign file there.
+        // Another user with write permission replaces the file by a hard link to a foreign one.
         fs::write(path.join("foreign"), "top").expect("written");
         fs::remove_file(live.join("top")).expect("removed");
         fs::hard_link(path.join("foreign"), live.join("top")).expect("linked");

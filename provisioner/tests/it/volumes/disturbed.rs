@@ -116,8 +116,8 @@ impl Case {
             || (self.over == Over::PlainWithGap && shown.iter().all(is_whole))
     }
 
-    /// Publishes with something injected into a call; `None` if it was not reached. Nobody ever
-    /// sees anything but the old tree or the new one, and the next run leaves nothing behind.
+    /// Publishes with something injected into a call; `None` if it was not reached. Readers never
+    /// see anything but the old tree or the new one, and the next run leaves nothing behind.
     pub fn disturb(&self, call: &str, what: &str) -> Option<(Outcome, bool)> {
         self.disturb_all(&[(call, what)])
     }
