@@ -2,7 +2,7 @@
 //!
 //! Podman lacks some of the kubelet's work, so this module does it: it replaces volumes by host paths
 //! and mounts a file as termination log. Fields that podman does not support are translated: native
-//! sidecars become containers, and probes are removed.
+//! sidecars become containers, and probes and ports are removed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -72,7 +72,10 @@ impl Pod {
             let fields = container.as_object_mut().expect("an object");
             fields.insert("image".into(), local.1.into());
             fields.insert("imagePullPolicy".into(), "Never".into());
-            for field in ["livenessProbe", "readinessProbe", "startupProbe", "restartPolicy"] {
+            // Podman 4 binds each `containerPort` on the host too, where two pods would compete for it.
+            let dropped =
+                ["livenessProbe", "readinessProbe", "startupProbe", "restartPolicy", "ports"];
+            for field in dropped {
                 fields.remove(field);
             }
         }
