@@ -27,6 +27,13 @@ iptables:iptables ip:iproute2 unshare:util-linux mount:mount mmdebstrap:mmdebstr
 slapd:slapd slapadd:slapd dnsmasq:dnsmasq-base curl:curl objcopy:binutils tar:tar
 /usr/bin/python3:python3 /usr/lib/python3/dist-packages/yaml:python3-yaml'
     ;;
+cluster)
+    needed='runc:runc /usr/lib/cni/bridge:containernetworking-plugins iptables:iptables ipset:ipset
+conntrack:conntrack ip:iproute2 bridge:iproute2 sysctl:procps unshare:util-linux nsenter:util-linux flock:util-linux
+mount:mount find:findutils openssl:openssl htpasswd:apache2-utils docker-registry:docker-registry
+skopeo:skopeo curl:curl jq:jq buildah:buildah mmdebstrap:mmdebstrap gcc:gcc
+/usr/lib/*/libc.a:libc6-dev busybox:busybox-static'
+    ;;
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
 bench-resolver) needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils jq:jq' ;;
 bench-provisioner)
