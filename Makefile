@@ -29,6 +29,9 @@ TOOLS := target/tools
 # Programs from PyPI that check manifests and examples, and the list of them with their hashes.
 CHECKS := target/checks
 LISTS := e2e/checks
+# What starts the test cluster.
+CLUSTER_SCRIPTS := $(addprefix e2e/cluster/,build cluster contained functions images possible settings) \
+  $(addprefix e2e/cluster/inside/,certificates control-plane node on-node start-node stop-node)
 # Tests that were skipped add a line here.
 SKIPPED := $(CURDIR)/target/skipped-tests
 # For each fuzz target.
@@ -36,7 +39,7 @@ FUZZ_SECONDS ?= 60
 
 .PHONY: help build man completions demo check fmt-check clippy lint lint-manifests test unit checks test-manifests \
   test-airflow lock-checks fuzz \
-  test-storage test-volumes test-directories bench-scan bench-resolver bench-provisioner \
+  test-storage test-volumes test-directories test-cluster test-cluster-full bench-scan bench-resolver bench-provisioner \
   bench-reloader install image e2e deny clean
 
 help: ## List the targets
@@ -81,7 +84,8 @@ test: ## Set up what the tests need, then run all of them, those in pods where r
 lint: fmt-check clippy ## Warnings about formatting, code, its documentation and scripts (needs shellcheck)
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet \
 	  --document-private-items
-	shellcheck .ci/run e2e/setup.sh e2e/checks/advisories e2e/pods/contained e2e/pods/debian e2e/pods/possible examples/*.sh \
+	shellcheck --external-sources .ci/run e2e/setup.sh e2e/checks/advisories e2e/pods/contained e2e/pods/debian e2e/pods/possible \
+	  $(CLUSTER_SCRIPTS) examples/*.sh \
 	  provisioner/testdata/*/*.sh
 
 lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests, examples and CI (installs PyPI's yamllint)
@@ -157,6 +161,15 @@ e2e: ## Build the image and test it and all programs in pods, as root (PROFILE=q
 	PODS_PROFILE=$(PROFILE) \
 	  $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/pods/contained"' \
 	  test --locked -p e2e --test pods -- --ignored --test-threads=2 --show-output
+
+test-cluster: CLUSTER_TESTS := --skip full::
+test-cluster test-cluster-full: ## Test on a Kubernetes of two nodes, as root (-full: what takes long too)
+	e2e/setup.sh cluster
+	e2e/cluster/possible
+	e2e/cluster/build >/dev/null
+	e2e/cluster/images
+	$(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/cluster/contained"' \
+	  test --locked -p e2e --test cluster -- --ignored --show-output $(CLUSTER_TESTS)
 
 bench-scan: ## Compare scan-uids with other walkers (settings: scan-uids/benches/scan/main.rs)
 	@e2e/setup.sh bench-scan >&2

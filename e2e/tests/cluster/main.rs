@@ -1,0 +1,7 @@
+//! Tests on a Kubernetes of two nodes. `make test-cluster` runs these tests in `e2e/cluster/contained`, and
+//! `make test-cluster-full` those of the module `full` too, which take longer.
+
+mod full;
+mod infrastructure;
+mod kubectl;
+mod node;
