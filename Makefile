@@ -30,7 +30,8 @@ TOOLS := target/tools
 CHECKS := target/checks
 LISTS := e2e/checks
 # What starts the test cluster.
-CLUSTER_SCRIPTS := $(addprefix e2e/cluster/,build cluster contained functions images possible settings) \
+CLUSTER_SCRIPTS := $(addprefix e2e/cluster/,application-images build build-on-layout cluster contained \
+  data-image functions images possible postgres-entrypoint settings) \
   $(addprefix e2e/cluster/inside/,certificates control-plane node on-node start-node stop-node)
 # Tests that were skipped add a line here.
 SKIPPED := $(CURDIR)/target/skipped-tests
@@ -84,8 +85,8 @@ test: ## Set up what the tests need, then run all of them, those in pods where r
 lint: fmt-check clippy ## Warnings about formatting, code, its documentation and scripts (needs shellcheck)
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet \
 	  --document-private-items
-	shellcheck --external-sources .ci/run e2e/setup.sh e2e/checks/advisories e2e/pods/contained e2e/pods/debian e2e/pods/possible \
-	  $(CLUSTER_SCRIPTS) examples/*.sh \
+	shellcheck --external-sources .ci/run e2e/setup.sh e2e/checks/advisories e2e/pods/contained e2e/pods/debian \
+	  e2e/pods/possible e2e/applications/keycloak multicall/image-root $(CLUSTER_SCRIPTS) examples/*.sh \
 	  provisioner/testdata/*/*.sh
 
 lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests, examples and CI (installs PyPI's yamllint)
@@ -168,6 +169,7 @@ test-cluster test-cluster-full: ## Test on a Kubernetes of two nodes, as root (-
 	e2e/cluster/possible
 	e2e/cluster/build >/dev/null
 	e2e/cluster/images
+	CLUSTER_BIN="$$(e2e/cluster/build opa kubectl)" e2e/cluster/application-images
 	$(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/cluster/contained"' \
 	  test --locked -p e2e --test cluster -- --ignored --show-output $(CLUSTER_TESTS)
 
