@@ -157,7 +157,8 @@ impl CommandLine {
             return Ok(Outcome::NotStarted);
         }
         let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
-        let mut command = self.command(variables);
+        let mut command = Command::new(&self.program);
+        self.prepare(&mut command, variables);
         // Not a pipe, which a process in the background could hold open.
         command.stdout(stderr().map_err(RunError::Start)?);
         command.stderr(stderr().map_err(RunError::Start)?);
@@ -167,6 +168,9 @@ impl CommandLine {
     /// Runs the command as [`run`](Self::run) does, in `directory`. Returns the end of its output
     /// too. When the command has ended, what it left in its process group is killed, so that it
     /// changes nothing later.
+    ///
+    /// `directory` may hold foreign files: a relative name, or a relative directory in `PATH`, is
+    /// that of this program's working directory.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -181,8 +185,11 @@ impl CommandLine {
             return Ok((Outcome::NotStarted, Vec::new()));
         }
         let (output, input) = io::pipe().map_err(RunError::Start)?;
-        let mut command = self.command(variables);
-        command.current_dir(directory);
+        let program = self.find_program().and_then(|program| Ok(std::path::absolute(program)?));
+        let program = program.map_err(|error| RunError::Start(io::Error::other(error)))?;
+        let mut command = Command::new(program);
+        command.arg0(&self.program).current_dir(directory);
+        self.prepare(&mut command, variables);
         command.stdout(input.try_clone().map_err(RunError::Start)?).stderr(input);
         let limits = Limits { ends_group: true, ..limits.clone() };
         let capture = Capture::start(output).map_err(RunError::Start)?;
@@ -195,14 +202,12 @@ impl CommandLine {
         outcome.map(|outcome| (outcome, output))
     }
 
-    fn command(&self, variables: &[(&str, &OsStr)]) -> Command {
-        let mut command = Command::new(&self.program);
+    fn prepare(&self, command: &mut Command, variables: &[(&str, &OsStr)]) {
         command
             .args(&self.arguments)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .process_group(0);
-        command
     }
 
     fn spawn(
@@ -390,6 +395,15 @@ mod tests {
         assert_eq!(status.code(), Some(3));
         let output = String::from_utf8(output).unwrap();
         assert!(output.starts_with("out\nerr\n.tmp"), "{output}");
+    }
+
+    #[test]
+    fn a_judge_is_not_taken_from_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/bin/sh", directory.path().join("foreign-sh")).unwrap();
+        let line = CommandLine::parse("./foreign-sh -c 'exit 0'").unwrap();
+        let judged = line.judge(directory.path(), &[], &LIMITS, &|| false);
+        assert!(matches!(judged, Err(RunError::Start(_))), "{judged:?}");
     }
 
     #[test]
