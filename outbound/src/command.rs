@@ -193,9 +193,8 @@ impl CommandLine {
         command.stdout(input.try_clone().map_err(RunError::Start)?).stderr(input);
         let limits = Limits { ends_group: true, ..limits.clone() };
         let capture = Capture::start(output).map_err(RunError::Start)?;
-        let outcome = self.spawn(&mut command, |child| {
-            supervise(child, &limits, AfterExit::Kill, is_stopped)
-        });
+        let outcome = self
+            .spawn(&mut command, |child| supervise(child, &limits, AfterExit::Kill, is_stopped));
         // The writing ends that the command was started with would keep the pipe open.
         drop(command);
         let output = capture.finish();
