@@ -1,5 +1,6 @@
 //! Checks of a tree before it goes live: what they see, what they decide, and what they must not do.
 
+mod examples;
 mod hostile;
 mod killed;
 mod verdicts;
