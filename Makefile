@@ -87,7 +87,7 @@ lint: fmt-check clippy ## Warnings about formatting, code, its documentation and
 	  --document-private-items
 	shellcheck --external-sources .ci/run e2e/setup.sh e2e/checks/advisories e2e/pods/contained e2e/pods/debian \
 	  e2e/pods/possible e2e/applications/keycloak multicall/image-root $(CLUSTER_SCRIPTS) examples/*.sh \
-	  provisioner/testdata/*/*.sh
+	  examples/checks/[a-z]* provisioner/testdata/*/*.sh
 
 lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests, examples and CI (installs PyPI's yamllint)
 	$(CHECKS)/bin/yamllint --strict --config-file $(LISTS)/yamllint.yaml k8s examples .github .gitlab-ci.yml

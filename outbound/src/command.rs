@@ -7,7 +7,11 @@
 //! 3. In the last two cases the group gets SIGTERM, and SIGKILL after a grace period (`group`).
 //! 4. Processes that the command left in the background go on. Those that became children of this
 //!    program, as they do where it is process 1, are reaped at the next run.
+//!
+//! [`CommandLine::judge`] runs a command for its verdict: it returns the output (`capture`), and
+//! kills what the command left in its group.
 
+mod capture;
 mod group;
 
 use std::env;
@@ -25,7 +29,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use diagnostics::wording::{io_error, one_line};
 use rustix::fs::{Access, access};
+use rustix::process::Pid;
 
+use capture::Capture;
 use group::Background;
 pub use group::Ending;
 
@@ -150,26 +156,71 @@ impl CommandLine {
         if is_stopped() {
             return Ok(Outcome::NotStarted);
         }
-        self.background.reap();
-        let child = self.spawn(variables).map_err(RunError::Start)?;
-        let group = rustix::process::Pid::from_child(&child);
-        let outcome = supervise(child, limits, is_stopped);
-        self.background.add(group);
-        self.background.reap();
-        outcome
+        let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
+        let mut command = Command::new(&self.program);
+        self.prepare(&mut command, variables);
+        // Not a pipe, which a process in the background could hold open.
+        command.stdout(stderr().map_err(RunError::Start)?);
+        command.stderr(stderr().map_err(RunError::Start)?);
+        self.spawn(&mut command, |child| supervise(child, limits, AfterExit::Leave, is_stopped))
     }
 
-    fn spawn(&self, variables: &[(&str, &OsStr)]) -> io::Result<Child> {
-        let stderr = || io::stderr().as_fd().try_clone_to_owned().map(Stdio::from);
-        Command::new(&self.program)
+    /// Runs the command as [`run`](Self::run) does, in `directory`. Returns the end of its output
+    /// too. When the command has ended, what it left in its process group is killed, so that it
+    /// changes nothing later.
+    ///
+    /// `directory` may hold foreign files: a relative name, or a relative directory in `PATH`, is
+    /// that of this program's working directory.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn judge(
+        &self,
+        directory: &Path,
+        variables: &[(&str, &OsStr)],
+        limits: &Limits,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<(Outcome, Vec<u8>), RunError> {
+        if is_stopped() {
+            return Ok((Outcome::NotStarted, Vec::new()));
+        }
+        let (output, input) = io::pipe().map_err(RunError::Start)?;
+        let program = self.find_program().and_then(|program| Ok(std::path::absolute(program)?));
+        let program = program.map_err(|error| RunError::Start(io::Error::other(error)))?;
+        let mut command = Command::new(program);
+        command.arg0(&self.program).current_dir(directory);
+        self.prepare(&mut command, variables);
+        command.stdout(input.try_clone().map_err(RunError::Start)?).stderr(input);
+        let limits = Limits { ends_group: true, ..limits.clone() };
+        let capture = Capture::start(output).map_err(RunError::Start)?;
+        let outcome = self
+            .spawn(&mut command, |child| supervise(child, &limits, AfterExit::Kill, is_stopped));
+        // The writing ends that the command was started with would keep the pipe open.
+        drop(command);
+        let output = capture.finish();
+        outcome.map(|outcome| (outcome, output))
+    }
+
+    fn prepare(&self, command: &mut Command, variables: &[(&str, &OsStr)]) {
+        command
             .args(&self.arguments)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            // Not a pipe, which a process in the background could hold open.
-            .stdout(stderr()?)
-            .stderr(stderr()?)
-            .process_group(0)
-            .spawn()
+            .process_group(0);
+    }
+
+    fn spawn(
+        &self,
+        command: &mut Command,
+        supervise: impl FnOnce(Child) -> Result<Outcome, RunError>,
+    ) -> Result<Outcome, RunError> {
+        self.background.reap();
+        let child = command.spawn().map_err(RunError::Start)?;
+        let group = Pid::from_child(&child);
+        let outcome = supervise(child);
+        self.background.add(group);
+        self.background.reap();
+        outcome
     }
 }
 
@@ -186,18 +237,37 @@ impl fmt::Debug for CommandLine {
     }
 }
 
+/// What becomes of processes that a command has left in its group when it exits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterExit {
+    /// They go on.
+    Leave,
+    /// They are killed.
+    Kill,
+}
+
 /// Waits for the command's end, and brings it about after the timeout or a stop.
 fn supervise(
     mut child: Child,
     limits: &Limits,
+    after_exit: AfterExit,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Outcome, RunError> {
     // A timeout beyond the range of `Instant` means no limit.
     let deadline = limits.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let group = Pid::from_child(&child);
     let mut pause = FIRST_PAUSE;
     loop {
+        if after_exit == AfterExit::Kill {
+            group::kill_if_exited(&child);
+        }
         match child.try_wait() {
-            Ok(Some(status)) => return Ok(Outcome::Exited(status)),
+            Ok(Some(status)) => {
+                if after_exit == AfterExit::Kill {
+                    group::wait_until_killed(group);
+                }
+                return Ok(Outcome::Exited(status));
+            }
             Ok(None) => {}
             Err(error) => {
                 group::end(child, limits.grace_on_stop, limits.ends_group);
@@ -309,6 +379,55 @@ mod tests {
         let outcome = stop_when_up(script, &limits);
         let Outcome::Stopped(Ending::Terminated(status)) = outcome else { panic!("{outcome:?}") };
         assert_eq!(status.code(), Some(3));
+    }
+
+    fn judge(script: &str, limits: &Limits) -> (Outcome, Vec<u8>) {
+        let directory = tempfile::tempdir().unwrap();
+        let line = shlex::try_join(["sh", "-c", script]).unwrap();
+        CommandLine::parse(&line).unwrap().judge(directory.path(), &[], limits, &|| false).unwrap()
+    }
+
+    #[test]
+    fn a_judge_returns_its_code_and_its_output_from_its_directory() {
+        let (outcome, output) = judge("echo out; echo err >&2; basename $PWD; exit 3", &LIMITS);
+        let Outcome::Exited(status) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(status.code(), Some(3));
+        let output = String::from_utf8(output).unwrap();
+        assert!(output.starts_with("out\nerr\n.tmp"), "{output}");
+    }
+
+    #[test]
+    fn a_judge_is_not_taken_from_its_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/bin/sh", directory.path().join("foreign-sh")).unwrap();
+        let line = CommandLine::parse("./foreign-sh -c 'exit 0'").unwrap();
+        let judged = line.judge(directory.path(), &[], &LIMITS, &|| false);
+        assert!(matches!(judged, Err(RunError::Start(_))), "{judged:?}");
+    }
+
+    #[test]
+    fn only_the_end_of_much_output_is_kept() {
+        let script = "head -c 5000000 /dev/zero | tr '\\0' x; printf end";
+        let (outcome, output) = judge(script, &LIMITS);
+        assert!(matches!(outcome, Outcome::Exited(status) if status.success()), "{outcome:?}");
+        assert_eq!(output.len(), capture::MAX_OUTPUT + capture::CUT.len());
+        assert!(output.starts_with(b"... xxx") && output.ends_with(b"xxxend"));
+    }
+
+    #[test]
+    fn what_a_judge_leaves_in_its_group_is_killed_and_the_pipe_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        // Both keep the pipe open. The second has left the group, and writes all the time.
+        let script = "sh -c 'while test -e $0; do sleep 0.05; done' $0 & echo $! >$0/pid
+                      setsid sh -c 'while test -e $0; do echo y; done' $0 & exit 0";
+        let at = directory.path().to_str().unwrap();
+        let line = CommandLine::parse(&shlex::try_join(["sh", "-c", script, at]).unwrap()).unwrap();
+        let (outcome, _) = line.judge(directory.path(), &[], &LIMITS, &|| false).unwrap();
+        assert!(matches!(outcome, Outcome::Exited(status) if status.success()), "{outcome:?}");
+        let pid = std::fs::read_to_string(directory.path().join("pid")).unwrap();
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        // An orphan may still wait for process 1 to reap it.
+        assert!(state.as_ref().map_or(true, |stat| stat.contains(") Z ")), "{state:?}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ const TERMINATION_LOG_VARIABLE: &str = "PROVISIONER_TERMINATION_LOG";
 
 const SOURCE: &str = "Source";
 const VOLUME: &str = "Volume";
+const CHECKS: &str = "Checks";
 const NOTIFICATIONS: &str = "Notifications";
 const REPORTS: &str = "Reports";
 
@@ -207,9 +208,37 @@ pub struct ChangeOptions {
     )]
     pub metrics_file: Option<PathBuf>,
 
+    /// What must accept a tree.
+    #[command(flatten)]
+    pub check: CheckOptions,
+
     /// Who to notify.
     #[command(flatten)]
     pub then: ThenOptions,
+}
+
+/// What must accept a tree before it goes live.
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// Run CMD on the new tree; it goes live only if CMD ends with 0.
+    ///
+    /// Any other exit code refuses the tree: exit code 2, and the version before stays live. CMD is split into words as a
+    /// shell does, but run without a shell. It starts in the tree, whose path PROVISIONER_STAGED tells; PROVISIONER_DIGEST
+    /// and PROVISIONER_TARGET tell the version and the volume. It must not change the tree. May be given several times; in
+    /// the variable, one command a line. `--check ''` runs none.
+    #[arg(long, env = "PROVISIONER_CHECK", value_name = "CMD", hide_env_values = true)]
+    pub check: Vec<String>,
+
+    /// Seconds that each --check may take.
+    #[arg(
+        help_heading = CHECKS,
+        long,
+        env = "PROVISIONER_CHECK_TIMEOUT",
+        value_name = "SECONDS",
+        default_value_t = 30,
+        hide_short_help = true
+    )]
+    pub check_timeout: u64,
 }
 
 /// Who to notify when another version is live.

@@ -5,14 +5,16 @@
 //! 1. [`run`] runs a command: it takes the lock, publishes, notifies, and removes old versions.
 //! 2. [`source`] scans the tree to publish, and refuses what must not be published.
 //! 3. [`copy`] compares it with the live tree, checks the space, copies and syncs files.
-//! 4. [`atomic`] makes the copy live by one rename, or [`files`] puts plain files in place.
-//! 5. [`then`] notifies a command or a server.
-//! 6. [`archive`] keeps earlier versions, for rollbacks.
+//! 4. [`check`] runs the site's own checks on the complete copy.
+//! 5. [`atomic`] makes the copy live by one rename, or [`files`] puts plain files in place.
+//! 6. [`then`] notifies a command or a server.
+//! 7. [`archive`] keeps earlier versions, for rollbacks.
 //!
 //! [`plan`] shows what a run would change. [`state`] is the publisher's own directory on the volume.
 
 mod archive;
 mod atomic;
+mod check;
 pub mod cli;
 mod copy;
 mod files;

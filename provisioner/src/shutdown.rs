@@ -2,7 +2,7 @@
 //! container, unless it has handlers for them.
 //!
 //! 1. At first a signal ends the process at once. A publication may be cut off anywhere.
-//! 2. After [`Shutdown::defer`], a signal only ends waiting.
+//! 2. After [`Shutdown::defer`], a signal only ends waiting, until [`Shutdown::resume`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +42,11 @@ impl Shutdown {
     /// From now on, a signal only ends waiting.
     pub fn defer(&self) {
         self.exits_at_once.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on, a signal ends the process at once again. One that has come before does not.
+    pub fn resume(&self) {
+        self.exits_at_once.store(true, Ordering::Relaxed);
     }
 
     /// Whether a signal has come that did not end the process.

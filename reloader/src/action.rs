@@ -1,5 +1,6 @@
 //! The actions of a reload. Each makes an application use the live content, and proves that it does.
 
+pub mod check;
 pub mod exec;
 pub mod http;
 pub mod rollout;

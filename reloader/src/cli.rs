@@ -88,6 +88,14 @@ pub struct Cli {
     #[arg(long, env = "RELOADER_PROCESS", value_name = "TEXT", help_heading = ACTIONS)]
     pub process: Vec<String>,
 
+    /// Before the actions, run this command; they run only if it ends with 0.
+    ///
+    /// It has the environment and the time-out of --exec. Any other end is a failed reload, which is
+    /// tried again. It runs without a shell. May be given several times.
+    #[arg(long, env = "RELOADER_CHECK_EXEC", hide_env_values = true, value_name = "COMMAND")]
+    #[arg(help_heading = ACTIONS, hide_short_help = true)]
+    pub check_exec: Vec<String>,
+
     /// Run this command, without a shell.
     ///
     /// It finds the digest of the content in RELOADER_DIGEST, and the directories, separated by
@@ -159,7 +167,7 @@ pub struct Cli {
     #[arg(help_heading = SIGNALS, hide_short_help = true)]
     pub verify: Verify,
 
-    /// Seconds that a command may take.
+    /// Seconds that a command of --exec or --check-exec may take.
     #[arg(long, env = "RELOADER_EXEC_TIMEOUT", value_name = "SECONDS")]
     #[arg(value_parser = seconds, default_value = "300")]
     #[arg(help_heading = COMMANDS, hide_short_help = true)]

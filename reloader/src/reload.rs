@@ -1,4 +1,4 @@
-//! The steps of a reload, run in order until one fails.
+//! The steps of a reload, run in order until one fails: checks of the content first, then actions.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +7,12 @@ use crate::action::{Action, Content, Failure};
 use crate::decide::Effect;
 use crate::stop::Stop;
 
-/// One action of a reload.
+/// One step of a reload.
 pub struct Step {
     /// The action.
     pub action: Box<dyn Action>,
+    /// Whether it only judges the content, and never changes an application.
+    pub is_check: bool,
     /// Whether it also runs at the start, when the application may use the content already.
     pub at_start: bool,
 }
@@ -48,15 +50,19 @@ impl Steps {
     }
 
     /// Runs the steps, at the start only those for it, until one fails. A failure leaves the
-    /// application unchanged only if it is without effect and the first step.
+    /// application unchanged only if it is without effect and no action was run before it.
     pub fn run(&self, content: &Content, is_start: bool, stop: &Stop) -> Outcome {
         let began = Instant::now();
         let mut done: Vec<String> = Vec::new();
-        for action in self.actions(is_start) {
+        let mut has_acted = false;
+        for Step { action, is_check, .. } in self.steps(is_start) {
             match action.run(content, stop) {
-                Ok(proof) => done.push(format!("{}: {proof}", action.describe())),
+                Ok(proof) => {
+                    done.push(format!("{}: {proof}", action.describe()));
+                    has_acted |= !is_check;
+                }
                 Err(Failure { is_without_effect, error }) => {
-                    let effect = match is_without_effect && done.is_empty() {
+                    let effect = match is_without_effect && !has_acted {
                         true => Effect::Unchanged,
                         false => Effect::Unknown,
                     };
@@ -70,17 +76,16 @@ impl Steps {
 
     /// What each step would do, or why it would fail; nothing is changed.
     pub fn dry_run(&self, content: &Content, is_start: bool) -> Vec<String> {
-        self.actions(is_start)
-            .map(|action| match action.dry_run(content) {
+        self.steps(is_start)
+            .map(|Step { action, .. }| match action.dry_run(content) {
                 Ok(text) => format!("{}: {text}", action.describe()),
                 Err(error) => format!("{}: would fail: {error:#}", action.describe()),
             })
             .collect()
     }
 
-    fn actions(&self, is_start: bool) -> impl Iterator<Item = &dyn Action> {
-        let steps = self.0.iter().filter(move |step| step.at_start || !is_start);
-        steps.map(|step| &*step.action)
+    fn steps(&self, is_start: bool) -> impl Iterator<Item = &Step> {
+        self.0.iter().filter(move |step| step.at_start || !is_start)
     }
 }
 
@@ -116,6 +121,7 @@ mod tests {
     fn steps(steps: &[(&'static str, Option<bool>, bool)]) -> Steps {
         let step = |&(name, failure, at_start): &_| Step {
             action: Box::new(Fixed { name, failure }),
+            is_check: name.starts_with("check"),
             at_start,
         };
         Steps::new(steps.iter().map(step).collect())
@@ -147,6 +153,17 @@ mod tests {
         assert_eq!(run(&lost, false), (Effect::Unknown, "a: lost".to_owned()));
         let second = steps(&[("a", None, false), ("b", Some(true), false)]);
         assert_eq!(run(&second, false), (Effect::Unknown, "b: refused".to_owned()));
+    }
+
+    #[test]
+    fn a_check_before_an_action_leaves_the_application_unchanged() {
+        let refused = steps(&[("check a", Some(true), false), ("b", None, false)]);
+        assert_eq!(run(&refused, false), (Effect::Unchanged, "check a: refused".to_owned()));
+        let second = steps(&[("check a", None, false), ("b", Some(true), false)]);
+        assert_eq!(run(&second, false), (Effect::Unchanged, "b: refused".to_owned()));
+        let third =
+            steps(&[("check a", None, false), ("b", None, false), ("c", Some(true), false)]);
+        assert_eq!(run(&third, false), (Effect::Unknown, "c: refused".to_owned()));
     }
 
     #[test]

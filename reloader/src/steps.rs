@@ -2,7 +2,7 @@
 //!
 //! 1. [`action_flags`] groups the flags into the requested actions, in their order.
 //! 2. Each becomes a [`Step`] with its action; without any, the only step is SIGHUP to process 1.
-//! 3. `--verify-http` becomes the last step.
+//! 3. `--check-exec` becomes the first steps, and `--verify-http` the last one.
 
 mod action_flags;
 
@@ -11,6 +11,8 @@ use clap::ArgMatches;
 use diagnostics::exit::misconfigured;
 
 use self::action_flags::{HttpFlag, RequestedAction, TargetFlag, requested_actions};
+use crate::action::Action;
+use crate::action::check::Check;
 use crate::action::exec::Exec;
 use crate::action::http::HttpCall;
 use crate::action::rollout::Rollout;
@@ -19,8 +21,8 @@ use crate::action::verify_http::VerifyHttp;
 use crate::cli::{Cli, seconds};
 use crate::reload::{Step, Steps};
 
-/// The steps of a reload: the requested actions, or SIGHUP to process 1 if there are none, and
-/// `--verify-http` at the end.
+/// The steps of a reload: `--check-exec`, the requested actions, or SIGHUP to process 1 if there are
+/// none, and `--verify-http` at the end.
 ///
 /// # Errors
 /// Fails if an action cannot be built from its values; the configuration is wrong then.
@@ -30,32 +32,36 @@ pub fn from_command_line(matches: &ArgMatches, cli: &Cli) -> Result<Steps> {
         actions.push(RequestedAction::Signal { name: None, target: None });
     }
     let mut steps = actions.iter().map(|action| step(action, cli)).collect::<Result<Vec<_>>>()?;
+    let at_start = steps.iter().any(|step| step.at_start);
     if let Some(url) = &cli.verify_http {
-        let at_start = steps.iter().any(|step| step.at_start);
-        steps.push(Step { action: Box::new(verification(url, cli)?), at_start });
+        steps.push(Step { action: Box::new(verification(url, cli)?), is_check: false, at_start });
     }
+    let checks = cli.check_exec.iter().map(|line| check(line, at_start, cli));
+    steps.splice(..0, checks.collect::<Result<Vec<_>>>()?);
     Ok(Steps::new(steps))
 }
 
+fn check(line: &str, at_start: bool, cli: &Cli) -> Result<Step> {
+    let command = Exec::parse(line).context("--check-exec")?.timeout(cli.exec_timeout);
+    Ok(Step { action: Box::new(Check(command)), is_check: true, at_start })
+}
+
 fn step(action: &RequestedAction, cli: &Cli) -> Result<Step> {
-    Ok(match action {
-        RequestedAction::Signal { name, target } => Step {
-            action: Box::new(signal(name.as_deref(), target.as_ref(), cli)?),
-            at_start: cli.at_start.unwrap_or(true),
-        },
-        RequestedAction::Exec(command) => Step {
-            action: Box::new(Exec::parse(command).context("--exec")?.timeout(cli.exec_timeout)),
-            at_start: cli.at_start.unwrap_or(false),
-        },
-        RequestedAction::Http { method, url, options } => Step {
-            action: Box::new(http(method, url, options)?),
-            at_start: cli.at_start.unwrap_or(false),
-        },
-        // A rollout does nothing if the workload has the content already.
-        RequestedAction::Rollout(workload) => {
-            Step { action: Box::new(rollout(workload, cli)?), at_start: true }
+    let (action, at_start): (Box<dyn Action>, bool) = match action {
+        RequestedAction::Signal { name, target } => {
+            (Box::new(signal(name.as_deref(), target.as_ref(), cli)?), cli.at_start.unwrap_or(true))
         }
-    })
+        RequestedAction::Exec(command) => (
+            Box::new(Exec::parse(command).context("--exec")?.timeout(cli.exec_timeout)),
+            cli.at_start.unwrap_or(false),
+        ),
+        RequestedAction::Http { method, url, options } => {
+            (Box::new(http(method, url, options)?), cli.at_start.unwrap_or(false))
+        }
+        // A rollout does nothing if the workload has the content already.
+        RequestedAction::Rollout(workload) => (Box::new(rollout(workload, cli)?), true),
+    };
+    Ok(Step { action, is_check: false, at_start })
 }
 
 fn signal(
@@ -157,6 +163,15 @@ mod tests {
     }
 
     #[test]
+    fn checks_come_first_and_run_at_the_start_if_an_action_does() {
+        let args = ["--exec", "a", "--check-exec", "b --key s3cret", "--check-exec", "c"];
+        let steps = plan(&args).unwrap();
+        assert_eq!(steps.describe(), "check with `b`; check with `c`; run `a`");
+        assert!(!steps.any_at_start());
+        assert!(plan(&["--check-exec", "b"]).unwrap().any_at_start());
+    }
+
+    #[test]
     fn only_signals_and_rollouts_run_at_the_start_by_default() {
         let runs_at_start = |args: &[&str]| plan(args).unwrap().any_at_start();
         for (args, expected) in [
@@ -180,6 +195,7 @@ mod tests {
             (&[&http[..], &["--http-expect", "ok"]].concat(), "--http-expect takes statuses"),
             (&[&http[..], &["--http-basic", "me"]].concat(), "--http-basic takes USER=FILE"),
             (&[&http[..], &["--http-timeout", "soon"]].concat(), "--http-timeout `soon`"),
+            (&["--check-exec", "a 'b"], "--check-exec: bad command to run: it ends within"),
             (&["--rollout", "pod/x"], "`pod/x` is not deployment/NAME"),
         ] {
             let error = plan(args).err().expect("a failure");

@@ -8,6 +8,7 @@
 mod alerts;
 mod api;
 mod banned;
+mod checked;
 mod checkov;
 mod commands;
 mod complaints;

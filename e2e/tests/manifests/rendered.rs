@@ -156,8 +156,15 @@ fn combined(folder: &str, components: &[&str]) -> Vec<Value> {
 
 #[test]
 fn components_can_be_combined() {
-    let order =
-        ["single-node", "monitoring", "image-volume", "nightly-restart", "images", "verified"];
+    let order = [
+        "single-node",
+        "monitoring",
+        "image-volume",
+        "checked",
+        "nightly-restart",
+        "images",
+        "verified",
+    ];
     let scans = ["results-volume", "external-secret", "node-selection", "trigger", "airflow"];
     let provisioning = combined("provisioning", &order);
     let ownership = combined("ownership", &[&scans[..], &["monitoring"]].concat());

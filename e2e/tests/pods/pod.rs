@@ -205,12 +205,23 @@ impl Pod {
 }
 
 /// The YAML documents of a manifest.
-fn read(path: &Path) -> Vec<Value> {
+///
+/// # Panics
+/// Panics if it cannot be read.
+pub fn read(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path);
+    read_text(&text.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+/// The YAML documents in a text.
+///
+/// # Panics
+/// Panics if it is not YAML.
+pub fn read_text(text: &str) -> Vec<Value> {
     let script = "import json, sys, yaml
 json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)";
-    let text = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let outcome = run(Command::new("/usr/bin/python3").args(["-c", script]), &text);
-    assert_eq!(outcome.code, Some(0), "{}: {}", path.display(), outcome.stderr);
+    let outcome = run(Command::new("/usr/bin/python3").args(["-c", script]), text.as_bytes());
+    assert_eq!(outcome.code, Some(0), "{}\n{text}", outcome.stderr);
     serde_json::from_str(&outcome.stdout).expect("JSON")
 }
 

@@ -17,7 +17,7 @@ use crate::podman::{podman, workspace};
 const GROUP: u32 = 65532;
 
 /// A new volume with the group and mode that the kubelet sets.
-fn volume(name: &str) -> PathBuf {
+pub fn volume(name: &str) -> PathBuf {
     let volume = podman().dir().join(name);
     fs::create_dir(&volume).expect("made");
     chown(&volume, None, Some(GROUP)).expect("given to the group");

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{
-    Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, waitpgid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, test_kill_process_group,
+    waitid, waitpgid,
 };
 
 /// How long the kernel has to remove killed processes.
@@ -64,6 +65,29 @@ pub fn end(mut child: Child, grace: Duration, ends_group: bool) -> Ending {
     }
     thread::spawn(move || child.wait());
     Ending::Unkillable
+}
+
+/// Kills the rest of a command's process group if the command has exited. It must not have been waited
+/// for: until then, no other group can have its id.
+pub fn kill_if_exited(child: &Child) {
+    let group = Pid::from_child(child);
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if let Ok(Some(_)) = waitid(WaitId::Pid(group), options) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// Waits until killed processes of a group are gone, at most one second: an orphan may wait for another
+/// process to reap it.
+pub fn wait_until_killed(group: Pid) {
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    loop {
+        while let Ok(Some(_)) = waitpgid(group, WaitOptions::NOHANG) {}
+        if test_kill_process_group(group).is_err() || Instant::now() >= deadline {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 /// Waits until the command, or its whole group, is gone: the command's status, or `None` after

@@ -152,9 +152,10 @@ impl Restorer<'_> {
         let create_and_activate = || {
             let new = NewVersion::create(self.volume, &version)?;
             content.copy(tree, &new.destination(self.owner, self.progress))?;
-            if new.complete(tree, self.volume, self.progress)? != *digest {
+            if new.seal(tree, self.progress)? != *digest {
                 bail!("the kept copy of version {} is damaged", hex(digest));
             }
+            new.complete(tree, digest, self.volume, hooks)?;
             hooks.before_change(digest, &counts(totals))?;
             pin.map_or(Ok(()), |pin| pin.set(self.volume))?;
             activate(self.volume, &state, &version, tree)

@@ -1,10 +1,11 @@
-//! What a publication or rollback needs of its run: free space on a full volume, record notifications
-//! right before the switch, and collect warnings. [`Hooks`] keeps this layer free of the archive.
+//! What a publication or rollback needs of its run: free space on a full volume, check the new tree,
+//! record notifications right before the switch, and collect warnings. [`Hooks`] keeps this layer free of the archive.
 
 use anyhow::Result;
 use published_tree::tree::{Hash, Tree};
 use published_tree::volume::Volume;
 
+use crate::check::Staged;
 use crate::copy::space;
 
 /// Called by publications and rollbacks.
@@ -14,6 +15,15 @@ pub trait Hooks {
     /// # Errors
     /// Fails if it cannot be removed.
     fn free_space(&mut self) -> Result<bool>;
+
+    /// Whether [`check`](Self::check) looks at the tree.
+    fn has_checks(&self) -> bool;
+
+    /// Called when a tree is complete and on the disk, before it can go live.
+    ///
+    /// # Errors
+    /// Fails if the tree is refused, or could not be checked. The publication is undone.
+    fn check(&mut self, staged: Staged<'_>) -> Result<()>;
 
     /// Called when version `digest` is complete, right before the first change that readers see.
     /// `counts` are named numbers for notifications, such as `("added", 3)`.

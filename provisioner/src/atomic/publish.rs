@@ -6,7 +6,7 @@
 //! 4. `Unchanged` and `Relink` repair the links, sync the volume, and end here.
 //! 5. Verify the checksums of the source, and ensure that the volume has space.
 //! 6. `Migrate` replaces plain files at the top of the volume by links to copies of them.
-//! 7. Copy the tree into a new version, write its manifest, and sync everything to the disk.
+//! 7. Copy the tree into a new version, write its manifest, sync everything to the disk, and check it.
 //! 8. Make the new version live ([`activate`](super::activate)).
 //!
 //! If step 7 or 8 fails, [`undo`](super::undo) makes the version before live again.
@@ -227,7 +227,8 @@ impl Publication<'_> {
         let to = new.destination(self.options.owner, self.progress);
         let bytes = stage(tree, &Origin { source, live }, &to)?;
         self.checksums.verify_copied(tree)?;
-        let digest = new.complete(tree, self.volume, self.progress)?;
+        let digest = new.seal(tree, self.progress)?;
+        new.complete(tree, &digest, self.volume, hooks)?;
         hooks.before_change(&digest, &counts(&self.comparison, new_bytes))?;
         activate(self.volume, &self.state, version, tree)?;
         Ok((bytes, digest))

@@ -5,7 +5,8 @@
 //! 3. Check that no link in it leads out of the tree.
 //! 4. Write the manifest, whose hash is the digest of the version, and the version file.
 //! 5. Sync everything to the disk.
-//! 6. Open the directory to readers: from now on the version counts as complete.
+//! 6. The caller checks the tree.
+//! 7. Open the directory to readers: from now on the version counts as complete.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -23,6 +24,8 @@ use rustix::fs::{Mode, OFlags, fchmod, openat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic::hooks::Hooks;
+use crate::check::Staged;
 use crate::copy::destination::Destination;
 use crate::copy::durable::Durability;
 use crate::source::owner::Owner;
@@ -82,11 +85,11 @@ impl NewVersion {
         Destination { dir: &self.tree, disk: &self.disk, owner, progress }
     }
 
-    /// Completes a version whose tree is filled (steps 3 to 6). Returns its digest.
+    /// Finishes the files of a version whose tree is filled (steps 3 to 5). Returns its digest.
     ///
     /// # Errors
     /// Fails if a link leads out of the tree, or the version cannot be written or synced.
-    pub fn complete(&self, tree: &Tree, volume: &Volume, progress: &Progress) -> Result<Hash> {
+    pub fn seal(&self, tree: &Tree, progress: &Progress) -> Result<Hash> {
         check_copy(&self.tree, tree)?;
         let digest = self.write_file(MANIFEST, |out| manifest::write(tree, out))?;
         let published = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -96,8 +99,22 @@ impl NewVersion {
         let error = |errno| self.version.error("sync", b"", errno);
         self.disk.written(&self.version).map_err(error)?;
         self.disk.sync().map_err(error)?;
-        volume.open_to_readers(&self.name)?;
         Ok(digest)
+    }
+
+    /// Completes a sealed version, unless a check refuses it (steps 6 and 7).
+    ///
+    /// # Errors
+    /// Fails as the check does, or if the version cannot be opened to readers.
+    pub fn complete(
+        &self,
+        tree: &Tree,
+        digest: &Hash,
+        volume: &Volume,
+        hooks: &mut dyn Hooks,
+    ) -> Result<()> {
+        hooks.check(Staged { dir: &self.tree, tree, digest })?;
+        volume.open_to_readers(&self.name)
     }
 
     /// Syncs a version and opens it to readers without a manifest, so that no rollback returns to it.

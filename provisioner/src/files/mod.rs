@@ -6,7 +6,8 @@
 //! 2. Compare it with the tree that was published last, and read the volume ([`claims`]).
 //! 3. Find the changes and [`obstacles`] ([`changes`]). If the volume needs no change, end here.
 //! 4. Verify the checksums of the source, and ensure that the volume has space.
-//! 5. Copy new and changed files into a staging directory, and sync them ([`staging`]).
+//! 5. Copy new and changed files into a staging directory, and sync them ([`staging`]). If the tree is
+//!    to be checked, copy all files, and check them.
 //! 6. Claim the files of the new tree, so that the next run knows them if this one is killed.
 //! 7. Move each staged file, and each new directory with its entries, to its name ([`apply`]).
 //! 8. Sync, and remove the files that the new tree does not have ([`stale`]).
@@ -71,7 +72,8 @@ pub fn publish(
     for _ in 0..MAX_ATTEMPTS {
         // Steps 1 to 3.
         let atomic_version = live.as_deref();
-        let inputs = Inputs { source, volume, claims, atomic_version, fixed_modes };
+        let stage_all = hooks.has_checks();
+        let inputs = Inputs { source, volume, claims, atomic_version, fixed_modes, stage_all };
         let (publication, checksums) = Publication::prepare(inputs, options, progress)?;
         publication.changes.obstacles.check(volume)?;
         if let Some(digest) = publication.unchanged_digest() {
@@ -83,7 +85,7 @@ pub fn publish(
         // Step 4.
         let known_hash = |index| publication.known_hash(index);
         checksums.verify(&publication.tree, source, known_hash, progress)?;
-        ensure_space(volume, &[&publication.staged], 0, hooks)?;
+        ensure_space(volume, &[publication.copied()], 0, hooks)?;
 
         // Steps 5 to 9.
         let attempt = publish_staged(publication, &checksums, hooks);

@@ -1,11 +1,15 @@
 //! Publishes one tree as plain files. [`prepare`](Publication::prepare) only reads: a dry run shows
 //! what it found. [`publish`](Publication::publish) writes.
 
-use anyhow::{Context, Result};
+use std::io;
+
+use anyhow::{Context, Result, bail};
+use diagnostics::wording::one_line;
 use published_tree::dir::Dir;
+use published_tree::manifest;
 use published_tree::progress::Progress;
 use published_tree::reader::OpenTree;
-use published_tree::tree::{Content, Hash, Node, Tree};
+use published_tree::tree::{Content, Hash, Node, Tree, join};
 use published_tree::volume::{DATA, Volume};
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
@@ -16,6 +20,7 @@ use super::claims::{self, Claims, FixedModes};
 use super::staging::Staging;
 use crate::atomic::hooks::Hooks;
 use crate::atomic::publish::{Outcome, counts};
+use crate::check::Staged;
 use crate::copy::compare::{Comparison, compare_files};
 use crate::copy::destination::Destination;
 use crate::copy::durable::Durability;
@@ -39,6 +44,8 @@ pub struct Inputs<'i> {
     pub atomic_version: Option<&'i str>,
     /// The modes that the volume gives to every entry, as far as they are known.
     pub fixed_modes: Option<FixedModes>,
+    /// Whether unchanged files are staged too, so that a check finds the whole tree.
+    pub stage_all: bool,
 }
 
 /// A publication whose changes are known.
@@ -53,6 +60,8 @@ pub struct Publication<'p> {
     pub changes: Changes,
     /// The part of the tree that has to be staged.
     pub staged: Tree,
+    /// The whole tree, if unchanged files are to be staged too, for a check.
+    whole: Option<Tree>,
     /// For each entry of `staged`, its index in `tree`.
     staged_indices: Vec<usize>,
     /// The owner of the published files.
@@ -100,11 +109,28 @@ impl<'p> Publication<'p> {
         comparison.damaged += changes.damaged_links;
         comparison.unchanged = comparison.unchanged.saturating_sub(changes.damaged_links);
         let (mut staged, staged_indices) = tree.subset(|index| changes.is_staged[index]);
-        // Entries cannot be moved out of a directory without write permission.
-        staged.change_modes(|mode, is_directory| if is_directory { mode | 0o700 } else { mode });
-        let publication =
-            Self { inputs, tree, comparison, changes, staged, staged_indices, owner, progress };
+        let mut whole = inputs.stage_all.then(|| tree.subset(|_| true).0);
+        for copied in [Some(&mut staged), whole.as_mut()].into_iter().flatten() {
+            // Entries cannot be moved out of a directory without write permission.
+            copied.change_modes(|mode, is_directory| mode | if is_directory { 0o700 } else { 0 });
+        }
+        let publication = Self {
+            inputs,
+            tree,
+            comparison,
+            changes,
+            staged,
+            whole,
+            staged_indices,
+            owner,
+            progress,
+        };
         Ok((publication, checksums))
+    }
+
+    /// What is copied to the volume before the first file is put in place.
+    pub fn copied(&self) -> &Tree {
+        self.whole.as_ref().unwrap_or(&self.staged)
     }
 
     /// The digest of the published tree if the volume needs no change; `None` if it does.
@@ -153,10 +179,13 @@ impl<'p> Publication<'p> {
             owner: self.owner,
             progress: self.progress,
         };
-        let bytes = stage(&mut self.staged, &Origin { source, live: None }, &to)?;
-        self.store_contents();
+        let origin = Origin { source, live: None };
+        stage(self.whole.as_mut().unwrap_or(&mut self.staged), &origin, &to)?;
+        let bytes = self.staged.totals().bytes;
+        self.store_contents()?;
         checksums.verify_copied(&self.tree)?;
         disk.sync().map_err(|errno| staging.tree.error("sync", b"", errno))?;
+        self.check(staging, hooks)?;
 
         // Step 6.
         let digest = claims::write_pending(&staging.claims, suffix, &self.tree, fixed_modes)?;
@@ -169,6 +198,13 @@ impl<'p> Publication<'p> {
         Ok(self.outcome(true, bytes, digest))
     }
 
+    /// Lets the checks of the run look at the whole tree.
+    fn check(&self, staging: &Staging, hooks: &mut dyn Hooks) -> Result<()> {
+        let Some(tree) = &self.whole else { return Ok(()) };
+        let digest = manifest::write(&self.tree, io::sink())?;
+        hooks.check(Staged { dir: &staging.tree, tree, digest: &digest })
+    }
+
     /// Makes the volume equal to the tree, and syncs it (steps 7 and 8).
     fn apply(&self, staging: &Staging, disk: &Durability) -> Result<()> {
         let mut applier = Applier::new(self.inputs.volume, disk);
@@ -179,7 +215,10 @@ impl<'p> Publication<'p> {
     }
 
     /// Stores size and hash of all files in the tree, of staged ones and of those that stay.
-    fn store_contents(&mut self) {
+    ///
+    /// # Errors
+    /// Fails if a file that stays was staged for a check with other content than before.
+    fn store_contents(&mut self) -> Result<()> {
         for index in 0..self.tree.len() {
             if let (Some(hash), Node::File { size, .. }) =
                 (self.known_hash(index), self.tree.entry(index).1)
@@ -187,7 +226,27 @@ impl<'p> Publication<'p> {
                 self.tree.set_content(index, Content { size, hash });
             }
         }
-        self.tree.set_contents(&self.staged, &self.staged_indices);
+        let Some(whole) = &self.whole else {
+            self.tree.set_contents(&self.staged, &self.staged_indices);
+            return Ok(());
+        };
+        for index in 0..self.tree.len() {
+            let (name, node) = self.tree.entry(index);
+            let copied = whole.entry(index).1;
+            let (Node::File { hash, .. }, Node::File { size, hash: new, .. }) = (node, copied)
+            else {
+                continue;
+            };
+            if self.changes.is_staged[index] {
+                self.tree.set_content(index, Content { size, hash: *new });
+            } else if hash != new {
+                let path = join(self.tree.directory_of(index).path(), name);
+                let path = self.inputs.source.display_path(&path);
+                let shown = one_line(path.as_os_str().as_encoded_bytes());
+                bail!("`{shown}` has changed while it was read");
+            }
+        }
+        Ok(())
     }
 
     /// Removes stale files and the links of the atomic layout, after all new files are on the disk.

@@ -25,7 +25,7 @@ use crate::source;
 /// # Errors
 /// Fails if the source must not be published, or the source or the volume cannot be read.
 pub fn plan(inputs: &Inputs<'_>, report: &mut Report, progress: &Progress) -> Result<Plan> {
-    let &Inputs { source, volume, options, retention } = inputs;
+    let &Inputs { source, volume, options, retention, checks } = inputs;
     let (mut tree, checksums) = source::read(source, options)?;
     let (names, stale_links) = (TopNames::of(volume, &tree)?, links::stale(volume, &tree)?);
     let view = ReaderView::of(volume, &names, options.allow_gap, report, progress)?;
@@ -63,7 +63,9 @@ pub fn plan(inputs: &Inputs<'_>, report: &mut Report, progress: &Progress) -> Re
         checksums.verify_copied(&tree)?;
         let copied = view.trees_to_migrate().filter(|_| is_migration);
         let trees = [&tree].into_iter().chain(copied);
-        obstacle = space::check(volume, trees, names.links_to_add(), retention, None).err();
+        obstacle = space::check(volume, trees, names.links_to_add(), retention, None)
+            .and_then(|()| checks.find_programs())
+            .err();
     }
     let is_new = decision != Decision::Unchanged || !lines.is_empty();
     if is_new {
@@ -77,5 +79,6 @@ pub fn plan(inputs: &Inputs<'_>, report: &mut Report, progress: &Progress) -> Re
     let comparison = if is_migration { compare_with_nothing(&tree) } else { found };
     let bytes = comparison.new_bytes(&tree);
     let digest = manifest::write(&tree, io::sink())?;
-    Ok(Plan { lines, is_new, comparison, bytes, digest, obstacle })
+    let checks = if needs_version { checks.describe() } else { String::new() };
+    Ok(Plan { lines, is_new, comparison, bytes, digest, checks, obstacle })
 }

@@ -31,7 +31,7 @@ use crate::files::{FIXED_MODES_WARNING, entry, stale};
 /// # Errors
 /// Fails if the source must not be published, or the source or the volume cannot be read.
 pub fn plan(inputs: &Inputs<'_>, report: &mut Report, progress: &Progress) -> Result<Plan> {
-    let &Inputs { source, volume, options, retention } = inputs;
+    let &Inputs { source, volume, options, retention, checks } = inputs;
     let (claims, live) = (Claims::of(volume, report)?, volume.live_name()?);
     let inputs = publication::Inputs {
         source,
@@ -39,6 +39,7 @@ pub fn plan(inputs: &Inputs<'_>, report: &mut Report, progress: &Progress) -> Re
         claims: &claims,
         atomic_version: live.as_deref(),
         fixed_modes: claims.fixed_modes(),
+        stage_all: !checks.is_empty(),
     };
     let (mut publication, checksums) = Publication::prepare(inputs, options, progress)?;
     let is_new = publication.unchanged_digest().is_none();
@@ -53,7 +54,8 @@ pub fn plan(inputs: &Inputs<'_>, report: &mut Report, progress: &Progress) -> Re
         checksums.verify_copied(tree)?;
         // Without changes, no owner is set.
         let owner = publication.owner.filter(|_| !changes.is_empty());
-        obstacle = space::check_staged(volume, staged, retention)
+        obstacle = space::check_staged(volume, publication.copied(), retention)
+            .and_then(|()| checks.find_programs())
             .and_then(|()| access::check_volume(volume, owner))
             .and_then(|()| access::check_directories(volume, &diff.changed_directories(&lines)))
             .err();
@@ -63,7 +65,9 @@ pub fn plan(inputs: &Inputs<'_>, report: &mut Report, progress: &Progress) -> Re
     }
     let bytes = staged.totals().bytes;
     let digest = manifest::write(tree, io::sink())?;
-    Ok(Plan { lines, is_new, comparison: publication.comparison, bytes, digest, obstacle })
+    let checks = if is_new { checks.describe() } else { String::new() };
+    let comparison = publication.comparison;
+    Ok(Plan { lines, is_new, comparison, bytes, digest, checks, obstacle })
 }
 
 /// A publication, compared with what readers of the volume see now.

@@ -31,6 +31,7 @@ use published_tree::volume::Volume;
 
 use crate::archive::pin::effective_pin;
 use crate::archive::retire::Retention;
+use crate::check::Checks;
 use crate::cli::{Cli, Layout};
 use crate::copy::compare::Comparison;
 use crate::files::claims;
@@ -51,6 +52,8 @@ struct Inputs<'i> {
     volume: &'i Volume,
     options: &'i PublishOptions,
     retention: Retention,
+    /// What would have to accept the tree.
+    checks: &'i Checks,
 }
 
 /// The plan of a publication.
@@ -63,6 +66,8 @@ struct Plan {
     /// Bytes that the run would copy from the source.
     bytes: u64,
     digest: Hash,
+    /// What the run would check the tree with; empty if it would not.
+    checks: String,
     /// Why the run would fail.
     obstacle: Option<anyhow::Error>,
 }
@@ -71,14 +76,20 @@ impl Plan {
     /// The last line.
     fn summary(&self, took: Duration) -> String {
         format!(
-            "{}: {}, {} bytes, sha256:{}, {:.2} s",
+            "{}: {}, {} bytes, sha256:{}, {:.2} s{}",
             if self.is_new { "would publish" } else { "unchanged" },
             self.comparison.counts().map(|(name, count)| format!("{count} {name}")).join(", "),
             self.bytes,
             hex(&self.digest),
-            took.as_secs_f64()
+            took.as_secs_f64(),
+            not_checked_by(&self.checks)
         )
     }
+}
+
+/// The end of a summary: a dry run starts no check.
+fn not_checked_by(checks: &str) -> String {
+    if checks.is_empty() { String::new() } else { format!("; not yet checked by {checks}") }
 }
 
 /// Prints what a publication would change.
@@ -91,6 +102,7 @@ pub fn show_publication(
     start: Instant,
     report: &mut Report,
 ) -> Result<()> {
+    let checks = Checks::of(&cli.change.check, &cli.common.target)?;
     let (volume, retention) = (Volume::open(&cli.common.target)?, Retention::of(&cli.change));
     if !cli.unpin
         && let Some(pin) = effective_pin(false, &volume, report)
@@ -100,7 +112,7 @@ pub fn show_publication(
     let source = Dir::open(&cli.source)?;
     let progress = Arc::new(Progress::default());
     let line = ProgressLine::start(report.progress(), &progress);
-    let inputs = Inputs { source: &source, volume: &volume, options, retention };
+    let inputs = Inputs { source: &source, volume: &volume, options, retention, checks: &checks };
     let plan = retry_on_change(&volume, || match cli.layout {
         Layout::Atomic => atomic_layout::plan(&inputs, report, &progress),
         Layout::Files => files_layout::plan(&inputs, report, &progress),
@@ -154,10 +166,14 @@ mod tests {
         let mut comparison = Comparison::default();
         (comparison.added, comparison.removed) = (1, 3);
         let (lines, digest) = (Vec::new(), [0xab; 32]);
-        let mut plan = Plan { lines, is_new: true, comparison, bytes: 7, digest, obstacle: None };
+        let (checks, obstacle) = ("`a`".to_owned(), None);
+        let mut plan = Plan { lines, is_new: true, comparison, bytes: 7, digest, checks, obstacle };
         let rest = format!("7 bytes, sha256:{}, 1.50 s", "ab".repeat(32));
         let counts = "1 added, 0 changed, 3 removed, 0 unchanged, 0 repaired";
         let took = Duration::from_millis(1500);
+        let checked = format!("would publish: {counts}, {rest}; not yet checked by `a`");
+        assert_eq!(plan.summary(took), checked);
+        plan.checks.clear();
         assert_eq!(plan.summary(took), format!("would publish: {counts}, {rest}"));
         plan.is_new = false;
         assert_eq!(plan.summary(took), format!("unchanged: {counts}, {rest}"));

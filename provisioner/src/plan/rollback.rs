@@ -13,13 +13,14 @@ use published_tree::volume::Volume;
 use super::diff::Diff;
 use super::line::Line;
 use super::reader_view::ReaderView;
-use super::{access, print, retry_on_change, space};
+use super::{access, not_checked_by, print, retry_on_change, space};
 use crate::archive::Archives;
 use crate::archive::archived::{archived, choose};
 use crate::archive::pin::Pin;
 use crate::archive::retire::Retention;
 use crate::archive::unpack;
 use crate::atomic::links::{TopNames, stale};
+use crate::check::Checks;
 use crate::cli::Rollback;
 use crate::copy::wrong_owner::owns_all;
 use crate::files;
@@ -72,11 +73,13 @@ struct Plan {
 /// # Errors
 /// Fails if the rollback would fail, or the volume cannot be read.
 pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
+    let checks = Checks::of(&options.change.check, &options.common.target)?;
     let volume = Volume::open(&options.common.target)?;
     files::refuse_rollback(&volume)?;
     let progress = Arc::new(Progress::default());
     let line = ProgressLine::start(report.progress(), &progress);
-    let plan = retry_on_change(&volume, || plan_rollback(&volume, options, report, &progress));
+    let plan =
+        retry_on_change(&volume, || plan_rollback(&volume, options, &checks, report, &progress));
     drop(line);
     let plan = plan?;
     print(&plan.lines, &plan.summary)?;
@@ -86,6 +89,7 @@ pub fn show_rollback(options: &Rollback, report: &mut Report) -> Result<()> {
 fn plan_rollback(
     volume: &Volume,
     options: &Rollback,
+    checks: &Checks,
     report: &mut Report,
     progress: &Progress,
 ) -> Result<Plan> {
@@ -103,10 +107,13 @@ fn plan_rollback(
         Restoration::plan(volume, tree, owner, report, progress)?;
     let trees = [&tree].into_iter().chain(view.trees_to_migrate());
     let obstacle = space::check(volume, trees, names.links_to_add(), retention, Some(digest))
+        .and_then(|()| checks.find_programs())
         .and_then(|()| access::check_volume(volume, owner))
         .err();
     let Totals { files, bytes } = tree.totals();
-    let summary = format!("would roll back: {files} files, {bytes} bytes, sha256:{spelt}, pinned");
+    let checked = not_checked_by(&checks.describe());
+    let summary =
+        format!("would roll back: {files} files, {bytes} bytes, sha256:{spelt}, pinned{checked}");
     Ok(Plan { lines, summary, obstacle })
 }
 

@@ -36,7 +36,7 @@ pub fn check<'t>(
     check_with(volume.dir(), &trees, links, reclaimable)
 }
 
-/// Checks the space for the staged part of a tree of plain files.
+/// Checks the space for what is staged of a tree of plain files.
 ///
 /// # Errors
 /// Says how much space is missing.

@@ -1,5 +1,5 @@
-//! Implements [`Hooks`] for a run: frees space by removing old versions, records notifications, and adds
-//! warnings to the report.
+//! Implements [`Hooks`] for a run: frees space by removing old versions, runs checks, records
+//! notifications, and adds warnings to the report.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use published_tree::volume::Volume;
 
 use crate::archive::retire::remove_oldest;
 use crate::atomic::hooks::Hooks;
+use crate::check::{Checks, Staged};
+use crate::shutdown::Shutdown;
 use crate::then::{Counts, Notifications};
 
 /// The hooks of one run.
@@ -20,6 +22,10 @@ pub struct RunHooks<'r> {
     pub grace: Duration,
     /// The version whose archive must stay, since it is about to be restored.
     pub needed: Option<Hash>,
+    /// What must accept a tree before it goes live.
+    pub checks: &'r Checks,
+    /// Ends a check.
+    pub shutdown: &'r Shutdown,
     /// Who is notified when the run is done.
     pub notifications: &'r mut Notifications,
     /// Where warnings go.
@@ -29,6 +35,14 @@ pub struct RunHooks<'r> {
 impl Hooks for RunHooks<'_> {
     fn free_space(&mut self) -> Result<bool> {
         remove_oldest(self.volume, self.grace, self.needed, self.report)
+    }
+
+    fn has_checks(&self) -> bool {
+        !self.checks.is_empty()
+    }
+
+    fn check(&mut self, staged: Staged<'_>) -> Result<()> {
+        self.checks.run(staged, self.shutdown)
     }
 
     fn before_change(&mut self, digest: &Hash, counts: &[(&'static str, u64)]) -> Result<()> {

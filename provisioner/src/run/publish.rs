@@ -21,6 +21,7 @@ use crate::archive::pin::{Pin, effective_pin};
 use crate::archive::retire::Retention;
 use crate::archive::rollback::{Pinned, Restorer, counts as totals_counts};
 use crate::atomic::publish::{self, Outcome};
+use crate::check::Checks;
 use crate::cli::{Cli, Layout};
 use crate::files;
 use crate::progress_line::ProgressLine;
@@ -41,6 +42,7 @@ pub fn run(
     report: &mut Report,
     metrics: &mut Metrics,
 ) -> Result<Released> {
+    let checks = Checks::of(&cli.change.check, &cli.common.target)?;
     let listeners = Listeners::of(&cli.change.then)?;
     let (volume, retention) = (Volume::open(&cli.common.target)?, Retention::of(&cli.change));
     let lock = lock(volume.dir(), retention.lock_timeout)?;
@@ -48,11 +50,21 @@ pub fn run(
     let before = LiveId::of(&volume)?;
     let mut notifications = Notifications::find(listeners, &cli.common.target, &volume, report);
     if let Some(pin) = effective_pin(cli.unpin, &volume, report) {
-        let outcome = keep_pinned(cli, &volume, &pin, &mut notifications, report)?;
+        let outcome = keep_pinned(cli, &volume, &pin, shutdown, &mut notifications, report)?;
         shutdown.defer();
         return Released::new(volume, lock, before.name, outcome, notifications, retention);
     }
-    let publication = publish(cli, &volume, &lock, &mut notifications, report);
+    let grace = Duration::from_secs(cli.change.grace);
+    let mut hooks = RunHooks {
+        volume: &volume,
+        grace,
+        needed: None,
+        checks: &checks,
+        shutdown,
+        notifications: &mut notifications,
+        report,
+    };
+    let publication = publish(cli, &volume, &lock, &mut hooks);
     let mut publication = forget_on_failure(publication, &notifications, &volume, &before)?;
     record_history(&volume, Action::Published, &publication.digest, publication.totals, report);
     shutdown.defer();
@@ -80,38 +92,31 @@ pub fn publish_options(cli: &Cli) -> PublishOptions {
     }
 }
 
-fn publish(
-    cli: &Cli,
-    volume: &Volume,
-    lock: &Lock,
-    notifications: &mut Notifications,
-    report: &mut Report,
-) -> Result<Outcome> {
+fn publish(cli: &Cli, volume: &Volume, lock: &Lock, hooks: &mut RunHooks<'_>) -> Result<Outcome> {
     let (source, options) = (Dir::open(&cli.source)?, publish_options(cli));
     let progress = Arc::new(Progress::default());
-    let _line = ProgressLine::start(report.progress(), &progress);
-    let grace = Duration::from_secs(cli.change.grace);
+    let _line = ProgressLine::start(hooks.report.progress(), &progress);
     match cli.layout {
         Layout::Atomic => {
-            let mut hooks = RunHooks { volume, grace, needed: None, notifications, report };
-            let mut outcome = publish::publish(&source, volume, &options, &mut hooks, &progress)?;
+            let mut outcome = publish::publish(&source, volume, &options, hooks, &progress)?;
             // A run that was killed may have published the tree, and left the plain files.
-            outcome.is_published |= files::remove_all(volume, report)?;
+            outcome.is_published |= files::remove_all(volume, hooks.report)?;
             Ok(outcome)
         }
         Layout::Files => {
-            let claims = files::claims::Claims::of(volume, report)?;
-            let mut hooks = RunHooks { volume, grace, needed: None, notifications, report };
-            files::publish(&source, volume, lock, &claims, &options, &mut hooks, &progress)
+            let claims = files::claims::Claims::of(volume, hooks.report)?;
+            files::publish(&source, volume, lock, &claims, &options, hooks, &progress)
         }
     }
 }
 
-/// Keeps the pinned version live. Returns `None` if it cannot be restored.
+/// Keeps the pinned version live. Returns `None` if it cannot be restored. It is not checked: the
+/// rollback that pinned it was.
 fn keep_pinned(
     cli: &Cli,
     volume: &Volume,
     pin: &Pin,
+    shutdown: &Shutdown,
     notifications: &mut Notifications,
     report: &mut Report,
 ) -> Result<Option<RunOutcome>> {
@@ -120,7 +125,8 @@ fn keep_pinned(
     let line = ProgressLine::start(report.progress(), &progress);
     let restorer = Restorer { volume, owner: cli.change.owner, progress: &progress };
     let grace = Duration::from_secs(cli.change.grace);
-    let mut hooks = RunHooks { volume, grace, needed: Some(pin.digest), notifications, report };
+    let (needed, checks) = (Some(pin.digest), &Checks::default());
+    let mut hooks = RunHooks { volume, grace, needed, checks, shutdown, notifications, report };
     let pinned = restorer.keep_pinned(pin, &mut hooks);
     drop(line);
     let pinned = forget_on_failure(pinned, notifications, volume, &before)?;

@@ -18,6 +18,7 @@ use crate::archive::history::Action;
 use crate::archive::leftovers::remove_leftovers;
 use crate::archive::retire::Retention;
 use crate::archive::rollback::{Restorer, RolledBack, counts};
+use crate::check::Checks;
 use crate::cli::Rollback;
 use crate::files;
 use crate::progress_line::ProgressLine;
@@ -35,8 +36,9 @@ pub fn run(
     shutdown: &Shutdown,
     report: &mut Report,
 ) -> Result<Released> {
-    let listeners = Listeners::of(&options.change.then)?;
     let target = &options.common.target;
+    let checks = Checks::of(&options.change.check, target)?;
+    let listeners = Listeners::of(&options.change.then)?;
     let (volume, retention) = (Volume::open(target)?, Retention::of(&options.change));
     let lock = lock(volume.dir(), retention.lock_timeout)?;
     remove_leftovers(&volume, &lock, report)?;
@@ -48,8 +50,15 @@ pub fn run(
     let restorer = Restorer { volume: &volume, owner: options.change.owner, progress: &progress };
     let digest = choose(&volume, options.digest.as_deref())?;
     let (grace, needed) = (retention.grace, Some(digest));
-    let mut hooks =
-        RunHooks { volume: &volume, grace, needed, notifications: &mut notifications, report };
+    let mut hooks = RunHooks {
+        volume: &volume,
+        grace,
+        needed,
+        checks: &checks,
+        shutdown,
+        notifications: &mut notifications,
+        report,
+    };
     let done = restorer.rollback(digest, &mut hooks);
     drop(line);
     let RolledBack { digest, totals } = forget_on_failure(done, &notifications, &volume, &before)?;

@@ -1,7 +1,8 @@
 //! Runs the program as users do, and looks at the volume.
 //!
-//! All tests are one program, because that links much faster than eleven.
+//! All tests are one program, because that links much faster than twelve.
 
+mod check;
 mod earlier_versions;
 mod files;
 mod migration;

@@ -205,3 +205,40 @@ fn a_published_tree_is_used_once_it_is_live() {
     wait_for("the line", || reloader.stdout().contains(digest.trim_end_matches(',')));
     assert_eq!(target.recorded(), ["two"], "nothing changed the first time");
 }
+
+#[test]
+fn a_check_that_fails_keeps_the_actions_from_running_until_it_passes() {
+    let fixture = Fixture::new();
+    let seen = fixture.at("seen");
+    let check = format!(
+        "sh -c 'echo $RELOADER_DIGEST $RELOADER_DIRECTORIES >{}; test -e {} && exec grep -q good {}'",
+        seen.display(),
+        fixture.at("ready").display(),
+        fixture.file().display()
+    );
+    let args = ["--exec", &fixture.record_command(), "--check-exec", &check];
+    let reloader = Reloader::start(&args, &fixture.data());
+    wait_for("the first scan", || reloader.get("/readyz").0 == 200);
+    assert!(reloader.stdout().contains("check with `sh`; run `sh`"), "{}", reloader.stdout());
+    fs::write(fixture.file(), "good").expect("written");
+    wait_for("the failure", || {
+        reloader.stderr().contains("check with `sh`: failed to run `sh`: exit code 1")
+    });
+    assert_eq!(reloader.metric("reloader_last_reload_successful"), Some(0.0));
+    let text = fs::read_to_string(&seen).expect("run");
+    assert!(text.ends_with(&format!(" {}\n", fixture.data().display())), "{text}");
+    assert_eq!(text.split(' ').next().map(str::len), Some(64), "{text}");
+    assert_eq!(fixture.recorded(), [""; 0]);
+    // It is tried again, as any failed reload is, without another change.
+    fs::write(fixture.at("ready"), "").expect("written");
+    fixture.wait_for_record("good");
+    wait_for("the metric", || reloader.metric("reloader_last_reload_successful") == Some(1.0));
+    fs::write(fixture.file(), "bad").expect("written");
+    wait_for("the next failure", || {
+        reloader.metric("reloader_last_reload_successful") == Some(0.0)
+    });
+    fs::write(fixture.file(), "good").expect("written");
+    // The application has this content already, so no action is due.
+    wait_for("the content", || reloader.metric("reloader_last_reload_successful") == Some(1.0));
+    assert_eq!(fixture.recorded(), ["good"]);
+}
