@@ -60,7 +60,8 @@ impl Body for Pieces {
 pub fn send(bundle: Arc<Bundle>, permit: impl Send + 'static) -> Pieces {
     let (queue, pieces) = channel(MAX_QUEUED);
     tokio::task::spawn_blocking(move || {
-        let writer = PieceWriter { queue: queue.clone(), deadline: Instant::now() + MAX_TIME };
+        let deadline = Instant::now() + MAX_TIME;
+        let writer = PieceWriter { queue: queue.clone(), deadline, is_cut_off: false };
         match write(&bundle, writer) {
             Ok(()) => drop(queue.blocking_send(None)),
             // The client has gone.
@@ -78,24 +79,33 @@ pub fn send(bundle: Arc<Bundle>, permit: impl Send + 'static) -> Pieces {
 }
 
 /// Writes the archive of a bundle.
-fn write(bundle: &Bundle, out: impl Write) -> Result<()> {
+fn write(bundle: &Bundle, out: PieceWriter) -> Result<()> {
     let out = BufWriter::with_capacity(PIECE_SIZE, out);
     let mut archive = GzEncoder::new(out, Compression::fast());
+    let written = write_files(bundle, &mut archive);
+    if written.is_err() {
+        // The encoder would end the stream when it is dropped, so that a part looks like a whole.
+        archive.get_mut().get_mut().is_cut_off = true;
+        return written;
+    }
+    archive.finish().and_then(|mut out| out.flush()).context("failed to send the bundle")
+}
+
+fn write_files(bundle: &Bundle, archive: &mut impl Write) -> Result<()> {
     let mut reader = Reader::new(bundle.dir());
     if let Some(manifest) = &bundle.manifest {
         let size = manifest.len() as u64;
         let header = tar::header(b"/.manifest", size).context("the manifest is too large")?;
-        write_all(&mut archive, &header)?;
-        write_all(&mut archive, manifest.as_bytes())?;
-        write_all(&mut archive, tar::padding(size))?;
+        write_all(archive, &header)?;
+        write_all(archive, manifest.as_bytes())?;
+        write_all(archive, tar::padding(size))?;
     }
     for (path, entry) in served(&bundle.files) {
-        write_file(&mut archive, &mut reader, path, &entry.hash)?;
+        write_file(archive, &mut reader, path, &entry.hash)?;
     }
     // A client can have the whole bundle only after this.
     let _ = bundle.sent.set(SystemTime::now());
-    write_all(&mut archive, &tar::END)?;
-    archive.finish().and_then(|mut out| out.flush()).context("failed to send the bundle")
+    write_all(archive, &tar::END)
 }
 
 fn write_file(
@@ -148,10 +158,15 @@ fn write_all(archive: &mut impl Write, bytes: &[u8]) -> Result<()> {
 struct PieceWriter {
     queue: Sender<Piece>,
     deadline: Instant,
+    /// Nothing more is sent.
+    is_cut_off: bool,
 }
 
 impl Write for PieceWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_cut_off {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         if Instant::now() > self.deadline {
             return Err(ErrorKind::TimedOut.into());
         }

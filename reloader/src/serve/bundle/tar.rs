@@ -46,7 +46,7 @@ fn block(name: &[u8], size: u64, kind: u8) -> [u8; BLOCK] {
     put(136, "00000000000");
     // The checksum counts itself as spaces.
     put(148, "        ");
-    put(257, "ustar\000");
+    put(257, "ustar\x0000");
     block[156] = kind;
     let checksum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
     block[148..156].copy_from_slice(format!("{checksum:06o}\0 ").as_bytes());
