@@ -29,6 +29,9 @@ pub use url::{HttpUrl, UrlError};
 /// How long a request may take in all by default.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How much of an answer's body is read by default, in bytes.
+const MAX_ANSWER_BODY: u64 = 64 * 1024;
+
 /// Headers that say how the request is framed; the HTTP library sets them.
 const FRAMING_HEADERS: [HeaderName; 7] = [
     header::CONNECTION,
@@ -56,7 +59,7 @@ pub struct Request {
     expected: Vec<u16>,
     timeout: Duration,
     user_agent: &'static str,
-    reads_answer_body: bool,
+    max_answer_body: u64,
 }
 
 /// Where the value of a header comes from.
@@ -120,7 +123,7 @@ impl Request {
             expected: Vec::new(),
             timeout: TIMEOUT,
             user_agent: "",
-            reads_answer_body: true,
+            max_answer_body: MAX_ANSWER_BODY,
         }
     }
 
@@ -230,7 +233,13 @@ impl Request {
 
     /// Ends the request when the answer's headers have arrived, and does not read its body.
     pub fn ignore_answer_body(mut self) -> Self {
-        self.reads_answer_body = false;
+        self.max_answer_body = 0;
+        self
+    }
+
+    /// Reads this many bytes of the answer's body instead of 64 KiB.
+    pub fn max_answer_body(mut self, bytes: u64) -> Self {
+        self.max_answer_body = bytes;
         self
     }
 

@@ -4,6 +4,7 @@ pub mod check;
 pub mod exec;
 pub mod http;
 pub mod rollout;
+pub mod serve_bundle;
 pub mod signal;
 pub mod verify_http;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Error, Result};
 
 use crate::stop::Stop;
+use crate::watch::Files;
 
 /// The live content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct Content {
     pub digest: String,
     /// The watched directories.
     pub directories: Vec<PathBuf>,
+    /// The files, if `--serve-bundle` needs them.
+    pub files: Option<Files>,
 }
 
 /// Makes an application use the live content.

@@ -15,6 +15,7 @@ const SIGNALS: &str = "Signals";
 const COMMANDS: &str = "Commands";
 const REQUESTS: &str = "HTTP requests";
 const ROLLOUTS: &str = "Rolling restarts";
+const BUNDLES: &str = "Bundles for OPA";
 const WATCHING: &str = "Watching";
 
 const EXAMPLE: &str =
@@ -44,7 +45,7 @@ pub struct Cli {
 
     /// Seconds without events before a reload.
     #[arg(long, env = "RELOADER_DEBOUNCE", value_name = "SECONDS")]
-    #[arg(value_parser = seconds, default_value = "1")]
+    #[arg(value_parser = seconds, default_value = "1", hide_short_help = true)]
     pub debounce: Duration,
 
     /// Run the actions once at the start.
@@ -119,6 +120,15 @@ pub struct Cli {
     #[arg(long, env = "RELOADER_ROLLOUT", value_name = "KIND/NAME", help_heading = ACTIONS)]
     pub rollout: Vec<String>,
 
+    /// Serve the directory to OPA as a bundle.
+    ///
+    /// A loopback address and port, as 127.0.0.1:9534; the path is /bundle.tar.gz. The response is the
+    /// whole live content or nothing. Its ETag, and the revision in its manifest, is the digest of the
+    /// content. Takes exactly one directory.
+    #[arg(long, env = "RELOADER_SERVE_BUNDLE", value_name = "ADDRESS", conflicts_with = "once")]
+    #[arg(help_heading = ACTIONS)]
+    pub serve_bundle: Option<String>,
+
     /// After all actions, ask here until the status is 2xx.
     ///
     /// It is asked every 250 ms, at most for --verify-timeout.
@@ -138,7 +148,7 @@ pub struct Cli {
     #[arg(help_heading = ACTIONS, hide_short_help = true)]
     pub verify_http_ca: Option<PathBuf>,
 
-    /// Seconds for the proof of a signal or of --verify-http.
+    /// Seconds for the proof of a signal, of --verify-opa or of --verify-http.
     #[arg(long, env = "RELOADER_VERIFY_TIMEOUT", value_name = "SECONDS")]
     #[arg(value_parser = seconds, default_value = "10")]
     #[arg(help_heading = ACTIONS, hide_short_help = true)]
@@ -238,6 +248,14 @@ pub struct Cli {
     #[arg(long, env = "RELOADER_ROLLOUT_ANNOTATION", value_name = "KEY")]
     #[arg(help_heading = ROLLOUTS, hide_short_help = true)]
     pub rollout_annotation: Option<String>,
+
+    /// Base URL of the OPA that must use the bundle, as http://127.0.0.1:8181.
+    ///
+    /// OPA is asked every 250 ms, at most for --verify-timeout. If OPA refuses the bundle, the reload has
+    /// failed with OPA's reason; for that, `status` must be enabled in OPA's configuration.
+    #[arg(long, env = "RELOADER_VERIFY_OPA", hide_env_values = true, value_name = "URL")]
+    #[arg(help_heading = BUNDLES, hide_short_help = true, requires = "serve_bundle")]
+    pub verify_opa: Option<String>,
 
     /// Seconds between scans without events.
     ///

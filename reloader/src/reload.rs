@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn content() -> Content {
-        Content { digest: "0".repeat(64), directories: Vec::new() }
+        Content { digest: "0".repeat(64), directories: Vec::new(), files: None }
     }
 
     fn run(steps: &Steps, is_start: bool) -> (Effect, String) {

@@ -21,6 +21,7 @@ use crate::cli::Cli;
 use crate::decide::Settings;
 use crate::log::{print, warn};
 use crate::serve::Metrics;
+use crate::serve::bundle::{self, Published};
 use crate::serve::serve;
 use crate::steps;
 use crate::watch::{Limits, Scanner, Watches};
@@ -29,9 +30,10 @@ use crate::watch::{Limits, Scanner, Watches};
 /// the exit code.
 ///
 /// # Errors
-/// Fails if the configuration is wrong, `--listen` cannot be bound, or a thread cannot be started.
+/// Fails if the configuration is wrong, an address cannot be bound, or a thread cannot be started.
 pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
-    let steps = steps::from_command_line(matches, cli)?;
+    let published = Published::new();
+    let steps = steps::from_command_line(matches, cli, &published)?;
     let (sender, events) = channel();
     let sender = EventSender::new(sender);
     take_signals(&sender)?;
@@ -40,7 +42,10 @@ pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
         names: cli.max_files,
         bytes: cli.max_bytes.saturating_mul(1024 * 1024),
     };
-    let scanner = Scanner::new(cli.directories.clone(), limits, start_watching(&sender));
+    let mut scanner = Scanner::new(cli.directories.clone(), limits, start_watching(&sender));
+    if cli.serve_bundle.is_some() {
+        scanner = scanner.keep_open();
+    }
     let options = Options {
         directories: cli.directories.clone(),
         poll: cli.poll,
@@ -60,6 +65,10 @@ pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
     if let Some(address) = &cli.listen {
         let bound = serve(address, metrics.clone())?;
         print(&format!("listening at {bound}"));
+    }
+    if let Some(address) = cli.serve_bundle.as_ref().filter(|_| !cli.dry_run) {
+        let bound = bundle::serve(address, published)?;
+        print(&format!("serving http://{bound}{}", bundle::PATH));
     }
     Ok(MainLoop::new(options, steps, scanner, sender, metrics)?.run(&events))
 }

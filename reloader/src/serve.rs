@@ -1,36 +1,27 @@
-//! Serves `/metrics`, `/healthz` and `/readyz` over HTTP, in a separate thread.
+//! Serves `/metrics`, `/healthz` and `/readyz` over HTTP, in a separate thread. [`bundle`] is another
+//! listener in another thread, so that a flood of requests there cannot delay a health check.
 
+pub mod bundle;
+mod connections;
 mod metrics;
 
-use std::convert::Infallible;
+use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use diagnostics::exit::misconfigured;
 use diagnostics::wording::io_error;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
 
 pub use self::metrics::Metrics;
 
 /// The text format of Prometheus.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
-/// Connections at the same time.
-const MAX_CONNECTIONS: usize = 32;
-/// How long a connection may take to send a request, or be idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The pause after a failure to accept a connection: descriptors may have run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves at an address (`:9533` is that port on all interfaces) until the process ends. Returns
 /// the bound address.
@@ -50,43 +41,7 @@ pub fn serve(address: &str, metrics: Metrics) -> Result<SocketAddr> {
     let listener = bound.map_err(|error| {
         anyhow::anyhow!("failed to listen at `{address}`: {}", io_error(&error))
     })?;
-    listener.set_nonblocking(true).context("failed to listen")?;
-    let bound = listener.local_addr().context("failed to listen")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("failed to listen")?;
-    thread::Builder::new()
-        .name("serve".to_owned())
-        .spawn(move || runtime.block_on(accept(listener, metrics)))
-        .context("failed to start a thread")?;
-    Ok(bound)
-}
-
-async fn accept(listener: TcpListener, metrics: Metrics) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let metrics = metrics.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let response = answer(&request, &metrics);
-                async { Ok::<_, Infallible>(response) }
-            });
-            // A broken connection is no problem of this program.
-            let _ = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            drop(permit);
-        });
-    }
+    connections::accept(listener, "serve", move |request| ready(answer(&request, &metrics)))
 }
 
 fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {

@@ -1,8 +1,9 @@
 //! Builds the steps of a reload from the command line.
 //!
 //! 1. [`action_flags`] groups the flags into the requested actions, in their order.
-//! 2. Each becomes a [`Step`] with its action; without any, the only step is SIGHUP to process 1.
-//! 3. `--check-exec` becomes the first steps, and `--verify-http` the last one.
+//! 2. `--serve-bundle` becomes the first step, since an application may load the bundle in another.
+//! 3. Each action becomes a [`Step`]; without any, the only step is SIGHUP to process 1.
+//! 4. `--check-exec` becomes the very first steps, and `--verify-http` the last one.
 
 mod action_flags;
 
@@ -16,22 +17,26 @@ use crate::action::check::Check;
 use crate::action::exec::Exec;
 use crate::action::http::HttpCall;
 use crate::action::rollout::Rollout;
+use crate::action::serve_bundle::{ServeBundle, VerifyOpa};
 use crate::action::signal::{SendSignal, SignalName, Target};
 use crate::action::verify_http::VerifyHttp;
 use crate::cli::{Cli, seconds};
 use crate::reload::{Step, Steps};
+use crate::serve::bundle::Published;
 
-/// The steps of a reload: `--check-exec`, the requested actions, or SIGHUP to process 1 if there are
-/// none, and `--verify-http` at the end.
+/// The steps of a reload: `--check-exec`, `--serve-bundle`, the requested actions, or SIGHUP to process 1
+/// if there is neither of these two, and `--verify-http` at the end. Bundles go to `published`.
 ///
 /// # Errors
 /// Fails if an action cannot be built from its values; the configuration is wrong then.
-pub fn from_command_line(matches: &ArgMatches, cli: &Cli) -> Result<Steps> {
+pub fn from_command_line(matches: &ArgMatches, cli: &Cli, published: &Published) -> Result<Steps> {
     let mut actions = requested_actions(matches)?;
-    if actions.is_empty() {
+    let bundle = serve_bundle(cli, published)?;
+    if actions.is_empty() && bundle.is_none() {
         actions.push(RequestedAction::Signal { name: None, target: None });
     }
-    let mut steps = actions.iter().map(|action| step(action, cli)).collect::<Result<Vec<_>>>()?;
+    let actions = actions.iter().map(|action| step(action, cli));
+    let mut steps = bundle.into_iter().map(Ok).chain(actions).collect::<Result<Vec<_>>>()?;
     let at_start = steps.iter().any(|step| step.at_start);
     if let Some(url) = &cli.verify_http {
         steps.push(Step { action: Box::new(verification(url, cli)?), is_check: false, at_start });
@@ -44,6 +49,20 @@ pub fn from_command_line(matches: &ArgMatches, cli: &Cli) -> Result<Steps> {
 fn check(line: &str, at_start: bool, cli: &Cli) -> Result<Step> {
     let command = Exec::parse(line).context("--check-exec")?.timeout(cli.exec_timeout);
     Ok(Step { action: Box::new(Check(command)), is_check: true, at_start })
+}
+
+/// The step that publishes the bundle. It also runs at the start: OPA has nothing before.
+fn serve_bundle(cli: &Cli, published: &Published) -> Result<Option<Step>> {
+    if cli.serve_bundle.is_none() {
+        return Ok(None);
+    }
+    if cli.directories.len() != 1 {
+        return Err(misconfigured("--serve-bundle takes exactly one directory"));
+    }
+    let opa = cli.verify_opa.as_ref().map(|url| VerifyOpa::new(url, cli.verify_timeout));
+    let opa = opa.transpose().context("--verify-opa")?;
+    let action = Box::new(ServeBundle::new(published.clone(), opa));
+    Ok(Some(Step { action, is_check: false, at_start: true }))
 }
 
 fn step(action: &RequestedAction, cli: &Cli) -> Result<Step> {
@@ -146,7 +165,8 @@ mod tests {
 
     fn plan(args: &[&str]) -> Result<Steps> {
         let matches = Cli::command().try_get_matches_from([&["reloader"], args].concat()).unwrap();
-        from_command_line(&matches, &Cli::from_arg_matches(&matches).unwrap())
+        let cli = Cli::from_arg_matches(&matches).unwrap();
+        from_command_line(&matches, &cli, &Published::new())
     }
 
     #[test]
@@ -169,6 +189,17 @@ mod tests {
         assert_eq!(steps.describe(), "check with `b`; check with `c`; run `a`");
         assert!(!steps.any_at_start());
         assert!(plan(&["--check-exec", "b"]).unwrap().any_at_start());
+    }
+
+    #[test]
+    fn the_bundle_comes_first_and_no_signal_is_sent() {
+        let args = ["--serve-bundle", "127.0.0.1:0", "--verify-opa", "http://127.0.0.1:8181", "/a"];
+        let described = plan(&args).unwrap().describe();
+        assert_eq!(described, "serve the bundle to OPA at `http://127.0.0.1:8181/`");
+        let args = ["--serve-bundle", "127.0.0.1:0", "--exec", "a", "--at-start=false", "/a"];
+        let steps = plan(&args).unwrap();
+        assert_eq!(steps.describe(), "serve the bundle; run `a`");
+        assert!(steps.any_at_start());
     }
 
     #[test]
@@ -196,6 +227,7 @@ mod tests {
             (&[&http[..], &["--http-basic", "me"]].concat(), "--http-basic takes USER=FILE"),
             (&[&http[..], &["--http-timeout", "soon"]].concat(), "--http-timeout `soon`"),
             (&["--check-exec", "a 'b"], "--check-exec: bad command to run: it ends within"),
+            (&["--serve-bundle", "127.0.0.1:0", "/a", "/b"], "takes exactly one directory"),
             (&["--rollout", "pod/x"], "`pod/x` is not deployment/NAME"),
         ] {
             let error = plan(args).err().expect("a failure");

@@ -7,12 +7,12 @@
 //! directories cannot hide a change.
 
 mod file_system;
+mod files;
 mod inotify;
 mod scan;
 mod tree;
 
+pub use files::Files;
 pub use inotify::Watches;
 pub use scan::{Scan, Scanner};
-#[cfg(test)]
-pub use tree::Kind;
-pub use tree::{Entry, Limits};
+pub use tree::{Entry, Kind, Limits};

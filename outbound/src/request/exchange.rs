@@ -15,9 +15,6 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
 use super::failure::{self, Cause, Failure};
 use super::{Prepared, Request};
 
-/// How much of an answer's body is read, in bytes.
-const MAX_ANSWER_BODY: u64 = 64 * 1024;
-
 /// How often a wait looks for a stop.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -118,9 +115,10 @@ fn answer(prepared: &Prepared, connected: Connected) -> Result<Answer, Cause> {
     let location = response.headers().get(header::LOCATION);
     let location = location.map(|to| prepared.redact(to.as_bytes()));
     let mut body = Vec::new();
-    if prepared.request().reads_answer_body {
+    let limit = prepared.request().max_answer_body;
+    if limit > 0 {
         // To its end, since the server may still be working; so the timeout covers the body.
-        let read = response.into_body().as_reader().take(MAX_ANSWER_BODY).read_to_end(&mut body);
+        let read = response.into_body().as_reader().take(limit).read_to_end(&mut body);
         read.map_err(|error| {
             let why = failure::cause(&ureq::Error::from(error), prepared);
             Cause::CutOff(status, why.to_string())

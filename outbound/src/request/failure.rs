@@ -71,7 +71,7 @@ pub fn cause(error: &ureq::Error, sent: &Prepared) -> Cause {
 
 /// What to say after the timeout.
 pub fn timed_out(request: &Request) -> String {
-    let answer = if request.reads_answer_body { "whole answer" } else { "answer" };
+    let answer = if request.max_answer_body > 0 { "whole answer" } else { "answer" };
     format!("no {answer} within {:?}", request.timeout)
 }
 

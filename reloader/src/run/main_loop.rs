@@ -212,7 +212,9 @@ impl MainLoop {
             return false;
         }
         let directories = self.options.directories.clone();
-        let content = Content { digest: hex(&digest), directories };
+        let scan = self.last_scan.as_ref().filter(|scan| scan.digest == digest);
+        let files = scan.and_then(Scan::files);
+        let content = Content { digest: hex(&digest), directories, files };
         if self.options.dry_run {
             let prefix = format!("would reload: {}{}", self.changes(), with_algorithm(&digest));
             for text in self.steps.dry_run(&content, is_start) {

@@ -10,17 +10,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use published_tree::dir::Dir;
+use published_tree::dir::{Dir, open_beneath};
 use published_tree::progress::Progress;
 use published_tree::tree::{Hash, Node, join};
 use published_tree::verify::verify;
 use published_tree::volume::{Published, Volume};
-use rustix::fs::fstat;
+use rustix::fs::{OFlags, fstat};
 use sha2::{Digest, Sha256};
 
 use super::file_system::has_events;
+use super::files::{Files, Root};
 use super::inotify::Watches;
 use super::tree::{self, Entry, Kind, Limits, Tree};
+
+/// What paths below the live version of a ConfigMap volume begin with.
+const LIVE: &[u8] = b"..data/";
 
 /// The content of the watched directories.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,16 @@ pub struct Scan {
     pub entries: Arc<[Entry]>,
     /// What the digest does not cover, and why.
     pub warnings: Vec<String>,
+    /// The directory, if it is kept open.
+    root: Option<Root>,
+}
+
+impl Scan {
+    /// The files, if the scanner keeps the directory open.
+    pub fn files(&self) -> Option<Files> {
+        let (root, entries) = (self.root.clone()?, self.entries.clone());
+        Some(Files { root, entries, warning: self.warnings.first().cloned() })
+    }
 }
 
 /// A version of provisioner's whose files have been verified.
@@ -49,12 +63,26 @@ pub struct Scanner {
     /// The last verified version of each root.
     verified: HashMap<PathBuf, Verified>,
     has_events: bool,
+    keeps_open: bool,
 }
 
 impl Scanner {
     /// Makes a scanner. The directories need not exist yet.
     pub fn new(roots: Vec<PathBuf>, limits: Limits, watches: Option<Watches>) -> Self {
-        Self { roots, limits, watches, verified: HashMap::new(), has_events: false }
+        Self {
+            roots,
+            limits,
+            watches,
+            verified: HashMap::new(),
+            has_events: false,
+            keeps_open: false,
+        }
+    }
+
+    /// Keeps the directory of each scan open, if one directory is watched.
+    pub fn keep_open(mut self) -> Self {
+        self.keeps_open = true;
+        self
     }
 
     /// Whether every change since the last scan raises an event.
@@ -84,7 +112,7 @@ impl Scanner {
         thorough: bool,
         devices: &mut HashMap<u64, bool>,
     ) -> Result<Scan> {
-        let watches = &mut self.watches;
+        let (watches, keeps_open) = (&mut self.watches, self.keeps_open);
         let mut watch = |directory: BorrowedFd<'_>| {
             if let Ok(stat) = fstat(directory) {
                 devices.entry(stat.st_dev).or_insert_with(|| has_events(directory));
@@ -99,11 +127,13 @@ impl Scanner {
         }
         let scan = opened.and_then(|dir| {
             let volume = Volume::open(root)?;
-            let Ok(Some(name)) = volume.live_name() else {
-                return unpublished(&dir, self.limits, &mut watch);
-            };
-            let Ok(published) = volume.published(&name) else {
-                return unpublished(&dir, self.limits, &mut watch);
+            let published = volume.live_name().ok().flatten().and_then(|name| {
+                let published = volume.published(&name).ok()?;
+                Some((name, published))
+            });
+            let Some((name, published)) = published else {
+                let scan = unpublished(&dir, self.limits, &mut watch)?;
+                return if keeps_open { keep_unpublished_open(scan, dir) } else { Ok(scan) };
             };
             watch_published(&published, &mut watch);
             match self.verified.get(root) {
@@ -111,7 +141,8 @@ impl Scanner {
                 _ => {
                     verify(&published, &Progress::default())
                         .context("the live version is damaged, or was replaced during the scan")?;
-                    let scan = from_manifest(&published);
+                    let mut scan = from_manifest(&published);
+                    scan.root = keeps_open.then(|| Root::new(published.dir, b""));
                     self.verified.insert(root.to_owned(), Verified { name, scan: scan.clone() });
                     Ok(scan)
                 }
@@ -129,7 +160,22 @@ fn unpublished(dir: &Dir, limits: Limits, watch: &mut dyn FnMut(BorrowedFd<'_>))
     let tree = tree::read(dir, limits, watch)?;
     let digest = tree.digest();
     let Tree { entries, warnings } = tree;
-    Ok(Scan { digest, is_verified: false, entries: entries.into(), warnings })
+    Ok(Scan { digest, is_verified: false, entries: entries.into(), warnings, root: None })
+}
+
+/// Keeps the directory of a scan open. In a ConfigMap volume, that is the live version; if another one
+/// has gone live since the scan, its files do not have the hashes of the scan.
+fn keep_unpublished_open(mut scan: Scan, dir: Dir) -> Result<Scan> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    scan.root = Some(match scan.entries.iter().any(|entry| entry.path.starts_with(LIVE)) {
+        true => {
+            let live = open_beneath(&dir, b"..data", flags);
+            let live = live.map_err(|errno| dir.error("open", b"..data", errno))?;
+            Root::new(dir.with_fd(live, b"..data"), LIVE)
+        }
+        false => Root::new(dir, b""),
+    });
+    Ok(scan)
 }
 
 fn watch_published(published: &Published, watch: &mut dyn FnMut(BorrowedFd<'_>)) {
@@ -154,7 +200,7 @@ fn from_manifest(published: &Published) -> Scan {
         }
     }
     let (digest, entries) = (published.digest, entries.into());
-    Scan { digest, is_verified: true, entries, warnings: Vec::new() }
+    Scan { digest, is_verified: true, entries, warnings: Vec::new(), root: None }
 }
 
 /// The content of all directories together. A single directory keeps its own digest.
@@ -177,7 +223,7 @@ fn merged(roots: &[PathBuf], mut scans: Vec<Scan>) -> Scan {
         }));
     }
     let digest = digest.finalize().into();
-    Scan { digest, is_verified, entries: entries.into(), warnings }
+    Scan { digest, is_verified, entries: entries.into(), warnings, root: None }
 }
 
 #[cfg(test)]
@@ -187,7 +233,8 @@ mod tests {
     fn scan(path: &str, content: u8, is_verified: bool) -> Scan {
         let entry = Entry { path: path.as_bytes().into(), kind: Kind::File, hash: [content; 32] };
         let warnings = vec![format!("{path} is large")];
-        Scan { digest: [content; 32], is_verified, entries: [entry].into(), warnings }
+        let (digest, entries) = ([content; 32], [entry].into());
+        Scan { digest, is_verified, entries, warnings, root: None }
     }
 
     #[test]

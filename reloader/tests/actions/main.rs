@@ -22,7 +22,7 @@ use reloader::testing::{Content, Failure};
 /// The content in all tests.
 fn content() -> Content {
     let directories = vec![PathBuf::from("/srv/a"), PathBuf::from("/srv/b")];
-    Content { digest: "0123abcd".repeat(8), directories }
+    Content { digest: "0123abcd".repeat(8), directories, files: None }
 }
 
 /// The message of a failure, which must be one line, and whether it is without effect.

@@ -12,7 +12,7 @@ use reloader::testing::{SendSignal, Target, Verify};
 
 /// Some content: signals do not depend on it.
 pub fn content() -> Content {
-    Content { digest: "0".repeat(64), directories: Vec::new() }
+    Content { digest: "0".repeat(64), directories: Vec::new(), files: None }
 }
 
 /// HUP to a target.
