@@ -38,8 +38,7 @@ impl Volume {
     /// # Panics
     /// Panics if provisioner fails.
     pub fn roll_back(&self) -> String {
-        let mut container = Container::of("CronJob", "data-provisioner", "provisioner", &[]);
-        container.volume("provisioned-data", &self.dir);
+        let mut container = self.container();
         container.command.push("rollback".to_owned());
         let (code, output) = container.run();
         assert_eq!(code, Some(0), "{output}");
@@ -47,9 +46,16 @@ impl Volume {
     }
 
     fn provisioner(&self, tree: &Path) -> Container {
-        let mut container = Container::of("CronJob", "data-provisioner", "provisioner", &[]);
+        let mut container = self.container();
         container.folder(tree.to_owned(), "/zeta-guard-provisioning");
+        container
+    }
+
+    fn container(&self) -> Container {
+        let mut container = Container::of("CronJob", "data-provisioner", "provisioner", &[]);
         container.volume("provisioned-data", &self.dir);
+        // Otherwise the next publication would wait half a minute for this one's readers.
+        container.env.insert("PROVISIONER_GRACE".to_owned(), "0".to_owned());
         container
     }
 }
