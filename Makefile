@@ -31,7 +31,7 @@ CHECKS := target/checks
 LISTS := e2e/checks
 # What starts the test cluster.
 CLUSTER_SCRIPTS := $(addprefix e2e/cluster/,application-images build build-on-layout cluster contained \
-  data-image functions images possible postgres-entrypoint settings) \
+  data-image functions images leftovers possible postgres-entrypoint settings) \
   $(addprefix e2e/cluster/inside/,certificates control-plane node on-node start-node stop-node)
 # Tests that were skipped add a line here.
 SKIPPED := $(CURDIR)/target/skipped-tests
