@@ -169,7 +169,7 @@ test-cluster test-cluster-full: ## Test on a Kubernetes of two nodes, as root (-
 	e2e/cluster/possible
 	e2e/cluster/build >/dev/null
 	e2e/cluster/images
-	CLUSTER_BIN="$$(e2e/cluster/build opa kubectl)" e2e/cluster/application-images
+	e2e/cluster/application-images
 	$(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/cluster/contained"' \
 	  test --locked -p e2e --test cluster -- --ignored --show-output $(CLUSTER_TESTS)
 
