@@ -171,7 +171,7 @@ test-cluster: ## Test on a Kubernetes of two nodes, as root (minutes; a quarter 
 	e2e/cluster/possible
 	e2e/cluster/build >/dev/null
 	e2e/cluster/images
-	CLUSTER_BIN="$$(e2e/cluster/build opa kubectl)" e2e/cluster/application-images
+	e2e/cluster/application-images
 	e2e/cluster/leftovers
 	$(IN_CLUSTER) --skip full::
 

@@ -23,10 +23,11 @@ const GUIDES: [&str; 2] = ["docs/OPERATIONS.md", "docs/BEREITSTELLUNG.de.md"];
 const HEADS: [&str; 5] =
     ["Message goes on", "The message says", "The provisioner says", "The reloader says", "Was zu"];
 /// Messages of Kubernetes, Keycloak and nginx, which are not provoked here.
-const OF_OTHER_PROGRAMS: [&str; 5] = [
+const OF_OTHER_PROGRAMS: [&str; 6] = [
     "ImagePullBackOff",
     "Multi-Attach error",
     "Pending",
+    "build time options have values that differ from what is persisted",
     "could not merge",
     "host not found in upstream",
 ];
