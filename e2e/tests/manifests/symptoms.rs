@@ -65,7 +65,7 @@ const SCAN_MESSAGES: [Symptom; 14] = [
     ),
 ];
 
-const PROVISIONER_MESSAGES: [Symptom; 10] = [
+const PROVISIONER_MESSAGES: [Symptom; 12] = [
     ("published: ...", || Volume::default().publish(&[])),
     ("unchanged: ...", || {
         let volume = Volume::default();
@@ -97,6 +97,10 @@ const PROVISIONER_MESSAGES: [Symptom; 10] = [
         volume.publish(&[])
     }),
     ("there is no ...SHA256SUMS", || Volume::default().publish(&["--require-checksums"])),
+    ("the check `...` refused the tree: ...", || Volume::default().publish(&["--check", "false"])),
+    ("failed to run the check `...`", || {
+        Volume::default().publish(&["--check", "/usr/local/bin/no-such-check"])
+    }),
     ("failed to create ...: permission denied", not_permitted),
 ];
 
