@@ -43,7 +43,8 @@ FUZZ_SECONDS ?= 60
 
 .PHONY: help build man completions demo check fmt-check clippy lint lint-manifests test unit checks test-manifests \
   test-airflow lock-checks fuzz \
-  test-storage test-volumes test-directories test-cluster test-cluster-full bench-scan bench-resolver bench-provisioner \
+  test-storage test-volumes test-directories test-cluster test-cluster-full test-applications \
+  bench-scan bench-resolver bench-provisioner \
   bench-reloader install image e2e deny clean
 
 help: ## List the targets
@@ -89,7 +90,7 @@ lint: fmt-check clippy ## Warnings about formatting, code, its documentation and
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --quiet \
 	  --document-private-items
 	shellcheck --external-sources .ci/run e2e/setup.sh e2e/checks/advisories e2e/pods/contained e2e/pods/debian \
-	  e2e/pods/possible e2e/applications/keycloak multicall/image-root $(CLUSTER_SCRIPTS) examples/*.sh \
+	  e2e/pods/possible e2e/applications/[a-z]* multicall/image-root $(CLUSTER_SCRIPTS) examples/*.sh \
 	  examples/checks/[a-z]* provisioner/testdata/*/*.sh
 
 lint-manifests: $(CHECKS)/ready ## Warnings about the YAML of manifests, examples and CI (installs PyPI's yamllint)
@@ -155,6 +156,14 @@ test-directories: ## Test resolver with slapd, 389 Directory Server and Samba AD
 	e2e/setup.sh directories
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked -p resolver --test directories -- --ignored --show-output
+
+test-applications: $(CHECKS)/ready ## Test the programs with OPA, Keycloak and nginx, as root (minutes)
+	e2e/setup.sh applications
+	$(CARGO) build --locked --workspace
+	opa=$$(e2e/cluster/build opa) && keycloak=$$(e2e/applications/keycloak) && \
+	  OPA="$$opa/opa" KEYCLOAK="$$keycloak" \
+	  $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/applications/contained"' \
+	  test --locked -p e2e --test applications -- --ignored --show-output
 
 e2e: ## Build the image and test it and all programs in pods, as root (PROFILE=quick spares minutes)
 	e2e/setup.sh pods

@@ -35,6 +35,13 @@ skopeo:skopeo curl:curl jq:jq podman:podman mmdebstrap:mmdebstrap gcc:gcc python
 java:default-jre-headless mvn:maven unzip:unzip
 /usr/lib/*/libc.a:libc6-dev busybox:busybox-static'
     ;;
+applications)
+    # nginx loads the types of files from its package, and postgres is in no directory of PATH.
+    needed='java:default-jre-headless mvn:maven unzip:unzip /usr/lib/postgresql/*/bin/postgres:postgresql
+nginx:nginx slapd:slapd slapadd:slapd curl:curl openssl:openssl catatonit:catatonit flock:util-linux
+unshare:util-linux setpriv:util-linux mount:mount ip:iproute2 python3:python3'
+    python3 -c 'import ensurepip' 2>/dev/null || needed="$needed ensurepip:python3-venv"
+    ;;
 bench-scan) needed='find:findutils bfs:bfs fdfind:fd-find strace:strace' ;;
 bench-resolver) needed='slapd:slapd slapadd:slapd ldapsearch:ldap-utils jq:jq' ;;
 bench-provisioner)
@@ -98,6 +105,9 @@ if command -v systemctl >/dev/null; then
     esac
     case " $missing" in
     *" nginx "*) systemctl --root=/ --quiet disable nginx.service ;;
+    esac
+    case " $missing" in
+    *" postgresql "*) systemctl --root=/ --quiet disable postgresql.service ;;
     esac
     case " $missing" in
     *" prometheus "*) systemctl --root=/ --quiet disable prometheus.service ;;

@@ -174,9 +174,10 @@ const PROBES: [(&str, &str, Probes); 6] = [
         "reloader",
         &[("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")],
     ),
-    // OPA must start after the first copy. `/healthz` would let it start earlier.
-    ("opa", "reloader", &[("livenessProbe", "/healthz"), ("startupProbe", "/readyz")]),
-    ("opa", "opa", &[("livenessProbe", "/health"), ("readinessProbe", "/health")]),
+    // A startup probe with `/readyz` would never succeed: OPA starts after it, and reloader is ready
+    // once OPA has the bundle.
+    ("opa", "reloader", &[("livenessProbe", "/healthz")]),
+    ("opa", "opa", &[("livenessProbe", "/health"), ("readinessProbe", "/health?bundles")]),
 ];
 
 #[test]

@@ -3,7 +3,7 @@
 use clap::{Command, CommandFactory};
 use serde_json::Value;
 
-use crate::objects::{containers, fields, kind_and_name, list, name, template, text, texts};
+use crate::objects::{containers, fields, kind_and_name, list, template, text, texts};
 use crate::rendered::{Set, sets};
 
 /// The directory of the programs in the image.
@@ -152,27 +152,4 @@ fn declared_ports_are_the_ports_that_reloader_listens_on() {
         assert_eq!(container["ports"][0]["containerPort"], port, "{location}");
     });
     assert!(seen > 5, "{seen}");
-}
-
-#[test]
-fn opa_reads_the_directory_that_its_sidecar_writes() {
-    for set in sets().iter().filter(|set| !set.is_ownership) {
-        let opa = set.get("Deployment", "opa").and_then(template).expect("OPA");
-        let [sidecar, opa] = containers(opa).collect::<Vec<_>>()[..] else {
-            panic!("two containers")
-        };
-        let line = texts(sidecar, "/args").join(" ");
-        let target = line
-            .split("--target ")
-            .nth(1)
-            .and_then(|rest| rest.split(' ').next())
-            .expect("a target");
-        let args = texts(opa, "/args");
-        // As a bundle: otherwise a removed policy stays in force if OPA was not watching its directory.
-        // The bundle includes `.manifest`, but not the sidecar's state, whose names begin with `..`.
-        let wanted = ["run", "--server", "--watch", "--ignore=..*", &format!("--bundle={target}")];
-        assert!(wanted.iter().all(|arg| args.contains(arg)), "{}: {args:?}", name(opa));
-        let location = |container| text(mount(container, target).expect(target), "/name");
-        assert_eq!(location(sidecar), location(opa));
-    }
 }

@@ -1,20 +1,20 @@
 //! Runs the reloaders with the arguments of the manifests. Paths and ports are replaced by temporary
 //! directories and free ports.
 
-use std::path::{Path, PathBuf};
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use e2e::programs::{command, program};
+use e2e::programs::command;
 use e2e::wait_for;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::api::{Answer, Api, Request, deployment};
-use crate::objects::{containers, template, texts};
+use crate::objects::{containers, name, template, text, texts};
 use crate::rendered::set;
 use crate::rights::assert_exact;
 use crate::tools::{outcome, read, succeed};
@@ -65,109 +65,46 @@ fn publish(source: &Path, volume: &Path) {
     );
 }
 
-/// OPA's pod without OPA: the sidecar copies `opa` from the published volume to `copy`.
-struct Opa {
-    source: PathBuf,
-    volume: PathBuf,
-    copy: PathBuf,
-    _running: Running,
-    _place: TempDir,
+/// The bundle at a URL, unpacked into a directory, which is empty if none is served yet.
+fn bundle(url: &str) -> TempDir {
+    let dir = TempDir::new().expect("a directory");
+    let script = "curl --silent --fail \"$0\" | tar --extract --gzip --directory \"$1\"";
+    outcome(Command::new("sh").args(["-c", script, url]).arg(dir.path()));
+    dir
 }
 
-impl Opa {
-    /// Starts the sidecar before the first publication, because a pod may start that early.
-    fn start() -> Self {
-        let place = TempDir::new().expect("a directory");
-        let [source, volume, copy] =
-            ["source", "volume", "copy"].map(|name| place.path().join(name));
-        for dir in [source.join("opa/below"), volume.clone(), copy.clone()] {
-            std::fs::create_dir_all(dir).expect("a directory");
-        }
-        let program = program("provisioner");
-        let words: [(&str, &Path); 3] = [
-            ("/usr/local/bin/provisioner", &program),
-            ("/data-watch", &volume),
-            ("/policies", &copy),
-        ];
-        let running = Running::start(&mut reloader("opa", &words));
-        Self { source, volume, copy, _running: running, _place: place }
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        let path = self.source.join("opa").join(name);
-        std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
-        std::fs::write(path, content).expect("a file");
-    }
-
-    fn publish(&self) {
-        publish(&self.source, &self.volume);
-    }
-
-    fn is_equal(&self) -> bool {
-        let mut diff = Command::new("diff");
-        diff.args(["-r", "--no-dereference", "--exclude=..*"]);
-        outcome(diff.arg(self.source.join("opa")).arg(&self.copy)).code == Some(0)
-    }
-}
-
+/// OPA itself runs in the tests of the applications.
 #[test]
-fn the_copy_for_opa_follows_the_volume() {
-    let opa = Opa::start();
-    opa.write("first.rego", "package first\n");
-    opa.write("below/data.json", "{}\n");
-    opa.publish();
-    wait_for("the first copy", || opa.is_equal());
-    opa.write("second.rego", "package second\n");
-    opa.write("below/data.json", "{\"a\": 1}\n");
-    std::fs::remove_file(opa.source.join("opa/first.rego")).unwrap();
-    opa.publish();
-    wait_for("the second copy", || opa.is_equal());
-}
-
-/// `top` and all directories below it.
-fn directories(top: &Path) -> Vec<PathBuf> {
-    let mut all = vec![top.to_owned()];
-    let mut next = 0;
-    while let Some(dir) = all.get(next) {
-        let entries = std::fs::read_dir(dir).expect("its entries").flatten();
-        let below: Vec<PathBuf> = entries
-            .filter(|e| e.file_type().expect("its type").is_dir())
-            .map(|e| e.path())
-            .collect();
-        all.extend(below);
-        next += 1;
+fn the_bundle_that_opa_is_configured_to_load_is_served() {
+    let place = TempDir::new().expect("a directory");
+    let [source, volume] = ["source", "volume"].map(|name| place.path().join(name));
+    for dir in [source.join("opa"), volume.clone()] {
+        std::fs::create_dir_all(dir).expect("a directory");
     }
-    all
-}
+    let base = set("k8s/provisioning/base");
+    let is_config = |map: &&Value| name(map).starts_with("opa-config-");
+    let map = base.of_kind("ConfigMap").find(is_config).expect("the ConfigMap");
+    let config = map["data"]["opa-config.yaml"].as_str().expect("the configuration");
+    let config: Value = serde_saphyr::from_str(config).expect("YAML");
+    let wanted = &config["bundles"]["policies"];
+    let service = &config["services"][text(wanted, "/service")];
+    let url = format!("{}/{}", text(service, "/url"), text(wanted, "/resource"));
 
-/// OPA watches the directories that exist when it starts, and reloads the whole bundle after an event in
-/// one of them. So each copy must cause such an event, even if only newer directories differ.
-#[test]
-fn each_copy_causes_an_event_in_a_directory_that_opa_watches() {
-    let opa = Opa::start();
-    opa.write("first.rego", "package first\n");
-    opa.publish();
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).unwrap();
-    wait_for("the first copy", || opa.is_equal());
-    // OPA starts when the sidecar is ready, which is after the first copy.
-    wait_for("the record of the copy", || opa.copy.join("..provisioner/files/published").exists());
-    let mask = AddWatchFlags::IN_CREATE
-        | AddWatchFlags::IN_MODIFY
-        | AddWatchFlags::IN_DELETE
-        | AddWatchFlags::IN_MOVE;
-    for dir in directories(&opa.copy) {
-        // A temporary directory of the copy may be gone.
-        let _ = inotify.add_watch(&dir, mask);
-    }
-    for (name, content) in [
-        ("later/rules.rego", "package later\n"),
-        ("later/rules.rego", "package changed\n"),
-        ("later/more.rego", "package more\n"),
-    ] {
-        opa.write(name, content);
-        opa.publish();
-        wait_for(&format!("an event after {content}"), || {
-            inotify.read_events().is_ok_and(|events| !events.is_empty()) && opa.is_equal()
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = text(service, "/url").trim_start_matches("http://");
+    let words: [(&str, &Path); 3] = [
+        ("/data-watch", &volume),
+        (address, Path::new(&free)),
+        // Nothing listens there.
+        ("127.0.0.1:8181", Path::new("127.0.0.1:1")),
+    ];
+    let url = url.replace(address, &free);
+    let _running = Running::start(&mut reloader("opa", &words));
+    for policy in ["package first\n", "package second\n"] {
+        std::fs::write(source.join("opa/a.rego"), policy).unwrap();
+        publish(&source, &volume);
+        wait_for(policy, || {
+            std::fs::read_to_string(bundle(&url).path().join("a.rego")).is_ok_and(|a| a == policy)
         });
     }
 }
