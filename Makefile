@@ -30,9 +30,12 @@ TOOLS := target/tools
 CHECKS := target/checks
 LISTS := e2e/checks
 # What starts the test cluster.
-CLUSTER_SCRIPTS := $(addprefix e2e/cluster/,application-images build build-on-layout cluster contained \
-  data-image functions images possible postgres-entrypoint settings) \
+CLUSTER_SCRIPTS := $(addprefix e2e/cluster/,add-image application-images build build-on-layout cluster contained \
+  data-image functions images leftovers possible postgres-entrypoint settings) \
   $(addprefix e2e/cluster/inside/,certificates control-plane node on-node start-node stop-node)
+# Runs the tests of the cluster in a new one.
+IN_CLUSTER = $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/cluster/contained"' \
+  test --locked -p e2e --test cluster -- --ignored --show-output
 # Tests that were skipped add a line here.
 SKIPPED := $(CURDIR)/target/skipped-tests
 # For each fuzz target.
@@ -172,15 +175,17 @@ e2e: ## Build the image and test it and all programs in pods, as root (PROFILE=q
 	  $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/pods/contained"' \
 	  test --locked -p e2e --test pods -- --ignored --test-threads=2 --show-output
 
-test-cluster: CLUSTER_TESTS := --skip full::
-test-cluster test-cluster-full: ## Test on a Kubernetes of two nodes, as root (-full: what takes long too)
+test-cluster: ## Test on a Kubernetes of two nodes, as root (minutes; a quarter of an hour to build it once)
 	e2e/setup.sh cluster
 	e2e/cluster/possible
 	e2e/cluster/build >/dev/null
 	e2e/cluster/images
-	CLUSTER_BIN="$$(e2e/cluster/build opa kubectl)" e2e/cluster/application-images
-	$(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/cluster/contained"' \
-	  test --locked -p e2e --test cluster -- --ignored --show-output $(CLUSTER_TESTS)
+	e2e/cluster/application-images
+	e2e/cluster/leftovers
+	$(IN_CLUSTER) --skip full::
+
+test-cluster-full: test-cluster ## The same, and the tests that take longer
+	$(IN_CLUSTER) --test-threads=1 full::
 
 bench-scan: ## Compare scan-uids with other walkers (settings: scan-uids/benches/scan/main.rs)
 	@e2e/setup.sh bench-scan >&2

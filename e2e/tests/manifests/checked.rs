@@ -14,7 +14,7 @@ fn the_checks_use_the_configuration_and_the_paths_of_the_applications() {
     let provisioner = containers(cron_job).next().expect("a container");
     let mut variables = list(provisioner, "/env").iter();
     let variable = variables.find(|variable| variable["name"] == "PROVISIONER_CHECK");
-    let containerfile = read(&format!("{CHECKS}/Containerfile"));
+    let containerfile = read(format!("{CHECKS}/Containerfile"));
     let copied = containerfile.lines().find(|line| line.starts_with("COPY --chmod=755 "));
     let mut copied: Vec<_> = copied.expect("the checks").split(' ').skip(2).collect();
     assert_eq!(copied.pop(), Some("/usr/local/bin/"));
@@ -22,7 +22,7 @@ fn the_checks_use_the_configuration_and_the_paths_of_the_applications() {
     assert_eq!(lines, copied);
 
     // nginx-config takes these defaults.
-    let script = read(&format!("{CHECKS}/nginx-config"));
+    let script = read(format!("{CHECKS}/nginx-config"));
     let default = |variable: &str| {
         let lines = script.lines().find_map(|line| line.strip_prefix(&format!("{variable}=${{")));
         let value = lines.and_then(|rest| rest.split_once(":-")).expect("a default").1;
@@ -51,7 +51,7 @@ fn the_checks_use_the_configuration_and_the_paths_of_the_applications() {
 
 #[test]
 fn the_checks_have_the_versions_of_the_applications() {
-    let containerfile = read(&format!("{CHECKS}/Containerfile"));
+    let containerfile = read(format!("{CHECKS}/Containerfile"));
     let set = set(CHECKED);
     let images = set.objects.iter().filter_map(template).flat_map(containers);
     let images: Vec<_> = images.map(|container| text(container, "/image").to_owned()).collect();

@@ -220,8 +220,8 @@ fn variables() -> BTreeSet<String> {
     known.extend(["RELOADER_DIGEST", "RELOADER_DIRECTORIES"].map(str::to_owned));
     // A secret has no option on the command line.
     known.insert("LDAP_BIND_PASS".to_owned());
-    // provisioner sets it for the command of --then.
-    known.insert("PROVISIONER_DIGEST".to_owned());
+    // provisioner sets these for the commands of --check and --then.
+    known.extend(["PROVISIONER_DIGEST", "PROVISIONER_STAGED"].map(str::to_owned));
     let maps = sets().iter().flat_map(|set| set.of_kind("ConfigMap"));
     known.extend(maps.flat_map(|map| fields(map, "/data")).map(|(name, _)| name.to_owned()));
     known

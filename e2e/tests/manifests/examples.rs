@@ -122,6 +122,12 @@ fn the_keycloak_example_has_the_version_and_build_settings_of_the_manifests() {
         let (variable, value) = setting.split_once('=').unwrap();
         assert_eq!(config["data"][variable], value, "{variable}");
     }
+    // The build step changes this folder alone.
+    let copied = keycloak.lines().find(|line| line.starts_with("COPY ")).unwrap();
+    assert!(copied.ends_with(" /opt/keycloak/lib/quarkus/ /opt/keycloak/lib/quarkus/"), "{copied}");
+    // The distribution of the tests is a release of that version.
+    let tests = read("e2e/applications/keycloak");
+    assert!(tests.contains(&format!("\nversion={tag}.")), "{tag}");
 }
 
 #[test]

@@ -83,7 +83,31 @@ fn keycloak_reloads_its_certificate_from_the_mounted_secret() {
         {
             assert_eq!(config[setting], format!("{}/{key}", text(tls, "/mountPath")));
         }
+        // With less than 30 seconds Keycloak ends.
         assert_eq!(config["KC_HTTPS_CERTIFICATES_RELOAD_PERIOD"], "10m");
+    }
+}
+
+#[test]
+fn keycloak_serves_until_services_stop_sending_requests_and_ends_in_time() {
+    for set in sets().iter().filter(|set| !set.is_ownership) {
+        let map = set.of_kind("ConfigMap").find(|map| name(map).starts_with("keycloak-config-"));
+        let delay = text(map.expect("the ConfigMap"), "/data/KC_SHUTDOWN_DELAY");
+        let delay = delay.strip_suffix('s').expect("seconds").parse::<u64>().expect("a number");
+        let grace = &pod(set, "keycloak")["spec"]["terminationGracePeriodSeconds"];
+        // Without the setting Kubernetes waits for 30 seconds. After the delay Keycloak needs a few.
+        let grace = grace.as_u64().unwrap_or(30);
+        assert!((10..=grace - 15).contains(&delay), "{}: {delay} of {grace} s", set.from);
+    }
+}
+
+#[test]
+fn keycloak_has_started_when_it_serves_requests() {
+    for set in sets().iter().filter(|set| !set.is_ownership) {
+        let pod = pod(set, "keycloak");
+        let probe = &container(pod, "keycloak")["startupProbe"]["httpGet"];
+        // `/health/started` is up before the bootstrap has ended.
+        assert_eq!(text(probe, "/path"), "/health/ready", "{}", set.from);
     }
 }
 

@@ -23,10 +23,11 @@ const GUIDES: [&str; 2] = ["docs/OPERATIONS.md", "docs/BEREITSTELLUNG.de.md"];
 const HEADS: [&str; 5] =
     ["Message goes on", "The message says", "The provisioner says", "The reloader says", "Was zu"];
 /// Messages of Kubernetes, Keycloak and nginx, which are not provoked here.
-const OF_OTHER_PROGRAMS: [&str; 5] = [
+const OF_OTHER_PROGRAMS: [&str; 6] = [
     "ImagePullBackOff",
     "Multi-Attach error",
     "Pending",
+    "build time options have values that differ from what is persisted",
     "could not merge",
     "host not found in upstream",
 ];
@@ -64,7 +65,7 @@ const SCAN_MESSAGES: [Symptom; 14] = [
     ),
 ];
 
-const PROVISIONER_MESSAGES: [Symptom; 10] = [
+const PROVISIONER_MESSAGES: [Symptom; 12] = [
     ("published: ...", || Volume::default().publish(&[])),
     ("unchanged: ...", || {
         let volume = Volume::default();
@@ -96,6 +97,10 @@ const PROVISIONER_MESSAGES: [Symptom; 10] = [
         volume.publish(&[])
     }),
     ("there is no ...SHA256SUMS", || Volume::default().publish(&["--require-checksums"])),
+    ("the check `...` refused the tree: ...", || Volume::default().publish(&["--check", "false"])),
+    ("failed to run the check `...`", || {
+        Volume::default().publish(&["--check", "/usr/local/bin/no-such-check"])
+    }),
     ("failed to create ...: permission denied", not_permitted),
 ];
 
