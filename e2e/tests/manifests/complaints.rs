@@ -1,8 +1,11 @@
 //! Provokes reloader's messages about applications that do not load the published files.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use e2e::nginx::{Nginx, Setup};
 use e2e::programs::{command, program, run};
@@ -15,7 +18,7 @@ use crate::sidecars::Running;
 use crate::symptoms::{Symptom, unshare, without_rights};
 
 /// Each message as in the guides, and the function that provokes it.
-pub const RELOADER_MESSAGES: [Symptom; 9] = [
+pub const RELOADER_MESSAGES: [Symptom; 11] = [
     ("reloaded: ...", || run_once(&mut command("reloader"), &["--exec", "true"])),
     (
         "process 1 is ..., which would not pass the signal on: name the process that is meant, as in \
@@ -52,6 +55,8 @@ pub const RELOADER_MESSAGES: [Symptom; 9] = [
         })
     }),
     ("failed to open `...`: no such file or directory", missing_directory),
+    ("OPA refuses the bundle: ...", refused_bundle),
+    ("the bundle was cut off: ...", changed_file),
 ];
 
 /// The annotations in a patch of a Deployment.
@@ -122,4 +127,79 @@ fn missing_directory() -> String {
     let _running = Running::start(&mut reloader);
     wait_for("the message", || fs::read_to_string(&stderr).expect("UTF-8").ends_with('\n'));
     fs::read_to_string(&stderr).expect("UTF-8")
+}
+
+/// A reloader that serves a directory with a file, and the messages that it writes.
+struct BundleServer {
+    dir: TempDir,
+    url: String,
+    _running: Running,
+}
+
+impl BundleServer {
+    fn start(args: &[&str]) -> Self {
+        let dir = TempDir::new().expect("a directory");
+        fs::create_dir(dir.path().join("opa")).expect("made");
+        fs::write(dir.path().join("opa/a.rego"), "package a\n").expect("a file");
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("a port").to_string();
+        let file = |name: &str| fs::File::create(dir.path().join(name)).expect("a file");
+        let mut reloader = command("reloader");
+        reloader.args(["--debounce", "2", "--serve-bundle", &address]).args(args);
+        reloader.arg(dir.path().join("opa")).stdout(file("stdout")).stderr(file("stderr"));
+        let running = Running::start(&mut reloader);
+        Self { dir, url: format!("http://{address}/bundle.tar.gz"), _running: running }
+    }
+
+    /// Whether a client gets the whole bundle.
+    fn is_whole(&self) -> bool {
+        get(&self.url)
+    }
+
+    /// Waits for a message.
+    fn message(&self, text: &str) -> String {
+        let stderr = || fs::read_to_string(self.dir.path().join("stderr")).expect("UTF-8");
+        wait_for(text, || stderr().contains(text));
+        stderr()
+    }
+}
+
+fn get(url: &str) -> bool {
+    run(Command::new("curl").args(["--silent", "--fail", "--output", "/dev/null", url]), b"").code
+        == Some(0)
+}
+
+/// Changes a file after the scan and before the next one.
+fn changed_file() -> String {
+    let server = BundleServer::start(&[]);
+    wait_for("the bundle", || server.is_whole());
+    fs::write(server.dir.path().join("opa/a.rego"), "package b\n").expect("a file");
+    assert!(!server.is_whole());
+    server.message("the bundle was cut off")
+}
+
+/// Answers as an OPA that refuses each bundle.
+fn refused_bundle() -> String {
+    let opa = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let base = format!("http://{}", opa.local_addr().expect("an address"));
+    let server = BundleServer::start(&["--verify-opa", &base, "--verify-timeout", "60"]);
+    let url = server.url.clone();
+    thread::spawn(move || {
+        for mut stream in opa.incoming().flatten() {
+            let mut request = String::new();
+            let _ = BufReader::new(&stream).read_line(&mut request);
+            get(&url);
+            let body = match request.contains("/v1/status") {
+                true => {
+                    r#"{"result": {"bundles": {"policies": {
+                        "last_request": "2999-01-01T00:00:00Z", "message": "a mistake"}}}}"#
+                }
+                false => "{}",
+            };
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close");
+            let _ = write!(stream, "{head}\r\n\r\n{body}");
+        }
+    });
+    server.message("OPA refuses the bundle")
 }

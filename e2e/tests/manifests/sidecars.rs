@@ -92,9 +92,10 @@ fn the_bundle_that_opa_is_configured_to_load_is_served() {
 
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let address = text(service, "/url").trim_start_matches("http://");
-    let words: [(&str, &Path); 3] = [
+    let words: [(&str, &Path); 4] = [
         ("/data-watch", &volume),
         (address, Path::new(&free)),
+        ("--verify-timeout=30", Path::new("--verify-timeout=1")),
         // Nothing listens there.
         ("127.0.0.1:8181", Path::new("127.0.0.1:1")),
     ];

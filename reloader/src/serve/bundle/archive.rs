@@ -31,8 +31,8 @@ use crate::log::warn;
 const MAX_QUEUED: usize = 2;
 /// The size of a piece, in bytes.
 const PIECE_SIZE: usize = 64 * 1024;
-/// How long a response may take in all.
-const MAX_TIME: Duration = Duration::from_mins(5);
+/// How long a response may wait for its reader in all.
+const MAX_WAIT: Duration = Duration::from_mins(5);
 
 /// A piece of the archive, or its end.
 type Piece = Option<Bytes>;
@@ -60,8 +60,8 @@ impl Body for Pieces {
 pub fn send(bundle: Arc<Bundle>, permit: impl Send + 'static) -> Pieces {
     let (queue, pieces) = channel(MAX_QUEUED);
     tokio::task::spawn_blocking(move || {
-        let deadline = Instant::now() + MAX_TIME;
-        let writer = PieceWriter { queue: queue.clone(), deadline, is_cut_off: false };
+        let writer =
+            PieceWriter { queue: queue.clone(), waited: Duration::ZERO, is_cut_off: false };
         match write(&bundle, writer) {
             Ok(()) => drop(queue.blocking_send(None)),
             // The client has gone.
@@ -157,7 +157,8 @@ fn write_all(archive: &mut impl Write, bytes: &[u8]) -> Result<()> {
 /// Writes pieces to the queue of a connection, and waits while it is full.
 struct PieceWriter {
     queue: Sender<Piece>,
-    deadline: Instant,
+    /// How long it has waited for the reader.
+    waited: Duration,
     /// Nothing more is sent.
     is_cut_off: bool,
 }
@@ -167,10 +168,12 @@ impl Write for PieceWriter {
         if self.is_cut_off {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        if Instant::now() > self.deadline {
+        if self.waited > MAX_WAIT {
             return Err(ErrorKind::TimedOut.into());
         }
+        let start = Instant::now();
         let sent = self.queue.blocking_send(Some(Bytes::copy_from_slice(bytes)));
+        self.waited += start.elapsed();
         sent.map_err(|_| ErrorKind::BrokenPipe)?;
         Ok(bytes.len())
     }
