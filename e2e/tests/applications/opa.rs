@@ -1,57 +1,85 @@
-//! OPA and its sidecar.
+//! OPA and the reloader that serves its bundle.
+
+mod memory;
+mod pod;
+mod queries;
+mod refusals;
+mod signatures;
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::time::Duration;
 
-use crate::container::{Container, Running, new_port, wait_for};
+use self::pod::Pod;
+use self::queries::Queries;
+use crate::container::wait_for;
 use crate::data::{Volume, tree};
 
-/// A pod: the sidecar, then OPA.
-struct Opa {
-    _sidecar: Running,
-    opa: Running,
-    port: u16,
+/// Policies of a version.
+const MODULES: usize = 10;
+
+/// A tree whose policies and data all hold the number of a version. `check/all` lists these numbers.
+fn version(number: usize) -> PathBuf {
+    version_with(number, &[])
 }
 
-impl Opa {
-    /// Starts both containers as the manifest has them.
-    fn start(volume: &Volume) -> Self {
-        let (port, sidecar_port) = (new_port(), new_port());
-        let mut sidecar = Container::of("Deployment", "opa", "reloader", &[]);
-        sidecar.volume("provisioned-data", volume.dir());
-        sidecar.replace(":9533", &format!("127.0.0.1:{sidecar_port}"));
-        let mut opa = Container::of("Deployment", "opa", "opa", &["/opa"]);
-        let program = std::env::var_os("OPA").expect("run `make test-applications`");
-        opa.file(PathBuf::from(program), "/opa");
-        opa.volume("policies", sidecar.path_of("policies"));
-        opa.replace(":8181", &format!("127.0.0.1:{port}"));
-        let sidecar = sidecar.start();
-        wait_for("the sidecar", || get(&format!("http://127.0.0.1:{sidecar_port}/readyz")));
-        Self { _sidecar: sidecar, opa: opa.start(), port }
+/// The same, with more files, which replace those with the same paths.
+fn version_with(number: usize, more: &[(&str, &[u8])]) -> PathBuf {
+    let mut files: Vec<(String, Vec<u8>)> = vec![
+        ("opa/data.json".to_owned(), format!("{{\"version\": {number}}}").into()),
+        ("opa/sub/data.yaml".to_owned(), format!("version: {number}\n").into()),
+    ];
+    let mut all = "data.version, data.sub.version".to_owned();
+    for module in 0..MODULES {
+        let policy = format!("package m{module}\n\nv := {number}\n");
+        files.push((format!("opa/m{module}.rego"), policy.into()));
+        all += &format!(", data.m{module}.v");
     }
-
-    fn get(&self, path: &str) -> Option<String> {
-        get(&format!("http://127.0.0.1:{}{path}", self.port))
-    }
-}
-
-/// The body of an answer with status 200.
-fn get(url: &str) -> Option<String> {
-    let output = Command::new("curl").args(["--silent", "--fail", url]).output().expect("curl");
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    files.push(("opa/check.rego".to_owned(), format!("package check\n\nall := [{all}]\n").into()));
+    files.extend(more.iter().map(|(path, content)| ((*path).to_owned(), content.to_vec())));
+    let files: Vec<_> = files.iter().map(|(path, content)| (&**path, &**content)).collect();
+    tree(&files)
 }
 
 #[test]
 #[ignore = "run by make test-applications"]
-fn opa_answers_with_the_arguments_of_the_manifest() {
+fn a_publication_becomes_live() {
     let volume = Volume::new();
-    let policy = b"package answers\n\nvalue := 42\n".as_slice();
-    volume.publish(&tree(&[("opa/answers.rego", policy)]));
-    let mut opa = Opa::start(&volume);
-    let (answer, after) = wait_for("OPA's answer", || {
-        opa.opa.assert_runs();
-        opa.get("/v1/data/answers/value").filter(|answer| answer.contains("result"))
+    let mut pod = Pod::start(&volume);
+    // OPA starts before the first publication.
+    wait_for("OPA", || pod.get("/health"));
+    assert_eq!(pod.get("/health?bundles"), None, "ready without a bundle");
+    for number in 1..=2 {
+        volume.publish(&version(number));
+        let (_, after) = wait_for("the version", || pod.uses(number).then_some(()));
+        println!("OPA uses version {number} {after:.2?} after its publication");
+        let text = "in use as bundle `policies`";
+        wait_for("the proof", || (pod.sidecar.log().matches(text).count() == number).then_some(()));
+        assert_eq!(pod.metric("reloader_last_reload_successful"), Some(1.0));
+    }
+    assert!(pod.get("/health?bundles").is_some());
+    pod.opa.assert_runs();
+}
+
+#[test]
+#[ignore = "run by make test-applications"]
+fn no_answer_mixes_versions_in_60_publications() {
+    let volume = Volume::new();
+    volume.publish(&version(1));
+    // Without these, 60 publications take 6 minutes.
+    let pod = Pod::start_with(&volume, |containers| {
+        containers.sidecar.command.extend(["--cooldown=0", "--debounce=0.2"].map(str::to_owned));
     });
-    assert_eq!(answer.trim(), r#"{"result":42}"#);
-    println!("OPA answers {after:.2?} after its start");
+    wait_for("the first version", || pod.uses(1).then_some(()));
+    let queries = Queries::start(pod.port);
+    let mut times: Vec<Duration> = Vec::new();
+    for number in 2..=61 {
+        volume.publish(&version(number));
+        let (_, after) = wait_for("the version", || pod.uses(number).then_some(()));
+        times.push(after);
+    }
+    let counts = queries.end();
+    times.sort();
+    println!("{counts:?}; live after {:.2?} (median), {:.2?} (worst)", times[30], times[59]);
+    assert_eq!((counts.errors, counts.undefined, counts.mixed), (0, 0, 0), "{counts:?}");
+    assert!(counts.versions >= 60, "{counts:?}");
 }
