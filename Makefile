@@ -161,6 +161,7 @@ test-applications: $(CHECKS)/ready ## Test the programs with OPA, Keycloak and n
 	e2e/setup.sh applications
 	$(CARGO) build --locked --workspace
 	opa=$$(e2e/cluster/build opa) && keycloak=$$(e2e/applications/keycloak) && \
+	  PATH="$$opa:$$PATH" $(CARGO) test --locked -p provisioner --test it check::examples::opa -- --ignored && \
 	  OPA="$$opa/opa" KEYCLOAK="$$keycloak" \
 	  $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/applications/contained"' \
 	  test --locked -p e2e --test applications -- --ignored --show-output

@@ -48,6 +48,7 @@ pub mod testing {
     pub use crate::action::verify_http::VerifyHttp;
     pub use crate::action::{Action, Content, Failure};
     pub use crate::process::Process;
+    pub use crate::process::nginx::LastMaster;
     pub use crate::stop::Stop;
     pub use crate::watch::{Limits, Scan, Scanner};
 }

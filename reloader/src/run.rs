@@ -20,10 +20,11 @@ use self::main_loop::{MainLoop, Options};
 use crate::cli::Cli;
 use crate::decide::Settings;
 use crate::log::{print, warn};
+use crate::process::nginx::LastMaster;
 use crate::serve::Metrics;
 use crate::serve::bundle::{self, Published};
 use crate::serve::serve;
-use crate::steps;
+use crate::steps::{self, Shared};
 use crate::watch::{Limits, Scanner, Watches};
 
 /// Watches and reloads until a signal ends it, or with `--once` until the first reload; returns
@@ -32,8 +33,8 @@ use crate::watch::{Limits, Scanner, Watches};
 /// # Errors
 /// Fails if the configuration is wrong, an address cannot be bound, or a thread cannot be started.
 pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
-    let published = Published::new();
-    let steps = steps::from_command_line(matches, cli, &published)?;
+    let shared = Shared { published: Published::new(), master: LastMaster::default() };
+    let steps = steps::from_command_line(matches, cli, &shared)?;
     let (sender, events) = channel();
     let sender = EventSender::new(sender);
     take_signals(&sender)?;
@@ -59,6 +60,7 @@ pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
         dry_run: cli.dry_run,
     };
     let metrics = Metrics::default();
+    metrics.lock().nginx = shared.master;
     let watched: Vec<_> =
         cli.directories.iter().map(|path| one_line(path.as_os_str().as_bytes())).collect();
     print(&format!("watching {}; on a change: {}", watched.join(", "), steps.describe()));
@@ -67,7 +69,7 @@ pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
         print(&format!("listening at {bound}"));
     }
     if let Some(address) = cli.serve_bundle.as_ref().filter(|_| !cli.dry_run) {
-        let bound = bundle::serve(address, published)?;
+        let bound = bundle::serve(address, shared.published)?;
         print(&format!("serving http://{bound}{}", bundle::PATH));
     }
     Ok(MainLoop::new(options, steps, scanner, sender, metrics)?.run(&events))

@@ -21,21 +21,30 @@ use crate::action::serve_bundle::{ServeBundle, VerifyOpa};
 use crate::action::signal::{SendSignal, SignalName, Target};
 use crate::action::verify_http::VerifyHttp;
 use crate::cli::{Cli, seconds};
+use crate::process::nginx::LastMaster;
 use crate::reload::{Step, Steps};
 use crate::serve::bundle::Published;
 
+/// What steps write and servers read.
+pub struct Shared {
+    /// The bundle.
+    pub published: Published,
+    /// The master of nginx.
+    pub master: LastMaster,
+}
+
 /// The steps of a reload: `--check-exec`, `--serve-bundle`, the requested actions, or SIGHUP to process 1
-/// if there is neither of these two, and `--verify-http` at the end. Bundles go to `published`.
+/// if there is neither of these two, and `--verify-http` at the end.
 ///
 /// # Errors
 /// Fails if an action cannot be built from its values; the configuration is wrong then.
-pub fn from_command_line(matches: &ArgMatches, cli: &Cli, published: &Published) -> Result<Steps> {
+pub fn from_command_line(matches: &ArgMatches, cli: &Cli, shared: &Shared) -> Result<Steps> {
     let mut actions = requested_actions(matches)?;
-    let bundle = serve_bundle(cli, published)?;
+    let bundle = serve_bundle(cli, &shared.published)?;
     if actions.is_empty() && bundle.is_none() {
         actions.push(RequestedAction::Signal { name: None, target: None });
     }
-    let actions = actions.iter().map(|action| step(action, cli));
+    let actions = actions.iter().map(|action| step(action, cli, &shared.master));
     let mut steps = bundle.into_iter().map(Ok).chain(actions).collect::<Result<Vec<_>>>()?;
     let at_start = steps.iter().any(|step| step.at_start);
     if let Some(url) = &cli.verify_http {
@@ -65,10 +74,14 @@ fn serve_bundle(cli: &Cli, published: &Published) -> Result<Option<Step>> {
     Ok(Some(Step { action, is_check: false, at_start: true }))
 }
 
-fn step(action: &RequestedAction, cli: &Cli) -> Result<Step> {
+fn step(action: &RequestedAction, cli: &Cli, master: &LastMaster) -> Result<Step> {
     let (action, at_start): (Box<dyn Action>, bool) = match action {
         RequestedAction::Signal { name, target } => {
-            (Box::new(signal(name.as_deref(), target.as_ref(), cli)?), cli.at_start.unwrap_or(true))
+            let signal = signal(name.as_deref(), target.as_ref(), cli)?;
+            (
+                Box::new(SendSignal { master: master.clone(), ..signal }),
+                cli.at_start.unwrap_or(true),
+            )
         }
         RequestedAction::Exec(command) => (
             Box::new(Exec::parse(command).context("--exec")?.timeout(cli.exec_timeout)),
@@ -100,7 +113,8 @@ fn signal(
         })?),
         None => Target::Pid(1),
     };
-    Ok(SendSignal { signal, target, verify: cli.verify, timeout: cli.verify_timeout })
+    let (verify, timeout) = (cli.verify, cli.verify_timeout);
+    Ok(SendSignal { signal, target, verify, timeout, master: LastMaster::default() })
 }
 
 fn http(method: &str, url: &str, options: &[(HttpFlag, String)]) -> Result<HttpCall> {
@@ -166,7 +180,8 @@ mod tests {
     fn plan(args: &[&str]) -> Result<Steps> {
         let matches = Cli::command().try_get_matches_from([&["reloader"], args].concat()).unwrap();
         let cli = Cli::from_arg_matches(&matches).unwrap();
-        from_command_line(&matches, &cli, &Published::new())
+        let shared = Shared { published: Published::new(), master: LastMaster::default() };
+        from_command_line(&matches, &cli, &shared)
     }
 
     #[test]

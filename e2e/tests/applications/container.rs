@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
@@ -317,6 +317,12 @@ impl Running {
     pub fn assert_runs(&mut self) {
         let status = self.child.try_wait().expect("its state");
         assert!(status.is_none(), "{} has ended: {status:?}", self.name);
+    }
+
+    /// Waits for its end; whether SIGKILL ended it.
+    pub fn was_killed(&mut self) -> bool {
+        let status = self.child.wait().expect("its end");
+        status.signal() == Some(Signal::SIGKILL as i32)
     }
 
     /// Sends SIGTERM, and waits for its end.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::container::{Container, give_to_group, new_dir};
+use crate::container::{Container, Running, give_to_group, new_dir};
 
 /// The volume that provisioner writes to and all applications read.
 pub struct Volume {
@@ -21,6 +21,11 @@ impl Volume {
     /// Where readers find the published files.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Starts to publish a tree.
+    pub fn start(&self, tree: &Path) -> Running {
+        self.provisioner(tree).start()
     }
 
     /// Publishes a tree. Returns provisioner's output.

@@ -116,6 +116,26 @@ impl Namespace {
         self.kubectl(&[&["wait", "--for=condition=Ready", "--timeout=180s"], &pods[..]].concat());
     }
 
+    /// Waits until a Job has ended, and returns the reason of its failure, or `None`.
+    ///
+    /// # Panics
+    /// Panics if this takes longer than three minutes.
+    pub fn end_of_job(&self, job: &str) -> Option<String> {
+        let mut end = None;
+        eventually(&format!("the end of job/{job}"), || {
+            let job = self.json(&["get", "job", job]);
+            let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+            end = conditions
+                .filter(|condition| condition["status"] == "True")
+                .find(|condition| condition["type"] == "Complete" || condition["type"] == "Failed")
+                .cloned();
+            end.is_some()
+        });
+        let end = end.expect("a condition");
+        let reason = end["reason"].as_str().expect("a reason").to_owned();
+        (end["type"] == "Failed").then_some(reason)
+    }
+
     fn print_state(&self) {
         let namespace = ["--namespace", &self.name];
         for query in

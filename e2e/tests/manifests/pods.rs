@@ -160,13 +160,14 @@ type Probes = &'static [(&'static str, &'static str)];
 const PROBES: [(&str, &str, Probes); 6] = [
     ("nginx", "reloader", &[("livenessProbe", "/healthz")]),
     ("nginx", "nginx", &[("livenessProbe", "/healthz"), ("readinessProbe", "/healthz")]),
+    // `/health/started` is up before Keycloak's bootstrap has ended.
     (
         "keycloak",
         "keycloak",
         &[
             ("livenessProbe", "/health/live"),
             ("readinessProbe", "/health/ready"),
-            ("startupProbe", "/health/started"),
+            ("startupProbe", "/health/ready"),
         ],
     ),
     (

@@ -101,16 +101,6 @@ fn keycloak_serves_until_services_stop_sending_requests_and_ends_in_time() {
     }
 }
 
-#[test]
-fn keycloak_has_started_when_it_serves_requests() {
-    for set in sets().iter().filter(|set| !set.is_ownership) {
-        let pod = pod(set, "keycloak");
-        let probe = &container(pod, "keycloak")["startupProbe"]["httpGet"];
-        // `/health/started` is up before the bootstrap has ended.
-        assert_eq!(text(probe, "/path"), "/health/ready", "{}", set.from);
-    }
-}
-
 /// A volume belongs to root until `fsGroup` gives it to a group, and Secrets and tokens are readable by
 /// that group alone.
 #[test]

@@ -28,7 +28,8 @@ use self::Verify::Automatic;
 pub use self::name::SignalName;
 pub use self::target::Target;
 use crate::action::{Action, Content, Failure};
-use crate::process::nginx::{Generation, is_master, is_untitled, is_worker};
+use crate::log::warn;
+use crate::process::nginx::{Generation, LastMaster, is_master, is_untitled, is_worker};
 use crate::process::{Process, bit, now};
 use crate::stop::Stop;
 use crate::wait::Wait;
@@ -59,6 +60,8 @@ pub struct SendSignal {
     pub verify: Verify,
     /// How long the action may take.
     pub timeout: Duration,
+    /// Gets the master of nginx that the signal is sent to.
+    pub master: LastMaster,
 }
 
 /// A process with its pidfd.
@@ -83,7 +86,12 @@ impl Action for SendSignal {
         let before = Generation::capture(&open.process, &half).map_err(Failure::without_effect)?;
         let signalled = now();
         self.send(&open).map_err(Failure::without_effect)?;
-        before.wait_for_next(signalled, &wait).map_err(Failure::in_doubt)
+        self.master.set(&open.process);
+        let proof = before.wait_for_next(signalled, &wait).map_err(Failure::in_doubt)?;
+        if let Some(warning) = proof.warning {
+            warn(&warning);
+        }
+        Ok(proof.text)
     }
 
     fn dry_run(&self, _: &Content) -> Result<String> {
@@ -241,6 +249,7 @@ mod tests {
             target,
             verify: Automatic,
             timeout: Duration::ZERO,
+            master: LastMaster::default(),
         };
         let own = Process::read(std::process::id()).unwrap().unwrap();
         let action = hup(Target::Pid(own.pid));

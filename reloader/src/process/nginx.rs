@@ -9,14 +9,20 @@
 //!    once their connections do.
 //! 4. Apart from reloads, a worker is started only after another has crashed and ended.
 //!
+//! Old workers with a connection that does not end keep their memory, reload after reload, unless
+//! `worker_shutdown_timeout` ends them: the proof and a metric tell their number.
+//!
 //! So new workers beside all old ones prove a reload, and crashes alone never look like that. If
 //! a very busy machine hides the moment, the reload counts as failed, and the next one proves it.
 
 mod judge;
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::{Result, anyhow, bail};
 use rustix::process::Signal;
 
+pub use self::judge::Proof;
 use self::judge::{Judge, Snapshot, Verdict, Worker, WorkerId};
 use super::{Process, bit, now};
 use crate::wait::Wait;
@@ -41,6 +47,25 @@ pub fn is_worker(process: &Process) -> bool {
 /// Whether a process is nginx without a title: it is just starting, or has no master process.
 pub fn is_untitled(process: &Process) -> bool {
     process.name == b"nginx" && !process.title.starts_with(b"nginx: ")
+}
+
+/// The master that was reloaded last, for the metric of its workers. Clones refer to the same one.
+#[derive(Clone, Debug, Default)]
+pub struct LastMaster(Arc<Mutex<Option<Process>>>);
+
+impl LastMaster {
+    /// Records the master.
+    pub fn set(&self, master: &Process) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(master.clone());
+    }
+
+    /// How many of its workers are shutting down now; `None` before the first reload, and if the
+    /// master has ended or cannot be read.
+    pub fn shutting_down(&self) -> Option<usize> {
+        let master = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let snapshot = snapshot(&master).ok()??;
+        Some(snapshot.workers.iter().filter(|worker| worker.is_shutting_down).count())
+    }
 }
 
 /// A master and its workers before a reload.
@@ -74,12 +99,11 @@ impl Generation {
         Ok(Self { master: master.clone(), before })
     }
 
-    /// Waits for the next generation after a HUP at the time `signalled`. Returns the proof, such as
-    /// `2 workers replaced`.
+    /// Waits for the next generation after a HUP at the time `signalled`. Returns the proof.
     ///
     /// # Errors
     /// Fails if no reload is proved, with the likely reason, or on a stop.
-    pub fn wait_for_next(self, signalled: u64, wait: &Wait<'_>) -> Result<String> {
+    pub fn wait_for_next(self, signalled: u64, wait: &Wait<'_>) -> Result<Proof> {
         let mut judge = Judge::new(&self.before, signalled);
         let proof = wait.until(|| {
             let snapshot = snapshot(&self.master)?.ok_or_else(|| ended(&self.master))?;

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use diagnostics::metrics::{Durations, Metrics as Text};
 
+use crate::process::nginx::LastMaster;
+
 /// Scanning has stalled when no scan has ended for this many intervals.
 const STALL_INTERVALS: u32 = 3;
 /// But not before this time.
@@ -44,6 +46,8 @@ pub struct Values {
     pub scanned_at: Instant,
     /// Whether the application uses the content from the start, or later content.
     pub is_ready: bool,
+    /// The master of nginx that was reloaded last.
+    pub nginx: LastMaster,
 }
 
 impl Default for Metrics {
@@ -62,6 +66,7 @@ impl Default for Metrics {
             poll: Duration::ZERO,
             scanned_at: Instant::now(),
             is_ready: false,
+            nginx: LastMaster::default(),
         })))
     }
 }
@@ -135,6 +140,13 @@ impl Values {
             "Whether the last scan did not cover everything.",
             u8::from(self.is_partial),
         );
+        if let Some(workers) = self.nginx.shutting_down() {
+            text.gauge(
+                "reloader_nginx_workers_shutting_down",
+                "Old workers of nginx that still have connections.",
+                workers,
+            );
+        }
         text.text().to_owned()
     }
 }

@@ -1,6 +1,7 @@
 //! nginx serves published content.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use e2e::nginx::{Nginx, Setup};
@@ -15,7 +16,9 @@ use crate::run::{Fixture, Reloader};
 fn server(fixture: &Fixture) -> Nginx {
     answer(fixture, "one");
     let include = format!("include {};", fixture.file().display());
-    Nginx::start(&Setup { server: include, ..Setup::default() })
+    // One byte a second.
+    let slow = format!("location /slow {{ limit_rate 1; return 200 {}; }}", "x".repeat(600));
+    Nginx::start(&Setup { server: format!("{include}\n{slow}"), ..Setup::default() })
 }
 
 fn answer(fixture: &Fixture, text: &str) {
@@ -64,6 +67,23 @@ fn a_broken_configuration_is_a_failure_until_it_is_mended() {
     answer(&fixture, "two");
     wait_for_answer(&nginx, "two");
     wait_for("the success", || successful() == Some(1.0));
+}
+
+#[test]
+fn old_workers_with_a_held_connection_are_counted_until_they_end() {
+    let fixture = Fixture::new();
+    let nginx = server(&fixture);
+    let reloader = reloader(&nginx, &fixture.data());
+    let shutting_down = || reloader.metric("reloader_nginx_workers_shutting_down");
+    wait_for("the workers before the start", || shutting_down() == Some(0.0));
+    let mut held = nginx.connect().expect("a connection");
+    held.write_all(b"GET /slow HTTP/1.0\r\n\r\n").expect("sent");
+    held.read_exact(&mut [0]).expect("the first byte of an answer that takes minutes");
+    answer(&fixture, "two");
+    wait_for("the line", || reloader.stdout().contains(" replaced, 1 shutting down; "));
+    assert_eq!(shutting_down(), Some(1.0));
+    drop(held);
+    wait_for("the end of the old worker", || shutting_down() == Some(0.0));
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn an_old_worker_that_only_finishes_its_requests_counts_as_replaced() {
     // The worker has read that once it has answered a later request.
     assert_eq!(nginx.get("/").unwrap(), "first");
     nginx.configure(&Setup { workers: 1, ..answering("second") });
-    assert_eq!(proof(&reload(&nginx)), "1 worker replaced");
+    assert_eq!(proof(&reload(&nginx)), "1 worker replaced, 1 shutting down");
     let title = Process::read(old).unwrap().expect("it is still there").title;
     assert_eq!(title, b"nginx: worker process is shutting down");
     assert_eq!(nginx.get("/").unwrap(), "second");

@@ -8,7 +8,7 @@ use e2e::wait_for;
 use reloader::testing::Process;
 use reloader::testing::Stop;
 use reloader::testing::{Action, Content, Failure};
-use reloader::testing::{SendSignal, Target, Verify};
+use reloader::testing::{LastMaster, SendSignal, Target, Verify};
 
 /// Some content: signals do not depend on it.
 pub fn content() -> Content {
@@ -18,7 +18,13 @@ pub fn content() -> Content {
 /// HUP to a target.
 pub fn hup(target: Target) -> SendSignal {
     let signal = "HUP".parse().expect("a signal");
-    SendSignal { signal, target, verify: Verify::Automatic, timeout: Duration::from_secs(60) }
+    SendSignal {
+        signal,
+        target,
+        verify: Verify::Automatic,
+        timeout: Duration::from_secs(60),
+        master: LastMaster::default(),
+    }
 }
 
 /// HUP to a server, by the title of its master.

@@ -1,11 +1,12 @@
 //! Starts Keycloak as the manifest has it, with its certificate and truststores from a published tree.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use e2e::certificates::Authority;
+use serde_json::{Value, json};
 
 use crate::container::{Container, Running, new_dir, new_port, wait_long_for};
 use crate::data::{Volume, tree};
@@ -18,8 +19,8 @@ pub const ADMIN: (&str, &str) = ("admin", "s3cret of the administrator");
 
 /// What all instances of a test share: the database, the volume, the authority of the certificates.
 pub struct Site {
-    pub database: Postgres,
-    pub volume: Volume,
+    database: Postgres,
+    volume: Volume,
     dir: PathBuf,
     authority: Authority,
 }
@@ -30,12 +31,12 @@ impl Site {
         let dir = new_dir("certificates");
         let authority = Authority::new(&dir, "ca");
         let site = Self { database: Postgres::start(), volume: Volume::new(), dir, authority };
-        site.publish_certificate(&[]);
+        site.publish(&[]);
         site
     }
 
-    /// Publishes a new certificate with its key, and these files of the truststores.
-    pub fn publish_certificate(&self, truststores: &[(&str, &[u8])]) {
+    /// Publishes a new certificate with its key, and more files.
+    pub fn publish(&self, more: &[(&str, &[u8])]) {
         let (certificate, key) = self.authority.issue("server", &[HOST]);
         let [certificate, key] = [certificate, key].map(|file| fs::read(file).expect("read"));
         let own = fs::read(self.dir.join("ca.pem")).expect("read");
@@ -44,7 +45,7 @@ impl Site {
             ("tls/tls.key", &key),
             ("truststores/site.pem", &own),
         ];
-        files.extend(truststores);
+        files.extend(more);
         self.volume.publish(&tree(&files));
     }
 
@@ -90,6 +91,12 @@ impl Site {
     }
 }
 
+/// The tokens of a login.
+pub struct Session {
+    access: String,
+    refresh: String,
+}
+
 /// A running instance.
 pub struct Keycloak {
     pub running: Running,
@@ -110,6 +117,41 @@ impl Keycloak {
         .1
     }
 
+    /// Logs the administrator in.
+    pub fn log_in(&self) -> Session {
+        let form = format!("grant_type=password&username={}&password={}", ADMIN.0, ADMIN.1);
+        self.token(&form)
+    }
+
+    /// Gets a new access token with the refresh token.
+    pub fn refresh(&self, session: &Session) -> Session {
+        self.token(&format!("grant_type=refresh_token&refresh_token={}", session.refresh))
+    }
+
+    fn token(&self, form: &str) -> Session {
+        let path = "/realms/master/protocol/openid-connect/token";
+        let form = format!("client_id=admin-cli&{}", form.replace(' ', "+"));
+        let (status, body) = self.request(self.https, path, &["--data", &form]);
+        assert_eq!(status, 200, "{body}");
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        let [access, refresh] = ["access_token", "refresh_token"]
+            .map(|name| body[name].as_str().expect("a token").to_owned());
+        Session { access, refresh }
+    }
+
+    /// The status of Keycloak's own test of a connection to a directory with TLS, which uses its truststores.
+    pub fn test_directory(&self, session: &Session, url: &str) -> u16 {
+        // An access token lives for a minute only.
+        let session = self.refresh(session);
+        let body = json!({
+            "action": "testConnection", "connectionUrl": url, "useTruststoreSpi": "always",
+            "connectionTimeout": "60000", "authType": "none", "startTls": "false",
+        });
+        let authorization = format!("Authorization: Bearer {}", session.access);
+        let options = ["--header", &authorization, "--json", &body.to_string()];
+        self.request(self.https, "/admin/realms/master/testLDAPConnection", &options).0
+    }
+
     /// Sends a request with curl, which verifies the certificate. Returns status and body.
     pub fn request(&self, port: u16, path: &str, options: &[&str]) -> (u16, String) {
         let output = Command::new("curl")
@@ -125,6 +167,12 @@ impl Keycloak {
         let (body, status) = text.rsplit_once('\n').unwrap_or_default();
         (status.parse().unwrap_or(0), body.to_owned())
     }
+}
+
+/// A certificate of a new authority, and its key.
+pub fn pair(dir: &Path, authority: &str) -> [Vec<u8>; 2] {
+    let (certificate, key) = Authority::new(dir, authority).issue(authority, &[HOST]);
+    [certificate, key].map(|file| fs::read(file).expect("read"))
 }
 
 /// The serial number of the certificate that a server presents.

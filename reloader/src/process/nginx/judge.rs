@@ -52,12 +52,21 @@ pub struct Snapshot {
 /// The judgement after a snapshot.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The new workers serve and the old ones do not, in words.
-    Replaced(String),
+    /// The new workers serve and the old ones do not.
+    Replaced(Proof),
     /// The reload has failed.
     Failed,
     /// The next snapshots may show more.
     Open,
+}
+
+/// What a successful reload has done, in words.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Such as `2 workers replaced`.
+    pub text: String,
+    /// What an operator should look at.
+    pub warning: Option<String>,
 }
 
 /// Judges one reload, from the signal on.
@@ -84,6 +93,7 @@ pub struct Judge {
 struct Counts {
     old: usize,
     new: usize,
+    shutting_down: usize,
     is_steady: bool,
     is_idle: bool,
 }
@@ -109,6 +119,7 @@ impl Judge {
     /// Takes the next snapshot into account.
     pub fn observe(&mut self, snapshot: &Snapshot) -> Verdict {
         self.last = Counts { is_idle: snapshot.is_idle, is_steady: true, ..Counts::default() };
+        self.last.shutting_down = snapshot.workers.iter().filter(|w| w.is_shutting_down).count();
         for worker in snapshot.workers.iter().filter(|worker| !self.leaving.contains(&worker.id)) {
             if self.is_old(worker) {
                 self.old.insert(worker.id, *worker);
@@ -165,13 +176,24 @@ impl Judge {
             || outlived.any(|old| old.is_shutting_down)
     }
 
-    fn proof(&self) -> String {
+    fn proof(&self) -> Proof {
         let workers = |count| format!("{count} worker{}", if count == 1 { "" } else { "s" });
-        match (self.served_before, self.last.new) {
+        let (before, new) = (self.served_before, self.last.new);
+        let mut text = match (before, new) {
             (0, new) => format!("{} started", workers(new)),
             (old, new) if old == new => format!("{} replaced", workers(old)),
             (old, new) => format!("{} replaced by {new}", workers(old)),
+        };
+        if self.last.shutting_down > 0 {
+            text += &format!(", {} shutting down", self.last.shutting_down);
         }
+        let warning = (new < before).then(|| {
+            format!(
+                "nginx has {} after the reload, {before} before: see its error log",
+                workers(new)
+            )
+        });
+        Proof { text, warning }
     }
 }
 
@@ -210,6 +232,10 @@ mod tests {
     const NEW: [(u32, bool); 2] = [(1001, false), (1002, false)];
     const BOTH: [(u32, bool); 4] = [(1, false), (2, false), (1001, false), (1002, false)];
 
+    fn replaced(text: &str) -> Verdict {
+        Verdict::Replaced(Proof { text: text.to_owned(), warning: None })
+    }
+
     #[test]
     fn a_reload_is_proved_by_both_generations_at_once() {
         let (verdict, _) = judge(&[
@@ -219,14 +245,16 @@ mod tests {
             idle(1015, &NEW),
             idle(1024, &NEW),
         ]);
-        assert_eq!(verdict, Verdict::Replaced("2 workers replaced".to_owned()));
+        assert_eq!(verdict, replaced("2 workers replaced"));
     }
 
     #[test]
     fn one_snapshot_after_the_start_of_a_new_worker_is_enough() {
         // The new worker was seen later, but started while both old ones were still alive.
         let (verdict, _) = judge(&[busy(1002, &OLD), idle(1030, &[(1001, false)])]);
-        assert_eq!(verdict, Verdict::Replaced("2 workers replaced by 1".to_owned()));
+        let text = "2 workers replaced by 1".to_owned();
+        let warning = "nginx has 1 worker after the reload, 2 before: see its error log".to_owned();
+        assert_eq!(verdict, Verdict::Replaced(Proof { text, warning: Some(warning) }));
         let (verdict, judge) = judge(&[busy(1001, &OLD), idle(1030, &NEW)]);
         assert_eq!(verdict, Verdict::Open, "within the same tick it may have been before");
         assert!(judge.reason().contains("a reload was not seen"));
@@ -236,7 +264,7 @@ mod tests {
     fn an_old_worker_that_is_shutting_down_is_proof_too() {
         let leaving = [(2, true), (1001, false), (1002, false)];
         let (verdict, _) = judge(&[idle(1030, &leaving)]);
-        assert_eq!(verdict, Verdict::Replaced("2 workers replaced".to_owned()));
+        assert_eq!(verdict, replaced("2 workers replaced, 1 shutting down"));
         // One that shut down before there were new ones was asked by another process.
         let (verdict, judge) = judge(&[idle(1002, &[(1, true)]), idle(1200, &[(1100, false)])]);
         assert_eq!((verdict, judge.is_proved), (Verdict::Failed, false));
@@ -306,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn workers_of_earlier_reloads_that_still_shut_down_are_counted() {
+        let before = idle(999, &[(1, true), (2, true), (3, false)]);
+        let mut judge = Judge::new(&before, 1000);
+        let after = [(1, true), (2, true), (3, true), (1001, false)];
+        let expected = replaced("1 worker replaced, 3 shutting down");
+        assert_eq!(judge.observe(&idle(1030, &after)), expected);
+    }
+
+    #[test]
     fn workers_that_were_not_seen_may_have_been_replaced() {
         let mut crashing = idle(999, &[(1, false)]);
         crashing.is_complete = false;
@@ -322,7 +359,6 @@ mod tests {
     fn a_master_without_workers_may_start_some() {
         let mut judge = Judge::new(&idle(999, &[]), 1000);
         assert_eq!(judge.observe(&idle(1001, &[])), Verdict::Open);
-        let started = Verdict::Replaced("2 workers started".to_owned());
-        assert_eq!(judge.observe(&idle(1030, &NEW)), started);
+        assert_eq!(judge.observe(&idle(1030, &NEW)), replaced("2 workers started"));
     }
 }

@@ -1,0 +1,67 @@
+//! A certificate and its key are published together, or not at all.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::programs::run;
+use nix::sys::signal::{Signal, kill};
+
+use crate::data::{Volume, tree};
+use crate::keycloak::server::pair;
+
+/// Kills of provisioner.
+const KILLS: u32 = 100;
+
+#[test]
+#[ignore = "run by make test-applications"]
+fn a_killed_provisioner_leaves_no_torn_pair() {
+    let volume = Volume::new();
+    let dir = crate::container::new_dir("pairs");
+    let trees = [0, 1].map(|number| {
+        let [certificate, key] = pair(&dir, &format!("authority-{number}"));
+        tree(&[("tls/tls.crt", &certificate), ("tls/tls.key", &key)])
+    });
+    volume.publish(&trees[0]);
+    // How long a publication takes, to spread the kills over it.
+    let start = std::time::Instant::now();
+    volume.publish(&trees[1]);
+    let whole = start.elapsed();
+    let (mut killed, mut switched) = (0, 0);
+    for number in 0..KILLS {
+        let before = fs::read_link(volume.dir().join("..data")).expect("the live version");
+        let tree = &trees[usize::from(serves(&volume, &trees[0]))];
+        let mut provisioner = volume.start(tree);
+        // A delay, not a wait: the moment of the kill.
+        std::thread::sleep(whole * number / KILLS + Duration::from_micros(u64::from(number) * 37));
+        killed +=
+            u32::from(kill(provisioner.id(), Signal::SIGKILL).is_ok() && provisioner.was_killed());
+        switched +=
+            u32::from(before != fs::read_link(volume.dir().join("..data")).expect("a link"));
+        assert_pair(&volume.dir().join("tls"), number);
+    }
+    println!(
+        "{KILLS} kills: {killed} before the end of provisioner; {switched} publications were live"
+    );
+    assert!(killed > KILLS / 4, "too few kills hit provisioner");
+}
+
+/// Whether this tree is live.
+fn serves(volume: &Volume, tree: &Path) -> bool {
+    let read = |dir: &Path| fs::read(dir.join("tls/tls.crt")).expect("read");
+    read(volume.dir()) == read(tree)
+}
+
+/// Fails unless openssl finds the same public key in both files.
+fn assert_pair(dir: &Path, number: u32) {
+    let of_certificate = public_key(&["x509", "-noout", "-pubkey"], &dir.join("tls.crt"));
+    let of_key = public_key(&["pkey", "-pubout"], &dir.join("tls.key"));
+    assert_eq!(of_certificate, of_key, "kill {number} left a certificate with another key");
+}
+
+fn public_key(arguments: &[&str], file: &Path) -> String {
+    let output = run(Command::new("openssl").args(arguments).arg("-in").arg(file), b"");
+    assert_eq!(output.code, Some(0), "{}: {}", file.display(), output.stderr);
+    output.stdout
+}
