@@ -220,13 +220,20 @@ pub struct ChangeOptions {
 /// What must accept a tree before it goes live.
 #[derive(Debug, Args)]
 pub struct CheckOptions {
-    /// Run CMD on the new tree; it goes live only if CMD ends with 0.
+    /// Go live only if CMD accepts the new tree.
     ///
-    /// Any other exit code refuses the tree: exit code 2, and the version before stays live. CMD is split into words as a
-    /// shell does, but run without a shell. It starts in the tree, whose path PROVISIONER_STAGED tells; PROVISIONER_DIGEST
-    /// and PROVISIONER_TARGET tell the version and the volume. It must not change the tree. May be given several times; in
-    /// the variable, one command a line. `--check ''` runs none.
-    #[arg(long, env = "PROVISIONER_CHECK", value_name = "CMD", hide_env_values = true)]
+    /// CMD accepts it with exit code 0. Otherwise the version before stays live, and the run exits 2. CMD is split into
+    /// words as a shell does, but run without a shell. It starts in the tree, whose path PROVISIONER_STAGED tells;
+    /// PROVISIONER_DIGEST and PROVISIONER_TARGET tell the version and the volume. It must not change the tree. May be given
+    /// several times; in the variable, one command a line. `--check ''` runs none.
+    #[arg(
+        help_heading = CHECKS,
+        long,
+        env = "PROVISIONER_CHECK",
+        value_name = "CMD",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
     pub check: Vec<String>,
 
     /// Seconds that each --check may take.

@@ -129,7 +129,7 @@ pub struct Cli {
     #[arg(help_heading = ACTIONS)]
     pub serve_bundle: Option<String>,
 
-    /// After all actions, ask here until the status is 2xx.
+    /// After all actions, ask here for a status 2xx.
     ///
     /// It is asked every 250 ms, at most for --verify-timeout.
     #[arg(long, env = "RELOADER_VERIFY_HTTP", hide_env_values = true, value_name = "URL")]
