@@ -25,7 +25,7 @@ fn keycloak_takes_certificates_while_it_runs_and_truststores_at_a_rolling_restar
         "the authority is not trusted yet"
     );
 
-    // Garbage is skipped without a word: Keycloak only lists the files that it has found.
+    // Garbage is skipped without a warning: it is missing in the list of files, and that is all.
     let authority = directory.authority();
     site.publish(&[("truststores/new.pem", &authority), ("truststores/garbage.pem", b"garbage\n")]);
     let expected = site.serial();
@@ -52,9 +52,13 @@ fn keycloak_takes_certificates_while_it_runs_and_truststores_at_a_rolling_restar
     let log = new.running.log();
     let found = log.lines().find(|line| line.contains("Found the following truststore files"));
     let found = found.unwrap_or_else(|| panic!("Keycloak does not list its truststores: {log}"));
-    for name in ["site.pem", "new.pem", "garbage.pem"] {
-        assert!(found.contains(name), "{found}");
+    for (name, is_listed) in [("site.pem", true), ("new.pem", true), ("garbage.pem", false)] {
+        assert_eq!(found.contains(name), is_listed, "{name}: {found}");
     }
+    assert!(
+        !log.replace(found, "").contains("garbage.pem"),
+        "Keycloak warns of the file now: say so"
+    );
 }
 
 fn assert_serials(keycloak: &Keycloak, expected: &str) {

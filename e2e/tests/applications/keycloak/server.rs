@@ -29,7 +29,7 @@ impl Site {
     /// Starts the database, and publishes a first certificate and a truststore.
     pub fn new() -> Self {
         let dir = new_dir("certificates");
-        let authority = Authority::new(&dir, "ca");
+        let authority = Authority::new(&dir, "site");
         let site = Self { database: Postgres::start(), volume: Volume::new(), dir, authority };
         site.publish(&[]);
         site
@@ -39,7 +39,7 @@ impl Site {
     pub fn publish(&self, more: &[(&str, &[u8])]) {
         let (certificate, key) = self.authority.issue("server", &[HOST]);
         let [certificate, key] = [certificate, key].map(|file| fs::read(file).expect("read"));
-        let own = fs::read(self.dir.join("ca.pem")).expect("read");
+        let own = fs::read(self.dir.join("site.pem")).expect("read");
         let mut files: Vec<(&str, &[u8])> = vec![
             ("tls/tls.crt", &certificate),
             ("tls/tls.key", &key),
@@ -86,7 +86,7 @@ impl Site {
             running: container.start(),
             https,
             management,
-            authority: self.dir.join("ca.pem"),
+            authority: self.dir.join("site.pem"),
         }
     }
 }
