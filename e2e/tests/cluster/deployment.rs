@@ -14,10 +14,9 @@ use tempfile::TempDir;
 
 use crate::kubectl::{Namespace, REGISTRY, eventually};
 use crate::monitoring::metric;
-use crate::site::{Site, workspace};
+use crate::site::{DATA_IMAGE, Site, workspace};
 
 const NAMESPACE: &str = "provisioning";
-const DATA_IMAGE: &str = "zeta-dcr/zeta-guard-provisioning";
 
 /// The files of a data image.
 pub struct Content {

@@ -8,8 +8,12 @@ use tempfile::TempDir;
 
 use crate::kubectl::{REGISTRY, kubectl};
 
+/// The data image, as the manifests name it below their registry.
+pub const DATA_IMAGE: &str = "zeta-dcr/zeta-guard-provisioning";
+
 /// Images of the manifests, and their names in the registry of the test cluster. The tags stay.
-const IMAGES: [(&str, &str); 7] = [
+const IMAGES: [(&str, &str); 8] = [
+    ("registry.example.com/zeta-dcr/zeta-guard-provisioning", DATA_IMAGE),
     ("registry.example.com/data-owner-resolver", "data-owner-resolver"),
     ("registry.corp.example/tools/data-owner-resolver", "data-owner-resolver"),
     ("registry.example.com/keycloak", "keycloak"),
