@@ -30,11 +30,11 @@ struct Pod {
 impl Pod {
     /// Starts both containers as the manifest has them, and waits until nginx answers.
     fn start(volume: &Volume) -> Self {
-        Self::start_with(volume, |_| {})
+        Self::start_with(volume, |_, _| {})
     }
 
-    /// The same after more changes of nginx's container.
-    fn start_with(volume: &Volume, change: impl FnOnce(&mut Container)) -> Self {
+    /// The same after more changes of both containers, reloader first.
+    fn start_with(volume: &Volume, change: impl FnOnce(&mut Container, &mut Container)) -> Self {
         let alone = ONE_POD.lock().unwrap_or_else(PoisonError::into_inner);
         let (port, metrics) = (new_port(), new_port());
         let mut reloader = Container::of("Deployment", "nginx", "reloader", &[]);
@@ -44,7 +44,7 @@ impl Pod {
         nginx.volume("provisioned-data", volume.dir());
         nginx.replace("listen 8080;", &format!("listen 127.0.0.1:{port};"));
         nginx.replace("listen [::]:8080;", &format!("listen [::1]:{port};"));
-        change(&mut nginx);
+        change(&mut reloader, &mut nginx);
         let reloader = reloader.start();
         let mut nginx = nginx.start();
         wait_for("nginx", || {
@@ -146,7 +146,7 @@ fn a_held_connection_keeps_an_old_worker_only_for_a_time() {
         tree(&[("nginx/site.conf", server.as_bytes())])
     };
     volume.publish(&slow(1));
-    let pod = Pod::start_with(&volume, |nginx| {
+    let pod = Pod::start_with(&volume, |_, nginx| {
         nginx.replace("worker_shutdown_timeout 60s", "worker_shutdown_timeout 3s");
     });
     pod.wait_for_success(1.0);
@@ -245,7 +245,10 @@ fn request(connection: &mut BufReader<TcpStream>) -> io::Result<()> {
 fn a_hundred_reloads_under_load_fail_no_new_connection() {
     let (volume, site) = (Volume::new(), new_port());
     volume.publish(&version(site, 0));
-    let pod = Pod::start(&volume);
+    let pod = Pod::start_with(&volume, |reloader, _| {
+        // By default five seconds pass between reloads.
+        reloader.env.insert("RELOADER_COOLDOWN".to_owned(), "0".to_owned());
+    });
     pod.wait_for_success(1.0);
     let reloads = || pod.metric("reloader_reloads_total{result=\"success\"}").unwrap_or_default();
     let before = reloads();
