@@ -341,7 +341,7 @@ impl Drop for Running {
             let log = self.log();
             let start = log.len().saturating_sub(20_000);
             let start = (start..log.len()).find(|&at| log.is_char_boundary(at)).unwrap_or(start);
-            eprintln!("--- the end of the log of {}\n{}", self.name, &log[start..]);
+            println!("--- the end of the log of {}\n{}", self.name, &log[start..]);
         }
     }
 }
