@@ -172,7 +172,7 @@ fn an_old_worker_that_only_finishes_its_requests_counts_as_replaced() {
     wait_for("one in its place", || serving().len() == 1 && serving() != victims);
     assert!(Process::read(old).unwrap().is_some());
     nginx.configure(&Setup { workers: 1, ..answering("third") });
-    assert_eq!(proof(&reload(&nginx)), "1 worker replaced");
+    assert_eq!(proof(&reload(&nginx)), "1 worker replaced, 1 shutting down");
 }
 
 #[test]
