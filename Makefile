@@ -164,7 +164,7 @@ test-applications: $(CHECKS)/ready ## Test the programs with OPA, Keycloak and n
 	  PATH="$$opa:$$PATH" $(CARGO) test --locked -p provisioner --test it check::examples::opa -- --ignored && \
 	  OPA="$$opa/opa" KEYCLOAK="$$keycloak" \
 	  $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/applications/contained"' \
-	  test --locked -p e2e --test applications -- --ignored --show-output
+	  test --locked -p e2e --test applications -- --ignored --test-threads=6 --show-output
 
 e2e: ## Build the image and test it and all programs in pods, as root (PROFILE=quick spares minutes)
 	e2e/setup.sh pods
