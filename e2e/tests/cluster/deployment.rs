@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use e2e::certificates::Authority;
 use e2e::programs::run;
@@ -26,9 +28,12 @@ pub struct Content {
 impl Content {
     /// Files with which nginx and OPA answer with this text.
     pub fn with_answer(text: &str) -> Self {
-        let dir = TempDir::new().expect("a directory");
-        Authority::new(dir.path(), "ca");
-        let ca = fs::read_to_string(dir.path().join("ca.pem")).expect("read");
+        // The same in all versions, so that only the tests of truststores restart Keycloak.
+        static CA: LazyLock<String> = LazyLock::new(|| {
+            let dir = TempDir::new().expect("a directory");
+            Authority::new(dir.path(), "ca");
+            fs::read_to_string(dir.path().join("ca.pem")).expect("read")
+        });
         let content = Self { files: BTreeMap::new() };
         content
             .with_file(
@@ -37,7 +42,7 @@ impl Content {
             )
             .with_file("opa/site.rego", "package site\n\nanswer := data.text.answer\n")
             .with_file("opa/text/data.json", &json!({"answer": text}).to_string())
-            .with_file("truststores/ca.pem", &ca)
+            .with_file("truststores/ca.pem", &CA)
     }
 
     /// The same files, and one more or another one in its place.
@@ -86,10 +91,11 @@ impl Base {
         base
     }
 
-    /// Publishes `content` by a Job of the CronJob, and waits for the Job's success.
-    pub fn publish(&self, content: &Content) {
+    /// Publishes `content` by a Job of the CronJob, waits for the Job's success, and returns the time of
+    /// its creation.
+    pub fn publish(&self, content: &Content) -> Instant {
         content.push();
-        self.run_job(|job| job);
+        self.run_job(|job| job)
     }
 
     /// Removes the pin of a rollback, as the operations guide says.
@@ -103,14 +109,16 @@ impl Base {
         });
     }
 
-    fn run_job(&self, change: impl FnOnce(Value) -> Value) {
+    fn run_job(&self, change: impl FnOnce(Value) -> Value) -> Instant {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("publish-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let from = "--from=cronjob/data-provisioner";
         let args = ["create", "job", &name, from, "--dry-run=client", "--output=json"];
         let job = serde_json::from_str(&self.namespace.kubectl(&args)).expect("JSON");
+        let start = Instant::now();
         self.namespace.apply(&change(job));
         assert_eq!(self.namespace.end_of_job(&name), None, "job/{name}");
+        start
     }
 
     /// Goes back to the version before the live one, as the operations guide says.
@@ -185,8 +193,8 @@ impl Base {
     }
 }
 
-/// The addresses and the storage of the test cluster. Keycloak's start takes half a minute here, so a
-/// rollout that takes three is stuck.
+/// The addresses and the storage of the test cluster. Jobs end soon, because no test reads old versions.
+/// Keycloak's start takes half a minute, so a rollout that takes two is stuck.
 const SETTINGS: &str = "\
 configMapGenerator:
 - name: keycloak-config
@@ -200,7 +208,10 @@ patches:
     - {op: add, path: /spec/storageClassName, value: shared}
 - target: {kind: Deployment, name: keycloak-reloader}
   patch: |-
-    - {op: replace, path: /spec/template/spec/containers/0/args/1, value: --wait=180}
+    - {op: replace, path: /spec/template/spec/containers/0/args/1, value: --wait=120}
+- target: {kind: CronJob, name: data-provisioner}
+  patch: |-
+    - {op: add, path: /spec/jobTemplate/spec/template/spec/containers/0/env/-, value: {name: PROVISIONER_GRACE, value: '1'}}
 ";
 
 fn add_secrets(namespace: &Namespace) {

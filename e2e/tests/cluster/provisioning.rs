@@ -2,7 +2,6 @@
 //! happens when they refuse it. One deployment serves all tests, which take turns.
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use crate::deployment::{Base, Content};
 use crate::kubectl::eventually;
@@ -21,8 +20,7 @@ fn base() -> MutexGuard<'static, Base> {
 #[ignore = "runs a cluster: make test-cluster"]
 fn a_new_version_reaches_every_pod_of_nginx_and_opa() {
     let base = base();
-    let start = Instant::now();
-    base.publish(&Content::with_answer("better"));
+    let start = base.publish(&Content::with_answer("better"));
     base.wait_for_answer("better");
     let elapsed = start.elapsed().as_secs_f32();
     println!(
