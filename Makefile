@@ -183,7 +183,7 @@ test-cluster: ## Test on a Kubernetes of two nodes, as root (minutes; a quarter 
 	e2e/cluster/images
 	e2e/cluster/application-images
 	e2e/cluster/leftovers
-	$(IN_CLUSTER) --skip full::
+	$(IN_CLUSTER) --test-threads=4 --skip full::
 
 test-cluster-full: test-cluster ## The same, and the tests that take longer
 	$(IN_CLUSTER) --test-threads=1 full::

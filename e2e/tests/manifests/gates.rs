@@ -59,10 +59,15 @@ fn ci_calls_the_targets_that_developers_call() {
             let target = call.split(' ').next().expect("a word");
             assert!(targets.contains(target), "{file}: make {call}");
         }
-        // A CI file may run `make check` in a stage before, to fail early. `make test` begins with it too.
-        let mut all = own.clone();
-        all.insert("check".to_owned());
-        assert!(calls.len() > 3 && (calls == own || calls == all), "{file}: {calls:?}");
+        if file == ".ci/run" {
+            continue;
+        }
+        // They run `make check` in a stage before, to fail early; `make test` begins with it too. The
+        // cluster needs control groups of version 1 (docs/TESTING.md), which runners rarely have.
+        let mut expected = own.clone();
+        expected.insert("check".to_owned());
+        expected.remove("test-cluster");
+        assert_eq!(calls, expected, "{file}");
     }
 }
 
