@@ -42,9 +42,9 @@ pub const USERS: [(u32, &str); 5] = [
 /// Polls until `done` returns true.
 ///
 /// # Panics
-/// Panics if that takes longer than 30 seconds.
+/// Panics if that takes longer than 60 seconds.
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(10));
