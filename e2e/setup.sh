@@ -31,8 +31,9 @@ cluster)
     needed='runc:runc /usr/lib/cni/bridge:containernetworking-plugins iptables:iptables ipset:ipset
 conntrack:conntrack ip:iproute2 bridge:iproute2 sysctl:procps unshare:util-linux nsenter:util-linux flock:util-linux
 mount:mount find:findutils openssl:openssl htpasswd:apache2-utils docker-registry:docker-registry
-skopeo:skopeo curl:curl jq:jq podman:podman mmdebstrap:mmdebstrap gcc:gcc python3:python3
-java:default-jre-headless mvn:maven unzip:unzip
+skopeo:skopeo curl:curl jq:jq podman:podman mmdebstrap:mmdebstrap gcc:gcc promtool:prometheus
+/usr/bin/python3:python3 /usr/lib/python3/dist-packages/yaml:python3-yaml slapd:slapd slapadd:slapd
+java:default-jre-headless /etc/ssl/certs/java/cacerts:ca-certificates-java mvn:maven unzip:unzip
 /usr/lib/*/libc.a:libc6-dev busybox:busybox-static'
     ;;
 applications)
