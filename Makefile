@@ -34,7 +34,7 @@ CLUSTER_SCRIPTS := $(addprefix e2e/cluster/,add-image application-images build b
   data-image functions images leftovers possible postgres-entrypoint settings) \
   $(addprefix e2e/cluster/inside/,certificates control-plane node on-node start-node stop-node)
 # Runs the tests of the cluster in a new one.
-IN_CLUSTER = $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/cluster/contained"' \
+IN_CLUSTER = $(CARGO) --config 'target."cfg(all())".runner = ["$(CURDIR)/e2e/cluster/contained"]' \
   test --locked -p e2e --test cluster -- --ignored --show-output
 # Tests that were skipped add a line here.
 SKIPPED := $(CURDIR)/target/skipped-tests
@@ -157,13 +157,14 @@ test-directories: ## Test resolver with slapd, 389 Directory Server and Samba AD
 	$(CARGO) build --locked --workspace
 	$(CARGO) test --locked -p resolver --test directories -- --ignored --show-output
 
-test-applications: $(CHECKS)/ready ## Test the programs with OPA, Keycloak and nginx, as root (minutes)
+test-applications: ## Test the programs with OPA, Keycloak and nginx, as root (minutes)
 	e2e/setup.sh applications
+	@$(MAKE) --no-print-directory $(CHECKS)/ready
 	$(CARGO) build --locked --workspace
 	opa=$$(e2e/cluster/build opa) && keycloak=$$(e2e/applications/keycloak) && \
 	  PATH="$$opa:$$PATH" $(CARGO) test --locked -p provisioner --test it check::examples::opa -- --ignored && \
 	  OPA="$$opa/opa" KEYCLOAK="$$keycloak" \
-	  $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/applications/contained"' \
+	  $(CARGO) --config 'target."cfg(all())".runner = ["$(CURDIR)/e2e/applications/contained"]' \
 	  test --locked -p e2e --test applications -- --ignored --test-threads=6 --show-output
 
 e2e: ## Build the image and test it and all programs in pods, as root (PROFILE=quick spares minutes)
@@ -173,7 +174,7 @@ e2e: ## Build the image and test it and all programs in pods, as root (PROFILE=q
 	  $(CARGO) install cargo-auditable --version $(CARGO_AUDITABLE_VERSION) --locked --root $(TOOLS)
 	$(CARGO) fetch --locked
 	PODS_PROFILE=$(PROFILE) \
-	  $(CARGO) --config 'target."cfg(all())".runner = "$(CURDIR)/e2e/pods/contained"' \
+	  $(CARGO) --config 'target."cfg(all())".runner = ["$(CURDIR)/e2e/pods/contained"]' \
 	  test --locked -p e2e --test pods -- --ignored --test-threads=2 --show-output
 
 test-cluster: ## Test on a Kubernetes of two nodes, as root (minutes; a quarter of an hour to build it once)

@@ -29,7 +29,7 @@ slapd:slapd slapadd:slapd dnsmasq:dnsmasq-base curl:curl objcopy:binutils tar:ta
     ;;
 cluster)
     needed='runc:runc /usr/lib/cni/bridge:containernetworking-plugins iptables:iptables ipset:ipset
-conntrack:conntrack ip:iproute2 bridge:iproute2 sysctl:procps unshare:util-linux nsenter:util-linux flock:util-linux
+conntrack:conntrack ip:iproute2 bridge:iproute2 sysctl:procps modprobe:kmod unshare:util-linux nsenter:util-linux flock:util-linux
 mount:mount find:findutils openssl:openssl htpasswd:apache2-utils docker-registry:docker-registry
 skopeo:skopeo curl:curl jq:jq podman:podman mmdebstrap:mmdebstrap gcc:gcc promtool:prometheus
 /usr/bin/python3:python3 /usr/lib/python3/dist-packages/yaml:python3-yaml slapd:slapd slapadd:slapd

@@ -4,7 +4,7 @@
 //! 2. The test says what lies outside the manifest: the files of the image, the content of volumes and of
 //!    Secrets. ConfigMaps come from the base, and an emptyDir is a new directory.
 //! 3. It replaces addresses, one by one. Each replacement must find its text.
-//! 4. `e2e/applications/container` mounts all of that in a private namespace and runs the command.
+//! 4. `e2e/applications/container` mounts these in a private namespace and runs the command.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};

@@ -147,7 +147,7 @@ fn a_held_connection_keeps_an_old_worker_only_for_a_time() {
     };
     volume.publish(&slow(1));
     let pod = Pod::start_with(&volume, |_, nginx| {
-        nginx.replace("worker_shutdown_timeout 60s", "worker_shutdown_timeout 3s");
+        nginx.replace("worker_shutdown_timeout 60s", "worker_shutdown_timeout 20s");
     });
     pod.wait_for_success(1.0);
     let mut held = TcpStream::connect((Ipv4Addr::LOCALHOST, site)).expect("a connection");

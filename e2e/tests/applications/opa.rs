@@ -54,7 +54,8 @@ fn a_publication_becomes_live() {
         println!("OPA uses version {number} {after:.2?} after its publication");
         let text = "in use as bundle `policies`";
         wait_for("the proof", || (pod.sidecar.log().matches(text).count() == number).then_some(()));
-        assert_eq!(pod.metric("reloader_last_reload_successful"), Some(1.0));
+        let name = "reloader_last_reload_successful";
+        wait_for(name, || pod.metric(name).filter(|value| *value == 1.0));
     }
     assert!(pod.get("/health?bundles").is_some());
     pod.opa.assert_runs();

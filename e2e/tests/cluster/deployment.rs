@@ -88,6 +88,10 @@ impl Base {
         base.publish(&Content::with_answer("first"));
         let args = ["wait", "--for=condition=Available", "--timeout=300s", "deployment", "--all"];
         base.namespace.kubectl(&args);
+        // The first truststores restart Keycloak once more.
+        eventually("the first rollout", || base.reload_states("keycloak-reloader") == ["1"]);
+        let args = ["rollout", "status", "deployment/keycloak", "--timeout=300s"];
+        base.namespace.kubectl(&args);
         base
     }
 

@@ -84,16 +84,18 @@ fn pods_reach_each_other_by_address_name_and_service() {
         namespace.kubectl(&["expose", "pod", server, "--port=80", "--target-port=8080"]);
     }
     namespace.wait_for_pods(&["first", "second", "client"]);
+    // Servers need a moment to listen, and kube-proxy writes its rules once a second.
+    let reaches = |client: &str, url: &str, server: &str| {
+        let what = format!("{server} at {url} from {client}");
+        eventually(&what, || get(&namespace, client, url).as_deref() == Ok(server));
+    };
     for server in ["first", "second"] {
-        let url = format!("http://{}:8080", address(&namespace, server));
-        assert_eq!(get(&namespace, "client", &url), Ok(server.to_owned()));
+        reaches("client", &format!("http://{}:8080", address(&namespace, server)), server);
     }
-    // kube-proxy writes its rules once a second.
-    eventually("the Service", || get(&namespace, "client", "http://second").is_ok());
-    assert_eq!(get(&namespace, "client", "http://second"), Ok("second".to_owned()));
+    reaches("client", "http://second", "second");
     let url = "http://first.infrastructure-network.svc.cluster.local";
-    assert_eq!(get(&namespace, "second", url), Ok("first".to_owned()), "from the other node");
-    assert_eq!(get(&namespace, "first", url), Ok("first".to_owned()), "its own Service");
+    reaches("second", url, "first");
+    reaches("first", url, "first");
     assert_eq!(get(&namespace, "client", "http://unknown.example"), Err(Some(6)), "no such host");
     // Tests reach Services too.
     let service = namespace.json(&["get", "service", "second"]);
@@ -114,7 +116,7 @@ fn network_policies_are_enforced_in_both_directions() {
     let (guarded, stranger) = (url("guarded"), url("stranger"));
     let app = |name| json!({"matchLabels": {"app.kubernetes.io/name": name}});
     for client in ["friend", "stranger", "neighbour"] {
-        assert!(get(&namespace, client, &guarded).is_ok(), "{client} before the policies");
+        eventually(client, || get(&namespace, client, &guarded).is_ok());
     }
     for (name, spec) in [
         (

@@ -27,9 +27,9 @@ pub fn succeed(args: &[&str]) -> String {
 /// Polls until `done` returns true.
 ///
 /// # Panics
-/// Panics if that takes longer than three minutes.
+/// Panics if that takes longer than six minutes.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(180);
+    let deadline = Instant::now() + Duration::from_secs(360);
     while !done() {
         assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(100));

@@ -67,7 +67,7 @@ fn reached_ports((namespace, pod): Peer<'_>, address: &str) -> Vec<u16> {
 fn assert_ports(from: Peer<'_>, to: Peer<'_>, expected: &[u16]) {
     let address = address(to);
     let mut reached = Vec::new();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     while Instant::now() < end {
         reached = reached_ports(from, &address);
         if reached == expected {
@@ -85,8 +85,10 @@ fn provisioning_policies_allow_only_the_documented_connections() {
     let outside = start("outside", &["client"]);
     let (client, prometheus) = ((&outside, "client"), (monitoring(), "prometheus"));
     // Without policies all ports are reached, so that each refusal below is due to a policy.
-    assert_ports(client, (&inside, "nginx"), &PORTS);
-    assert_ports((&inside, "data-provisioner"), client, &PORTS);
+    for app in apps {
+        assert_ports(client, (&inside, app), &PORTS);
+        assert_ports((&inside, app), client, &PORTS);
+    }
 
     apply_policies("k8s/provisioning/base", &inside, "192.0.2.10");
     for (app, from_all, from_monitoring) in [
@@ -116,7 +118,9 @@ fn ownership_policies_allow_dns_and_the_directory_server_alone() {
     let outside = start("directory", &["server"]);
     let (scan, reader) = ((&inside, "data-owner-resolver"), (&inside, "results-reader"));
     let server = (&outside, "server");
-    assert_ports(scan, server, &PORTS);
+    for (from, to) in [(scan, server), (scan, reader), (reader, server), (server, scan)] {
+        assert_ports(from, to, &PORTS);
+    }
     apply_policies("k8s/ownership/base", &inside, &address(server));
     assert_ports(scan, server, &[389, 636]);
     assert_ports(scan, reader, &[]);

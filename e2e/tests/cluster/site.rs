@@ -35,8 +35,9 @@ impl Site {
     /// # Panics
     /// Panics if the files cannot be written.
     pub fn new(base: &str, namespace: &str, more: &str) -> Self {
-        // kustomize accepts a base only by a relative path, so the site is in the workspace.
-        let parent = workspace().join("target/cluster");
+        // kustomize accepts a base only by a relative path, so the site is in the workspace: in the folder
+        // of the cluster, which ends with it.
+        let parent = std::env::var_os("CLUSTER_DIR").expect("CLUSTER_DIR is the cluster's folder");
         let dir = TempDir::with_prefix_in("site.", parent).expect("a directory");
         let images: String = IMAGES
             .iter()
@@ -44,7 +45,7 @@ impl Site {
             .collect();
         let text = format!(
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
-             namespace: {namespace}\nresources:\n- ../../../{base}\nimages:\n{images}{more}"
+             namespace: {namespace}\nresources:\n- ../../../../{base}\nimages:\n{images}{more}"
         );
         fs::write(dir.path().join("kustomization.yaml"), text).expect("written");
         Self { dir }
