@@ -16,7 +16,7 @@ mod group;
 
 use std::env;
 use std::error::Error;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
@@ -169,8 +169,8 @@ impl CommandLine {
     /// too. When the command has ended, what it left in its process group is killed, so that it
     /// changes nothing later.
     ///
-    /// `directory` may hold foreign files: a relative name, or a relative directory in `PATH`, is
-    /// that of this program's working directory.
+    /// `directory` may hold foreign files: a relative name is looked up in this program's working
+    /// directory, and so are relative directories in `PATH`, also by the command itself.
     ///
     /// # Errors
     /// As for [`run`](Self::run).
@@ -189,6 +189,9 @@ impl CommandLine {
         let program = program.map_err(|error| RunError::Start(io::Error::other(error)))?;
         let mut command = Command::new(program);
         command.arg0(&self.program).current_dir(directory);
+        if let Some(path) = env::var_os("PATH") {
+            command.env("PATH", absolute_directories(&path).map_err(RunError::Start)?);
+        }
         self.prepare(&mut command, variables);
         command.stdout(input.try_clone().map_err(RunError::Start)?).stderr(input);
         let limits = Limits { ends_group: true, ..limits.clone() };
@@ -258,10 +261,9 @@ fn supervise(
     let group = Pid::from_child(&child);
     let mut pause = FIRST_PAUSE;
     loop {
-        if after_exit == AfterExit::Kill {
-            group::kill_if_exited(&child);
-        }
-        match child.try_wait() {
+        // Once the command was waited for, its group may be another one's.
+        let may_wait = after_exit == AfterExit::Leave || group::kill_if_exited(&child);
+        match if may_wait { child.try_wait() } else { Ok(None) } {
             Ok(Some(status)) => {
                 if after_exit == AfterExit::Kill {
                     group::wait_until_killed(group);
@@ -287,6 +289,13 @@ fn supervise(
         thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// A list like `PATH` with absolute directories. An empty entry stands for the working directory.
+fn absolute_directories(list: &OsStr) -> io::Result<OsString> {
+    let here = env::current_dir()?;
+    env::join_paths(env::split_paths(list).map(|directory| here.join(directory)))
+        .map_err(io::Error::other)
 }
 
 fn executable(file: &Path) -> io::Result<PathBuf> {

@@ -222,8 +222,9 @@ pub struct ChangeOptions {
 pub struct CheckOptions {
     /// Go live only if CMD accepts the new tree.
     ///
-    /// CMD accepts it with exit code 0. Otherwise the version before stays live, and the run exits 2. CMD is split into
-    /// words as a shell does, but run without a shell. It starts in the tree, whose path PROVISIONER_STAGED tells;
+    /// CMD accepts it with exit code 0. Any other code refuses it: the old version stays live, and the run exits 2. If CMD
+    /// cannot run, is killed or takes too long, the run exits 1. CMD is split into words as a shell does, but run without
+    /// a shell. It starts in the tree, whose path PROVISIONER_STAGED tells;
     /// PROVISIONER_DIGEST and PROVISIONER_TARGET tell the version and the volume. It must not change the tree. May be given
     /// several times; in the variable, one command a line. `--check ''` runs none.
     #[arg(

@@ -55,7 +55,9 @@ pub fn run(cli: &Cli, matches: &ArgMatches) -> Result<u8> {
             max_wait: cli.max_wait,
             cooldown: cli.cooldown,
         },
-        at_start: cli.at_start.unwrap_or(!cli.once),
+        // Each step decides for itself then; OPA has no bundle before.
+        at_start: cli.at_start.unwrap_or(!cli.once) || cli.serve_bundle.is_some(),
+        bundle: shared.published.clone(),
         once: cli.once,
         dry_run: cli.dry_run,
     };

@@ -91,7 +91,9 @@ fn step(action: &RequestedAction, cli: &Cli, master: &LastMaster) -> Result<Step
             (Box::new(http(method, url, options)?), cli.at_start.unwrap_or(false))
         }
         // A rollout does nothing if the workload has the content already.
-        RequestedAction::Rollout(workload) => (Box::new(rollout(workload, cli)?), true),
+        RequestedAction::Rollout(workload) => {
+            (Box::new(rollout(workload, cli)?), cli.at_start.unwrap_or(true))
+        }
     };
     Ok(Step { action, is_check: false, at_start })
 }

@@ -67,14 +67,17 @@ pub fn end(mut child: Child, grace: Duration, ends_group: bool) -> Ending {
     Ending::Unkillable
 }
 
-/// Kills the rest of a command's process group if the command has exited. It must not have been waited
-/// for: until then, no other group can have its id.
-pub fn kill_if_exited(child: &Child) {
+/// Kills the rest of a command's process group if the command has exited, and returns whether it has. It
+/// must not have been waited for: until then, no other group can have its id. Returns true as well if that
+/// cannot be found out.
+pub fn kill_if_exited(child: &Child) -> bool {
     let group = Pid::from_child(child);
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    if let Ok(Some(_)) = waitid(WaitId::Pid(group), options) {
+    let exited = waitid(WaitId::Pid(group), options);
+    if let Ok(Some(_)) = exited {
         let _ = kill_process_group(group, Signal::KILL);
     }
+    !matches!(exited, Ok(None))
 }
 
 /// Waits until killed processes of a group are gone, at most one second: an orphan may wait for another

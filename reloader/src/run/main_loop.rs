@@ -26,6 +26,7 @@ use crate::decide::{Decider, Effect, Found, Next, ScanReport, Settings};
 use crate::log::{print, warn};
 use crate::reload::{Outcome, Steps};
 use crate::serve::Metrics;
+use crate::serve::bundle::Published;
 use crate::stop::Stop;
 use crate::watch::{Entry, Scan, Scanner};
 
@@ -48,6 +49,8 @@ pub struct Options {
     pub settings: Settings,
     /// Reload the content that is there at the start.
     pub at_start: bool,
+    /// The bundle that is served, if one is. Scans refresh its files.
+    pub bundle: Published,
     /// End after the first change.
     pub once: bool,
     /// Report what a reload would do instead of doing it.
@@ -173,6 +176,9 @@ impl MainLoop {
         let delay = if has_events { Duration::ZERO } else { POLL_WITHOUT_EVENTS.min(poll) };
         let apart = self.options.settings.debounce.max(delay);
         let content = scan.as_ref().ok();
+        if let Some((scan, files)) = content.and_then(|scan| Some((scan, scan.files()?))) {
+            self.options.bundle.refresh(&files, &hex(&scan.digest));
+        }
         let content =
             content.map(|scan| Found { digest: scan.digest, is_verified: scan.is_verified });
         self.decider.record_scan(ScanReport { began, ended, content, poll, apart });

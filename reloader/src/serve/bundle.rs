@@ -43,8 +43,8 @@ pub struct Bundle {
     files: Files,
     /// `.manifest` with the digest as revision; `None` if the content has a manifest or signatures.
     manifest: Option<String>,
-    /// When the end of the bundle was first sent.
-    sent: OnceLock<SystemTime>,
+    /// When the end of this content was first sent.
+    sent: Arc<OnceLock<SystemTime>>,
     /// Whether a failure was reported.
     is_reported: OnceLock<()>,
 }
@@ -65,8 +65,20 @@ impl Bundle {
         });
         let manifest = (!has_own).then(|| json!({ "revision": digest }).to_string());
         let etag = HeaderValue::from_str(&format!("\"{digest}\""))?;
-        let (sent, is_reported) = (OnceLock::new(), OnceLock::new());
+        let (sent, is_reported) = (Arc::default(), OnceLock::new());
         Ok(Self { digest: digest.to_owned(), etag, files, manifest, sent, is_reported })
+    }
+
+    /// The same content in other files.
+    fn with_files(&self, files: Files) -> Self {
+        Self {
+            digest: self.digest.clone(),
+            etag: self.etag.clone(),
+            files,
+            manifest: self.manifest.clone(),
+            sent: self.sent.clone(),
+            is_reported: OnceLock::new(),
+        }
     }
 
     /// The `ETag` of a response with this bundle.
@@ -120,14 +132,30 @@ impl Published {
         Self(watch::Sender::new(None))
     }
 
-    /// Publishes a bundle, unless one with this digest is published. Returns the published one.
+    /// Publishes a bundle. If one with this digest is published, only its files are replaced. Returns the
+    /// published one.
     pub fn publish(&self, bundle: Bundle) -> Arc<Bundle> {
+        self.refresh(&bundle.files, &bundle.digest);
         if let Some(same) = self.0.borrow().as_ref().filter(|old| old.digest == bundle.digest) {
             return same.clone();
         }
         let bundle = Arc::new(bundle);
         self.0.send_replace(Some(bundle.clone()));
         bundle
+    }
+
+    /// Replaces the files of the published bundle by those of a later scan that has found the same content:
+    /// the directory of the earlier ones is removed with its version. Clients that wait go on waiting.
+    pub fn refresh(&self, files: &Files, digest: &str) {
+        self.0.send_if_modified(|published| {
+            if let Some(bundle) = published
+                && bundle.digest == digest
+                && files.warning.is_none()
+            {
+                *bundle = Arc::new(bundle.with_files(files.clone()));
+            }
+            false
+        });
     }
 
     fn subscribe(&self) -> watch::Receiver<Option<Arc<Bundle>>> {

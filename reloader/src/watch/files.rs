@@ -1,5 +1,5 @@
-//! The files of a scan in the directory that the scan had opened. Whatever goes live later, they can
-//! still be read from there.
+//! The files of a scan in the directory that the scan had opened. They can be read from there when another
+//! version is live, until the version with them is removed.
 
 use std::fmt;
 use std::sync::Arc;

@@ -134,6 +134,33 @@ fn the_live_version_of_a_config_map_is_served() {
     wait_for("the line", || reloader.stdout().contains(": 1 file; "));
 }
 
+/// A publication that leaves the directory as it was removes the version that it was served from.
+#[test]
+fn the_same_content_in_a_new_version_is_served_after_the_old_one_is_removed() {
+    let versions = Versions::new();
+    versions.write("one", &[("opa/a.rego", b"package a")]);
+    versions.switch("one");
+    let (_reloader, address) = serve(&versions.at("live/opa"), &["--poll=0.2"]);
+    wait_for("the bundle", || get(&address, &[]).status == 200);
+    let content = |address: &str| get(address, &[]).body();
+    let (first, _) = content(&address);
+    versions.write("two", &[("opa/a.rego", b"package a"), ("nginx/site.conf", b"")]);
+    versions.switch("two");
+    fs::remove_dir_all(versions.at("one")).expect("removed");
+    wait_for("the bundle of the new version", || {
+        content(&address) == (first.clone(), End::Complete)
+    });
+}
+
+#[test]
+fn a_bundle_is_served_from_the_start_in_any_case() {
+    let versions = Versions::new();
+    versions.write("one", &[("a.rego", b"package a")]);
+    versions.switch("one");
+    let (_reloader, address) = serve(&versions.at("live"), &["--at-start=false"]);
+    wait_for("the bundle", || get(&address, &[]).status == 200);
+}
+
 #[test]
 fn other_requests_are_refused() {
     let versions = Versions::new();

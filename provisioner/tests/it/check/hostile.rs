@@ -120,6 +120,16 @@ fn the_tree_cannot_bring_its_own_check() {
         assert_eq!(outcome.code, Some(1), "{path}: {}", outcome.stderr);
         assert!(!places.path("ran").exists(), "{path}");
     }
+    // Nor can it bring a program that the check calls.
+    places.script("good-caller", "evil; exit 0");
+    for path in ["/bin:/usr/bin:", ".:/bin:/usr/bin"] {
+        let mut run_it = places.provisioner(&["--check", "./good-caller"]);
+        let outcome = run(run_it.env("PATH", path), b"");
+        assert_eq!(outcome.code, Some(0), "{path}: {}", outcome.stderr);
+        assert!(!places.path("ran").exists(), "{path}");
+        places.write("another");
+        places.script("source/evil", &format!(": >{}; : {path}", places.path("ran").display()));
+    }
     // It is found from the directory in which the program was started.
     places.script("good", "exit 0");
     places.done(&["--check", "./good"]);
