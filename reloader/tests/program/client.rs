@@ -8,6 +8,7 @@ use std::thread;
 
 /// A response whose body has not been read.
 pub struct Response {
+    /// 0 if the connection ended without a response.
     pub status: u16,
     headers: Vec<(String, String)>,
     reader: BufReader<TcpStream>,
@@ -42,8 +43,10 @@ pub fn request(address: &str, line: &str, headers: &[&str], body: &str) -> Respo
             line => lines.push(line.to_owned()),
         }
     }
-    let status = lines[0].split(' ').nth(1).expect("a status").parse().expect("a number");
-    let headers = lines[1..].iter().filter_map(|line| line.split_once(": "));
+    let status = lines
+        .first()
+        .map_or(0, |line| line.split(' ').nth(1).expect("a status").parse().expect("a number"));
+    let headers = lines.iter().skip(1).filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     Response { status, headers, reader }
 }
