@@ -51,8 +51,8 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Takes the commands from the command line. A value may hold several, one a line; blank lines are
-    /// none.
+    /// Takes the commands from the command line. A value may hold several, one a line; blank lines
+    /// and comments are ignored.
     ///
     /// # Errors
     /// Fails if one cannot be split into words; an error of configuration.
@@ -68,7 +68,7 @@ impl Checks {
         })
     }
 
-    /// Whether there is none.
+    /// Whether no command is configured.
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty()
     }
@@ -161,12 +161,18 @@ fn parse_lines(text: &str) -> Result<Vec<CommandLine>, ParseError> {
         open.push_str(line);
         match CommandLine::parse(&open) {
             Err(ParseError::OpenQuote) => continue,
-            Err(ParseError::Empty) if open.trim().is_empty() => {}
+            Err(ParseError::Empty) if is_blank(&open) => {}
             parsed => commands.push(parsed?),
         }
         open.clear();
     }
     if open.is_empty() { Ok(commands) } else { Err(ParseError::OpenQuote) }
+}
+
+/// Whether a line holds no command: nothing, or a comment.
+fn is_blank(line: &str) -> bool {
+    let line = line.trim();
+    line.is_empty() || line.starts_with('#')
 }
 
 /// What an exit status says of the tree. Shells end with 126 and 127 if they could not run a command,
@@ -208,6 +214,7 @@ mod tests {
         assert!(checks(&["", " \n"]).unwrap().is_empty());
         assert_eq!(checks(&["a --key s3cret", "", "b"]).unwrap().describe(), "`a`, `b`");
         assert_eq!(checks(&["a\n\nb 'c\nd\n' e\nf\n"]).unwrap().describe(), "`a`, `b`, `f`");
+        assert_eq!(checks(&["# it's one a line\na\n"]).unwrap().describe(), "`a`");
         assert!(checks(&["a\n''"]).is_err());
         let error = checks(&["a", "b 's3cret"]).err().unwrap();
         assert_eq!(code_of(&error), 2);

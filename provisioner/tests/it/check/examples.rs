@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use e2e::certificates::Authority;
+use e2e::programs::run;
 
 use crate::support::places::Places;
 
@@ -210,4 +211,16 @@ fn opa_judges_policies_and_data() {
         }
     }
     assert_verdict(&places, &check, None);
+}
+
+#[test]
+fn a_file_that_could_not_be_checked_is_no_refusal() {
+    let places = Places::new();
+    put(&places, "a.pem", "garbage");
+    places.script("awk", "exit 2");
+    let path = format!("{}:/usr/bin:/bin", places.path("").display());
+    let mut provisioner = places.provisioner(&["--check", &check("pem-files", &[])]);
+    let outcome = run(provisioner.env("PATH", path), b"");
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("a.pem: it could not be split"), "{}", outcome.stderr);
 }
