@@ -19,7 +19,6 @@ pub mod cli;
 mod copy;
 mod files;
 mod plan;
-mod progress_line;
 mod run;
 mod shutdown;
 mod source;

@@ -22,9 +22,9 @@ use crate::archive::unpack;
 use crate::atomic::links::{TopNames, stale};
 use crate::check::Checks;
 use crate::cli::Rollback;
+use crate::copy::progress_line::ProgressLine;
 use crate::copy::wrong_owner::owns_all;
 use crate::files;
-use crate::progress_line::ProgressLine;
 use crate::source::owner::Owner;
 
 /// The changes that would make a version live.

@@ -79,12 +79,17 @@ fn unexpected(call: &HttpCall, answer: &Answer) -> Failure {
 /// The first line of an answer that is not empty, for a message.
 pub fn first_line(answer: &Answer) -> Option<String> {
     let mut lines = answer.body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    let line = one_line(lines.find(|line| !line.is_empty())?);
-    let mut quoted: String = line.chars().take(MAX_QUOTED).collect();
+    Some(quote(lines.find(|line| !line.is_empty())?, MAX_QUOTED))
+}
+
+/// Text of another program on one line, cut off after `max` characters.
+pub fn quote(text: &[u8], max: usize) -> String {
+    let line = one_line(text);
+    let mut quoted: String = line.chars().take(max).collect();
     if quoted.len() < line.len() {
         quoted.push('…');
     }
-    Some(quoted)
+    quoted
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::http::{HttpCall, send};
+use super::http::{HttpCall, quote, send};
 use super::{Action, Content, Failure};
 use crate::serve::bundle::{Bundle, Published};
 use crate::stop::Stop;
@@ -103,7 +103,8 @@ impl VerifyOpa {
                 Ok(None) => match self.refusal(bundle, deadline, stop) {
                     Ok(Some(reason)) => return Err(anyhow!("OPA refuses the bundle: {reason}")),
                     Ok(None) => anyhow!("OPA has not loaded the bundle"),
-                    Err(error) => error.context("OPA has not loaded the bundle, nor told why"),
+                    Err(error) => error
+                        .context("OPA has not loaded the bundle, and its status could not be read"),
                 },
                 Err(error) => error,
             };
@@ -217,12 +218,7 @@ impl BundleStatus {
             reason +=
                 &format!("; {}{}{message}", place.unwrap_or_default(), code.unwrap_or_default());
         }
-        let line = one_line(reason.as_bytes());
-        let mut quoted: String = line.chars().take(MAX_QUOTED).collect();
-        if quoted.len() < line.len() {
-            quoted.push('…');
-        }
-        Some(quoted)
+        Some(quote(reason.as_bytes(), MAX_QUOTED))
     }
 }
 
